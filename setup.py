@@ -1,0 +1,33 @@
+"""Packaging of hmtl_plugin; ``scripts/setup.sh`` installs it together with everything it needs."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="hmtl-plugin",
+    version="0.1.0",
+    description="Hierarchical multitask BERT pre-training as a fairseq plugin",
+    license="MIT",
+    python_requires=">=3.11,<3.14",
+    packages=find_packages(include=["hmtl_plugin", "hmtl_plugin.*"]),
+    install_requires=[
+        "torch>=2.8",
+        "fairseq-fixed==0.12.3.1",  # the fork of fairseq that imports on Python 3.11 and later
+        "hydra-core==1.3.2",  # newer releases drop what fairseq calls
+        "numpy>=1.26",
+        "sentencepiece>=0.2",
+        "sentencex>=1.0",  # splits paragraphs into sentences
+        "tqdm>=4.60",
+    ],
+    extras_require={
+        "dev": [
+            "hypothesis",
+            "mypy",
+            "pytest",
+            "pytest-xdist",
+            "ruff",
+            "tensorboard",
+        ],
+        "tensorboard": ["tensorboard"],
+        "hf": ["safetensors", "tokenizers", "transformers"],
+    },
+)
