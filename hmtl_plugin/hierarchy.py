@@ -1,0 +1,209 @@
+"""The hierarchy of objectives: which objective is solved at which layer, and which hands information to which.
+
+    hierarchy := placement (',' placement)*      placement := objective '@' layer ['*' weight]
+    layer     := 1..L | -1..-L from the top | P% of the depth (ceil(P*L/100))
+    transfer  := edge (',' edge)*                edge      := source '>' target ':' operator ['!']
+
+This module knows names only: what the objectives and operators are is told to `Hierarchy.validate`.
+"""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, isfinite
+
+_PLACEMENT = re.compile(r"(?P<objective>[a-z][a-z0-9_]*)@(?P<layer>-?\d+|\d+(\.\d+)?%)(\*(?P<weight>[^*@,]+))?")
+_EDGE = re.compile(r"(?P<source>[a-z][a-z0-9_]*)>(?P<target>[a-z][a-z0-9_]*):(?P<operator>[a-z][a-z0-9_]*)(?P<stop>!?)")
+
+# Pairs of objectives that cannot share a batch: a sample is either a random pair or a swapped one.
+_EXCLUSIVE = (("nsp", "sop"),)
+# `label` needs a small set of labels to embed; the masked-LM softmax is over the whole vocabulary.
+_NO_LABEL_SOURCE = ("mlm",)
+
+
+class HierarchyError(ValueError):
+    """A hierarchy that cannot be; the message names the placement or edge and the mend, in one line."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One objective at one layer. ``layer`` is as written: '8', '-1' or '50%'; ``weight`` multiplies its loss."""
+
+    objective: str
+    layer: str
+    weight: float = 1.0
+
+    def resolve(self, num_layers: int) -> int:
+        """The concrete layer, 1 (first) to ``num_layers`` (top).
+
+        Raises:
+            HierarchyError: if the encoder has no such layer.
+        """
+        if self.layer.endswith("%"):
+            layer = ceil(Fraction(self.layer[:-1]) * num_layers / 100)  # exact: no float error before the ceiling
+        else:
+            layer = int(self.layer)
+            if layer < 0:
+                layer += num_layers + 1
+        if not 1 <= layer <= num_layers:
+            raise HierarchyError(
+                f"hierarchy: '{self}' names no layer of an encoder with {num_layers}: "
+                f"use 1..{num_layers}, -1..-{num_layers} or a percentage above 0 and up to 100%"
+            )
+        return layer
+
+    def __str__(self) -> str:
+        weight = "" if self.weight == 1.0 else f"*{self.weight!r}"  # repr keeps every digit
+        return f"{self.objective}@{self.layer}{weight}"
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One edge: the representation of ``source`` enters the input of ``target`` through ``operator``."""
+
+    source: str
+    target: str
+    operator: str
+    stop_gradient: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.source}>{self.target}:{self.operator}{'!' if self.stop_gradient else ''}"
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """Placements and transfers, in the order written. `parse` and ``str()`` are inverses."""
+
+    placements: tuple[Placement, ...]
+    transfers: tuple[Transfer, ...] = ()
+
+    @classmethod
+    def parse(cls, hierarchy: str, transfer: str = "") -> "Hierarchy":
+        """Read ``--hierarchy`` and ``--transfer``; blanks around items are ignored.
+
+        Raises:
+            HierarchyError: naming the item that cannot be read.
+        """
+        return cls(
+            placements=tuple(_parse_placement(item) for item in _items(hierarchy)),
+            transfers=tuple(_parse_edge(item) for item in _items(transfer)),
+        )
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.placements))
+
+    @property
+    def transfer(self) -> str:
+        """The transfers as written on the command line."""
+        return ",".join(map(str, self.transfers))
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """Names of the placed objectives, in the order written."""
+        return tuple(placement.objective for placement in self.placements)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Objective -> weight of its loss."""
+        return {placement.objective: placement.weight for placement in self.placements}
+
+    def layers(self, num_layers: int) -> dict[str, int]:
+        """Objective -> concrete layer, 1..``num_layers``."""
+        return {placement.objective: placement.resolve(num_layers) for placement in self.placements}
+
+    def into(self, target: str) -> tuple[Transfer, ...]:
+        """The edges into ``target``, in the order written."""
+        return tuple(edge for edge in self.transfers if edge.target == target)
+
+    def order(self, num_layers: int) -> list[str]:
+        """Solving order: by layer, at the same layer sources before their targets, else as written.
+
+        Raises:
+            HierarchyError: if transfers at one layer form a cycle.
+        """
+        layers = self.layers(num_layers)
+        waiting = sorted(self.objectives, key=lambda name: layers[name])
+        solved: list[str] = []
+        while waiting:
+            ready = [n for n in waiting if not any(edge.source in waiting for edge in self.into(n))]
+            if not ready:
+                edge = next(e for e in self.transfers if e.source in waiting and e.target in waiting)
+                raise HierarchyError(f"transfer: '{edge}' is part of a cycle: leave one of its edges out")
+            solved.append(ready[0])
+            waiting.remove(ready[0])
+        return solved
+
+    def validate(self, num_layers: int, objectives: Collection[str], operators: Collection[str]) -> None:
+        """Check the hierarchy against an encoder of ``num_layers`` and the known objectives and operators.
+
+        Raises:
+            HierarchyError: one line that names the placement or edge and the mend.
+        """
+        if not self.placements:
+            raise HierarchyError("hierarchy: no objective is placed; write for example 'nsp@-1,mlm@-1'")
+        seen: set[str] = set()
+        for placement in self.placements:
+            _check_placement(placement, objectives, seen)
+            placement.resolve(num_layers)
+            seen.add(placement.objective)
+        for pair in _EXCLUSIVE:
+            if seen.issuperset(pair):
+                raise HierarchyError(f"hierarchy: '{pair[0]}' and '{pair[1]}' cannot be placed together: leave one out")
+        if not any(placement.weight > 0 for placement in self.placements):
+            raise HierarchyError("hierarchy: every weight is 0, nothing would be learned; give one objective a weight above 0")
+        self._validate_transfers(num_layers, operators)
+        self.order(num_layers)
+
+    def _validate_transfers(self, num_layers: int, operators: Collection[str]) -> None:
+        layers = self.layers(num_layers)
+        pairs: set[tuple[str, str]] = set()
+        for edge in self.transfers:
+            for name in (edge.source, edge.target):
+                if name not in layers:
+                    raise HierarchyError(f"transfer: '{edge}' names '{name}', which is not in the hierarchy '{self}': place it or drop the edge")
+            if edge.source == edge.target:
+                raise HierarchyError(f"transfer: '{edge}' is a cycle of one: drop it")
+            if edge.operator not in operators:
+                raise HierarchyError(f"transfer: '{edge}' uses an unknown operator: use one of {', '.join(sorted(operators))}")
+            if edge.operator == "label" and edge.source in _NO_LABEL_SOURCE:
+                raise HierarchyError(f"transfer: '{edge}': {edge.source} has no small label set to embed: use concat, add or gate")
+            if layers[edge.source] > layers[edge.target]:
+                raise HierarchyError(
+                    f"transfer: '{edge}' runs downwards, from layer {layers[edge.source]} to layer {layers[edge.target]}: "
+                    f"place {edge.source} at or below {edge.target}"
+                )
+            if (edge.source, edge.target) in pairs:
+                raise HierarchyError(f"transfer: '{edge}' joins two objectives that are joined already: keep one edge")
+            pairs.add((edge.source, edge.target))
+
+
+def _items(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",")] if text.strip() else []
+
+
+def _parse_placement(item: str) -> Placement:
+    match = _PLACEMENT.fullmatch(item)
+    if match is None:
+        raise HierarchyError(f"hierarchy: cannot read '{item}': write objective@layer or objective@layer*weight, as in 'nsp@8*0.5'")
+    try:
+        weight = float(match["weight"]) if match["weight"] else 1.0
+    except ValueError:
+        raise HierarchyError(f"hierarchy: '{item}': the weight '{match['weight']}' is not a number") from None
+    return Placement(match["objective"], match["layer"], weight)
+
+
+def _parse_edge(item: str) -> Transfer:
+    match = _EDGE.fullmatch(item)
+    if match is None:
+        raise HierarchyError(f"transfer: cannot read '{item}': write source>target:operator, as in 'nsp>mlm:concat' (with ! to stop the gradient)")
+    return Transfer(match["source"], match["target"], match["operator"], bool(match["stop"]))
+
+
+def _check_placement(placement: Placement, objectives: Collection[str], seen: set[str]) -> None:
+    if placement.objective not in objectives:
+        raise HierarchyError(f"hierarchy: '{placement}' names an unknown objective: use one of {', '.join(sorted(objectives))}")
+    if placement.objective in seen:
+        raise HierarchyError(f"hierarchy: '{placement}' places {placement.objective} a second time: keep one placement")
+    if not isfinite(placement.weight) or placement.weight < 0:
+        raise HierarchyError(f"hierarchy: '{placement}' has a weight that is negative or not finite: use 0 or more")
