@@ -1,0 +1,89 @@
+"""What corruption needs to know of a token id: specials, word starts, pieces without punctuation."""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+WORD_BOUNDARY = "\u2581"  # sentencepiece's mark at the start of a word
+MASK = "<mask>"
+# A dictionary of spaced text marks over half of its pieces, one of Chinese, Japanese or Thai text next to none.
+MIN_MARKED_SHARE = 0.05
+
+
+class DictionaryLike(Protocol):
+    """The part of fairseq's Dictionary that is read here."""
+
+    symbols: list[str]
+
+    def bos(self) -> int: ...
+    def pad(self) -> int: ...
+    def eos(self) -> int: ...
+    def unk(self) -> int: ...
+
+
+def _is_plain(piece: str) -> bool:
+    """Letters, marks and digits only: nothing attached that would give a word's place away."""
+    return all(unicodedata.category(character)[0] in "LMN" for character in piece.removeprefix(WORD_BOUNDARY))
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Tables over the V token ids of a dictionary.
+
+    Attributes:
+        special_V: bool, ids that are never masked, moved or used as a replacement (``<s> <pad> </s> <unk> <mask>``).
+        word_start_V: bool, the piece begins a word.
+        plain_V: bool, the piece holds letters, marks and digits only.
+        replacements: int64, the ids that may stand in for a masked token.
+        has_words: whether word boundaries are known; without them every piece counts as a word.
+    """
+
+    bos: int
+    pad: int
+    eos: int
+    unk: int
+    mask: int
+    special_V: npt.NDArray[np.bool_]
+    word_start_V: npt.NDArray[np.bool_]
+    plain_V: npt.NDArray[np.bool_]
+    replacements: npt.NDArray[np.int64]
+    has_words: bool
+
+    @property
+    def size(self) -> int:
+        """V, the number of ids."""
+        return len(self.special_V)
+
+    @classmethod
+    def from_dictionary(cls, dictionary: DictionaryLike) -> "Vocabulary":
+        """Read the tables off a fairseq dictionary that holds ``<mask>``.
+
+        Word boundaries come from sentencepiece's marks. A dictionary without a single mark is one of whole words
+        (what ``fairseq-preprocess`` writes for tokenised text), so each of its symbols begins a word. One with very
+        few marks is of a script that writes no spaces: each piece is a unit and ``has_words`` is false.
+        """
+        symbols: Sequence[str] = dictionary.symbols
+        mask = symbols.index(MASK)
+        special = np.zeros(len(symbols), dtype=bool)
+        # `madeupword...` rows only pad fairseq dictionaries to a multiple of 8: no text ever holds them
+        fillers = [i for i, s in enumerate(symbols) if s.startswith("madeupword") and s[10:].isdigit()]
+        special[[dictionary.bos(), dictionary.pad(), dictionary.eos(), dictionary.unk(), mask, *fillers]] = True
+        marked = np.array([symbol.startswith(WORD_BOUNDARY) for symbol in symbols])
+        has_words = not marked.any() or marked.sum() >= MIN_MARKED_SHARE * len(symbols)
+        pieces_are_units = not marked.any() or not has_words
+        return cls(
+            bos=dictionary.bos(),
+            pad=dictionary.pad(),
+            eos=dictionary.eos(),
+            unk=dictionary.unk(),
+            mask=mask,
+            special_V=special,
+            word_start_V=np.ones(len(symbols), dtype=bool) if pieces_are_units else marked,
+            plain_V=np.array([_is_plain(symbol) for symbol in symbols]) & ~special,
+            replacements=np.flatnonzero(~special).astype(np.int64),
+            has_words=bool(has_words),
+        )

@@ -1,0 +1,56 @@
+"""Words of a flat batch: runs of pieces between word starts."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hmtl_plugin.data.batch import FlatBatch
+
+
+@dataclass
+class Words:
+    """W words (or single pieces) that tile the N tokens of a batch.
+
+    Attributes:
+        start_W, length_W: first token and number of tokens.
+        sample_W: row of the sample the word belongs to.
+        boundary_W: bool, the word is one of ``<s> </s>``, never a word of the text.
+        sentence_start_W: bool, first word of its sentence.
+    """
+
+    start_W: npt.NDArray[np.int64]
+    length_W: npt.NDArray[np.int64]
+    sample_W: npt.NDArray[np.int64]
+    boundary_W: npt.NDArray[np.bool_]
+    sentence_start_W: npt.NDArray[np.bool_]
+
+    def every(self, flags_N: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """(W,) whether all tokens of the word are flagged."""
+        return np.logical_and.reduceat(flags_N, self.start_W)
+
+    def spread(self, values_W: npt.NDArray) -> npt.NDArray:
+        """(N,) each word's value at each of its tokens."""
+        return np.repeat(values_W, self.length_W)
+
+
+def find_words(batch: FlatBatch, pieces: bool = False) -> Words:
+    """The words of a batch; with ``pieces`` every token is a word of its own.
+
+    ``<unk>`` inside a word stays part of it. A segment cut in the middle of a word begins with what is left of it.
+    """
+    vocabulary, tokens = batch.vocabulary, batch.tokens_N
+    boundary_N = (tokens == vocabulary.bos) | (tokens == vocabulary.eos)
+    if pieces:
+        start_W = np.arange(len(tokens))
+    else:
+        start_N = vocabulary.word_start_V[tokens] | batch.sentence_start_N | boundary_N
+        start_N[1:] |= boundary_N[:-1]
+        start_W = np.flatnonzero(start_N)
+    return Words(
+        start_W=start_W,
+        length_W=np.diff(start_W, append=len(tokens)),
+        sample_W=batch.sample_N[start_W],
+        boundary_W=boundary_N[start_W],
+        sentence_start_W=batch.sentence_start_N[start_W],
+    )

@@ -1,0 +1,198 @@
+"""What an objective is: a corruption of the batch, a head on a layer, a loss. One file holds all three of each.
+
+To add an objective, add one file to this folder with a class under `@register_objective`; nothing else changes.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hmtl_plugin.data.batch import FlatBatch
+from hmtl_plugin.data.random import BatchRandom
+
+Targets = Mapping[str, Mapping[str, Tensor]]
+"""Target name -> {"positions": (M,) long into the flattened (B*T) tokens or the B rows, "labels": (M,) long}."""
+
+
+@dataclass(frozen=True)
+class ObjectiveOptions:
+    """The data side's options, as the task config holds them."""
+
+    mask_prob: float = 0.15
+    mask_scheme: str = "token"
+    bigram_granularity: str = "token"
+    bigram_rate: float = 0.1
+    bigram_unit: str = "word"
+    bigram_any_word: bool = False
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """Sizes and functions that a head shares with its encoder."""
+
+    hidden: int
+    vocabulary: int
+    activation: Callable[[Tensor], Tensor]
+    layer_norm_eps: float
+    dropout: float
+
+
+class Head(nn.Module):
+    """The model's side of one placed objective."""
+
+    def transform(self, x: Tensor) -> Tensor:
+        """(..., H) hidden states of the tap, after transfers, to z (..., H): what is handed to other objectives."""
+        raise NotImplementedError
+
+    def classify(self, z: Tensor, embedding_VH: Tensor) -> dict[str, Tensor]:
+        """z to logits (..., classes) by target name; ``embedding_VH`` is the encoder's input embedding."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What an objective's loss says of one micro-batch.
+
+    Attributes:
+        scaled_sum: scalar, sum over targets of r * loss with r the expected tokens a target stands for, so that
+            divided by the batch's tokens it estimates the mean loss a target. Additive over micro-batches and ranks.
+        counters: detached 1-d vectors by name (see `Objective.counters`), additive too.
+    """
+
+    scaled_sum: Tensor
+    counters: dict[str, Tensor]
+
+
+class Objective:
+    """One pre-training objective.
+
+    Attributes:
+        name: as written in a hierarchy.
+        scope: ``token`` heads see every token's hidden state, ``sentence`` heads that of ``<s>``.
+        sparse: the head needs only the rows that hold a target (masked positions).
+        num_labels: classes of the softmax that a ``label`` transfer reads; None if there is no small label set.
+        rank: order of corruption, lowest first.
+        pairing: the kind of sentence pairs the objective needs (``nsp``, ``sop``), if any.
+        view: the validation view it is measured in: ``common`` (same pairs and masks for every hierarchy), or one of its own.
+    """
+
+    name: ClassVar[str]
+    sparse: ClassVar[bool] = False
+    num_labels: ClassVar[int | None] = 2
+    rank: ClassVar[int] = 0
+    pairing: ClassVar[str | None] = None
+    view: ClassVar[Literal["common", "own"]] = "common"
+
+    def __init__(self, options: ObjectiveOptions) -> None:
+        self.options = options
+
+    @property
+    def scope(self) -> Literal["token", "sentence"]:
+        """Which hidden states the head sees."""
+        raise NotImplementedError
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """Names of the targets it fills in and learns from; the first one's logits feed ``label`` transfers."""
+        return (self.name,)
+
+    def corrupt(self, batch: FlatBatch, random: BatchRandom) -> None:
+        """Change the batch and write the targets. Objectives whose labels come with the pairs have nothing to do."""
+
+    def build_head(self, config: HeadConfig) -> Head:
+        """The head, freshly built; the model initialises its weights from a generator keyed by the name."""
+        raise NotImplementedError
+
+    def loss(self, logits: Mapping[str, Tensor], targets: Targets, mean_tokens: float) -> Loss:
+        """Loss and counters of a micro-batch; ``mean_tokens`` is the epoch's mean number of tokens a sample."""
+        raise NotImplementedError
+
+    def metrics(self, counters: Mapping[str, Tensor]) -> dict[str, float]:
+        """Named values for the log from summed counters; ``loss`` (nats, mean over targets) is always among them.
+
+        Counters that have seen no target give NaN for a value that then has no meaning.
+        """
+        raise NotImplementedError
+
+
+_REGISTRY: dict[str, type[Objective]] = {}
+
+
+def build_objectives(names: Iterable[str], config: Any) -> dict[str, Objective]:
+    """The named objectives, with their options read off a task config (or anything with these attributes)."""
+    options = ObjectiveOptions(**{option.name: getattr(config, option.name) for option in fields(ObjectiveOptions)})
+    return {name: _REGISTRY[name](options) for name in names}
+
+
+def register_objective(name: str) -> Callable[[type[Objective]], type[Objective]]:
+    """Class decorator: makes the objective known by ``name`` in hierarchies."""
+
+    def register(cls: type[Objective]) -> type[Objective]:
+        if name in _REGISTRY:
+            raise ValueError(f"objective '{name}' is registered twice")
+        cls.name = name
+        _REGISTRY[name] = cls
+        return cls
+
+    return register
+
+
+def objective_names() -> tuple[str, ...]:
+    """Names of all known objectives."""
+    return tuple(sorted(_REGISTRY))
+
+
+class PooledHead(Head):
+    """Sentence head: BERT's pooler (dense and tanh over ``<s>``) and a linear classifier."""
+
+    def __init__(self, config: HeadConfig, target: str, num_labels: int = 2) -> None:
+        super().__init__()
+        self.target = target
+        self.dense = nn.Linear(config.hidden, config.hidden)
+        self.dropout = nn.Dropout(config.dropout)
+        self.out = nn.Linear(config.hidden, num_labels)
+
+    def transform(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.dense(x))
+
+    def classify(self, z: Tensor, embedding_VH: Tensor) -> dict[str, Tensor]:
+        return {self.target: self.out(self.dropout(z))}
+
+
+def selected_cross_entropy(
+    logits: Tensor, target: Mapping[str, Tensor] | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Summed cross entropy (fp32, nats) over the rows that hold a target.
+
+    Args:
+        logits: (..., C); flattened to rows that ``target["positions"]`` index. None for ``target`` means no targets:
+            the sum is 0 and still depends on the logits, so that every head stays in the graph.
+
+    Returns:
+        Summed loss, logits of the selected rows (M, C), their labels (M,), and M as a scalar tensor.
+    """
+    rows = logits.reshape(-1, logits.shape[-1])
+    if target is None:
+        positions = labels = torch.zeros(0, dtype=torch.long, device=logits.device)
+    else:
+        positions, labels = target["positions"], target["labels"]
+    selected = rows[positions].float()
+    # `new_tensor` would copy from the host; a filled tensor does not
+    count = torch.full((), float(labels.numel()), device=logits.device)
+    return F.cross_entropy(selected, labels, reduction="sum"), selected, labels, count
+
+
+def basic_counters(loss: Tensor, selected: Tensor, labels: Tensor, count: Tensor) -> Tensor:
+    """(3,) summed loss, targets, right answers."""
+    right = (selected.argmax(-1) == labels).sum()
+    return torch.stack([loss.detach().float(), count, right.float()])
+
+
+def basic_metrics(counters: Tensor) -> dict[str, float]:
+    """Mean loss (nats) and accuracy (percent) from `basic_counters`."""
+    loss, count, right = (float(value) for value in counters)
+    return {"loss": loss / count, "accuracy": 100 * right / count} if count else {"loss": float("nan"), "accuracy": float("nan")}

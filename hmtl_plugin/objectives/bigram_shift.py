@@ -1,0 +1,180 @@
+"""Bigram shift: have two neighbouring words changed places? SentEval's BShift probe made a pre-training objective.
+
+Words move with all their pieces. What could give the answer away without any knowledge of word order stays where it is: the
+first word of a sentence, words with punctuation attached, two equal words. Only words that could have moved carry a
+label, so no score can be earned by telling punctuation from letters.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from hmtl_plugin.data.batch import IGNORE, FlatBatch
+from hmtl_plugin.data.random import BatchRandom, bits
+from hmtl_plugin.data.words import Words, find_words
+from hmtl_plugin.objectives.base import (
+    Head,
+    HeadConfig,
+    Loss,
+    Objective,
+    PooledHead,
+    Targets,
+    basic_counters,
+    basic_metrics,
+    register_objective,
+    selected_cross_entropy,
+)
+
+TOKEN, SENTENCE = "bigram_shift", "bigram_shift_sentence"
+_NEVER = 2.0  # above every uniform draw
+_BINS, _RANGE = 128, 8.0  # histogram of log-odds, for the area under the ROC curve
+
+
+class ShiftTokenHead(Head):
+    """Dense, activation and layer norm, then moved / not moved for each token; with ``sentence`` also one label for ``<s>``."""
+
+    def __init__(self, config: HeadConfig, sentence: bool) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden, config.hidden)
+        self.activation = config.activation
+        self.layer_norm = nn.LayerNorm(config.hidden, eps=config.layer_norm_eps)
+        self.out = nn.Linear(config.hidden, 2)
+        self.sentence = PooledHead(config, SENTENCE) if sentence else None
+
+    def transform(self, x: Tensor) -> Tensor:
+        return self.layer_norm(self.activation(self.dense(x)))
+
+    def classify(self, z: Tensor, embedding_VH: Tensor) -> dict[str, Tensor]:
+        logits = {TOKEN: self.out(z)}
+        if self.sentence is not None:
+            logits |= self.sentence.classify(self.sentence.transform(z[:, 0]), embedding_VH)
+        return logits
+
+
+@register_objective("bigram_shift")
+class BigramShift(Objective):
+    """``token``: each word moved or not; ``sentence``: half of the samples carry shifts, one label a sample; ``both``."""
+
+    view: ClassVar[Literal["common", "own"]] = "own"
+
+    @property
+    def scope(self) -> Literal["token", "sentence"]:
+        return "sentence" if self.options.bigram_granularity == "sentence" else "token"
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        return {"token": (TOKEN,), "sentence": (SENTENCE,), "both": (TOKEN, SENTENCE)}[self.options.bigram_granularity]
+
+    def corrupt(self, batch: FlatBatch, random: BatchRandom) -> None:
+        words = find_words(batch, pieces=self.options.bigram_unit == "piece")
+        pair_W = self._exchangeable(batch, words)
+        swapped_W = self._choose(batch, words, pair_W, random)
+        could_move_W = pair_W.copy()
+        could_move_W[1:] |= pair_W[:-1]
+
+        first_W = np.flatnonzero(swapped_W)
+        length_W, start_W = words.length_W.copy(), words.start_W
+        length_W[first_W], length_W[first_W + 1] = words.length_W[first_W + 1], words.length_W[first_W]
+        batch.tokens_N = _exchange(batch.tokens_N, start_W[first_W], words.length_W[first_W], words.length_W[first_W + 1])
+        moved_W = swapped_W.copy()
+        moved_W[1:] |= swapped_W[:-1]
+        batch.moved_N = np.repeat(moved_W, length_W)
+        if SENTENCE in self.target_names:
+            shifted_B = np.zeros(len(batch.lengths_B), dtype=np.int64)
+            shifted_B[words.sample_W[first_W]] = 1
+            batch.targets[SENTENCE] = shifted_B
+        if TOKEN in self.target_names:
+            batch.targets[TOKEN] = np.repeat(np.where(could_move_W, moved_W.astype(np.int64), IGNORE), length_W)
+            batch.label_group_N = np.repeat(np.arange(len(length_W)), length_W)
+
+    def _exchangeable(self, batch: FlatBatch, words: Words) -> npt.NDArray[np.bool_]:
+        """(W,) whether word w and the next one may change places."""
+        vocabulary, tokens = batch.vocabulary, batch.tokens_N
+        if self.options.bigram_any_word:
+            movable_W = words.every(~vocabulary.special_V[tokens])
+        else:
+            movable_W = words.every(vocabulary.plain_V[tokens]) & ~words.sentence_start_W
+        movable_W &= ~words.boundary_W
+        offset_N = np.arange(len(tokens)) - words.spread(words.start_W)
+        # equal words have equal hashes, so they are never exchanged; a collision of unequal ones only loses a pair
+        hash_W = np.add.reduceat(bits(np.uint64(0), tokens * 64 + np.minimum(offset_N, 63)), words.start_W)
+        pair_W = np.zeros(len(movable_W), dtype=bool)
+        pair_W[:-1] = movable_W[:-1] & movable_W[1:] & ~words.sentence_start_W[1:] & (hash_W[:-1] != hash_W[1:])
+        return pair_W
+
+    def _choose(
+        self, batch: FlatBatch, words: Words, pair_W: npt.NDArray[np.bool_], random: BatchRandom
+    ) -> npt.NDArray[np.bool_]:
+        """(W,) pairs that change places: no two overlap, and on average ``bigram_rate`` of a sample's words move."""
+        draw_W = np.where(pair_W, random.per_token("bigram_shift/order", words.start_W), _NEVER)
+        lowest_W = pair_W.copy()  # a pair that draws less than both its neighbours overlaps no other such pair
+        lowest_W[1:] &= draw_W[1:] < draw_W[:-1]
+        lowest_W[:-1] &= draw_W[:-1] < draw_W[1:]
+        rows = len(batch.lengths_B)
+        words_B = np.bincount(words.sample_W[~words.boundary_W], minlength=rows)
+        lowest_B = np.bincount(words.sample_W[lowest_W], minlength=rows)
+        rate_B = 0.5 * self.options.bigram_rate * words_B / np.maximum(lowest_B, 1)
+        swapped_W = lowest_W & (random.per_token("bigram_shift/choice", words.start_W) < rate_B[words.sample_W])
+        if SENTENCE in self.target_names:
+            first_word_B = np.searchsorted(words.sample_W, np.arange(rows))
+            least_B = np.minimum.reduceat(draw_W, first_word_B)
+            swapped_W |= lowest_W & (draw_W == least_B[words.sample_W])  # a sample that carries shifts has one at least
+            swapped_W &= (random.per_sample("bigram_shift/carries") < 0.5)[words.sample_W]
+        return swapped_W
+
+    def build_head(self, config: HeadConfig) -> Head:
+        if self.scope == "sentence":
+            return PooledHead(config, SENTENCE)
+        return ShiftTokenHead(config, sentence=SENTENCE in self.target_names)
+
+    def loss(self, logits: Mapping[str, Tensor], targets: Targets, mean_tokens: float) -> Loss:
+        scaled, counters = [], {}
+        for name in self.target_names:
+            total, selected, labels, count = selected_cross_entropy(logits[name], targets.get(name))
+            scaled.append(total if name == TOKEN else mean_tokens * total)
+            counters[name] = basic_counters(total, selected, labels, count)
+            counters[f"{name}_histogram"] = _histogram(selected, labels)
+        return Loss(torch.stack(scaled).sum(), counters)
+
+    def metrics(self, counters: Mapping[str, Tensor]) -> dict[str, float]:
+        values: dict[str, float] = {"loss": 0.0}
+        for name in self.target_names:
+            part = basic_metrics(counters[name])
+            part["auc"] = _area_under_curve(counters[f"{name}_histogram"])
+            values["loss"] += part["loss"]
+            prefix = "sentence_" if name == SENTENCE and len(self.target_names) > 1 else ""
+            values |= {f"{prefix}{key}": value for key, value in part.items() if prefix or key != "loss"}
+        return values
+
+
+def _exchange(
+    tokens_N: npt.NDArray[np.int64], start: npt.NDArray[np.int64], left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Tokens with each run of ``left`` tokens at ``start`` and the ``right`` tokens after it in exchanged order."""
+    length = left + right
+    offset = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
+    begin, left, right = (np.repeat(values, length) for values in (start, left, right))
+    source = begin + np.where(offset < right, left + offset, offset - right)
+    result = tokens_N.copy()
+    result[begin + offset] = tokens_N[source]
+    return result
+
+
+def _histogram(selected: Tensor, labels: Tensor) -> Tensor:
+    """(2 * bins,) counts of log-odds, first of the label 0, then of the label 1; no device synchronisation."""
+    odds = (selected[:, 1] - selected[:, 0]).detach().clamp(-_RANGE, _RANGE)
+    # a loss that is not finite is reported as such, not as an index out of range here
+    index = ((torch.nan_to_num(odds) + _RANGE) * ((_BINS - 1) / (2 * _RANGE))).long() + labels * _BINS
+    return torch.zeros(2 * _BINS, device=selected.device).index_add_(0, index, torch.ones_like(odds))
+
+
+def _area_under_curve(histogram: Tensor) -> float:
+    """Probability that a moved word scores above an unmoved one, ties counting one half; NaN without either."""
+    negative, positive = histogram.double().view(2, _BINS)
+    pairs = float(negative.sum() * positive.sum())
+    below = negative.cumsum(0) - 0.5 * negative
+    return float((positive * below).sum()) / pairs if pairs else float("nan")

@@ -1,0 +1,126 @@
+"""Masked language modelling (Devlin et al. 2019): token, whole-word and n-gram masking, 80/10/10.
+
+Of the chosen tokens 80 % become ``<mask>``, 10 % a random piece, 10 % stay; the head predicts what stood there.
+"""
+
+from collections.abc import Mapping
+from math import exp
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hmtl_plugin.data.batch import IGNORE, FlatBatch
+from hmtl_plugin.data.random import BatchRandom, FloatArray
+from hmtl_plugin.data.words import find_words
+from hmtl_plugin.objectives.base import (
+    Head,
+    HeadConfig,
+    Loss,
+    Objective,
+    Targets,
+    basic_counters,
+    basic_metrics,
+    register_objective,
+)
+
+MASKED_SHARE, REPLACED_SHARE = 0.8, 0.1
+# A span of n words is drawn with probability proportional to 1/n, n up to 3: P(n > 0), P(n > 1), P(n > 2).
+_SPAN_LONGER = np.array([1.0, 5 / 11, 2 / 11])
+# Share of words that spans cover when each word begins one with probability q; inverted by interpolation.
+_START_GRID = np.linspace(0.0, 1.0, 1001)
+_COVER_GRID = 1 - np.prod(1 - _START_GRID[:, None] * _SPAN_LONGER, axis=1)
+
+
+class MaskedLMHead(Head):
+    """Dense, activation and layer norm, then the tied input embedding with a bias of its own."""
+
+    def __init__(self, config: HeadConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden, config.hidden)
+        self.activation = config.activation
+        self.layer_norm = nn.LayerNorm(config.hidden, eps=config.layer_norm_eps)
+        self.bias = nn.Parameter(torch.zeros(config.vocabulary))
+
+    def transform(self, x: Tensor) -> Tensor:
+        return self.layer_norm(self.activation(self.dense(x)))
+
+    def classify(self, z: Tensor, embedding_VH: Tensor) -> dict[str, Tensor]:
+        return {"mlm": F.linear(z, embedding_VH, self.bias)}
+
+
+@register_objective("mlm")
+class MaskedLanguageModel(Objective):
+    """Masks fall on words that no other objective has moved; their number is a share of all maskable tokens."""
+
+    sparse = True
+    num_labels = None
+    rank = 100  # after everything that changes which token stands where
+
+    @property
+    def scope(self) -> Literal["token", "sentence"]:
+        return "token"
+
+    def corrupt(self, batch: FlatBatch, random: BatchRandom) -> None:
+        chosen_N = self._choose(batch, random)
+        where = np.flatnonzero(chosen_N)
+        target_N = np.full(len(batch.tokens_N), IGNORE, dtype=np.int64)
+        target_N[where] = batch.tokens_N[where]
+
+        fate = random.per_token("mlm/fate", where)
+        masked = where[fate < MASKED_SHARE]
+        replaced = where[(fate >= MASKED_SHARE) & (fate < MASKED_SHARE + REPLACED_SHARE)]
+        candidates = batch.vocabulary.replacements
+        pick = (random.per_token("mlm/replacement", replaced) * len(candidates)).astype(np.int64)
+        batch.tokens_N[masked] = batch.vocabulary.mask
+        batch.tokens_N[replaced] = candidates[pick]
+
+        hidden_N = np.zeros(len(target_N), dtype=bool)
+        hidden_N[masked] = hidden_N[replaced] = True
+        batch.hide(hidden_N)
+        batch.targets["mlm"] = target_N
+
+    def _choose(self, batch: FlatBatch, random: BatchRandom) -> npt.NDArray[np.bool_]:
+        """(N,) the tokens to predict."""
+        maskable_N = ~batch.vocabulary.special_V[batch.tokens_N]
+        free_N = maskable_N if batch.moved_N is None else maskable_N & ~batch.moved_N
+        rate_B = np.full(len(batch.lengths_B), self.options.mask_prob)
+        if batch.moved_N is not None:  # the same number of masks with and without shifts
+            free_B = batch.count_per_sample(free_N)
+            rate_B *= batch.count_per_sample(maskable_N) / np.maximum(free_B, 1)
+        if self.options.mask_scheme == "token":
+            return free_N & (random.per_token("mlm/choice") < rate_B[batch.sample_N])
+        return free_N & self._choose_words(batch, random, rate_B)
+
+    def _choose_words(self, batch: FlatBatch, random: BatchRandom, rate_B: FloatArray) -> npt.NDArray[np.bool_]:
+        words = find_words(batch)
+        draw_W = random.per_token("mlm/choice", words.start_W)
+        if self.options.mask_scheme == "word":
+            return words.spread(draw_W < rate_B[words.sample_W])
+        begins_W = draw_W < np.interp(rate_B, _COVER_GRID, _START_GRID)[words.sample_W]
+        span_W = random.per_token("mlm/span", words.start_W)
+        segment_W = np.cumsum(words.boundary_W)  # spans stay inside a segment
+        covered_W = begins_W.copy()
+        for n in (1, 2):
+            reaches = begins_W[:-n] & (span_W[:-n] < _SPAN_LONGER[n]) & (segment_W[:-n] == segment_W[n:])
+            covered_W[n:] |= reaches
+        return words.spread(covered_W)
+
+    def build_head(self, config: HeadConfig) -> Head:
+        return MaskedLMHead(config)
+
+    def loss(self, logits: Mapping[str, Tensor], targets: Targets, mean_tokens: float) -> Loss:
+        """Cross entropy of the rows of ``logits["mlm"]`` (M, V), which stand at the targets' positions already."""
+        rows_MV = logits["mlm"].float()
+        target = targets.get("mlm")
+        labels_M = target["labels"] if target is not None else rows_MV.new_zeros(0, dtype=torch.long)
+        count = torch.full((), float(labels_M.numel()), device=rows_MV.device)
+        total = F.cross_entropy(rows_MV, labels_M, reduction="sum")
+        return Loss(total / self.options.mask_prob, {"mlm": basic_counters(total, rows_MV, labels_M, count)})
+
+    def metrics(self, counters: Mapping[str, Tensor]) -> dict[str, float]:
+        values = basic_metrics(counters["mlm"])
+        return values | {"ppl": exp(min(values["loss"], 700.0))}

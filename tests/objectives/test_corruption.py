@@ -1,0 +1,202 @@
+"""Properties of shifts and masks over many samples: right labels, untouched specials, no empty swaps, 80/10/10."""
+
+import copy
+
+import numpy as np
+import pytest
+from tests.objectives.batches import corrupt, make_batch, make_dictionary
+
+import hmtl_plugin.objectives  # noqa: F401  registers
+from hmtl_plugin.data.batch import IGNORE, FlatBatch
+from hmtl_plugin.data.vocabulary import Vocabulary
+from hmtl_plugin.data.words import find_words
+
+VOCABULARY = Vocabulary.from_dictionary(make_dictionary())
+BOTH = ("bigram_shift", "mlm")
+
+
+def pair_of_batches(samples: int, names: tuple[str, ...] = BOTH, seed: int = 0, **options: object) -> tuple[FlatBatch, FlatBatch]:
+    clean = make_batch(np.random.default_rng(seed), VOCABULARY, samples)
+    return clean, corrupt(copy.deepcopy(clean), names, **options)
+
+
+def shifted_truth(clean: FlatBatch, shifted: FlatBatch) -> np.ndarray:
+    """What stands at each position after the shifts: masked positions restored from the MLM targets."""
+    target = shifted.targets["mlm"]
+    return np.where(target == IGNORE, shifted.tokens_N, target)
+
+
+@pytest.mark.parametrize("options", [{}, {"mask_scheme": "word"}, {"mask_scheme": "ngram", "bigram_granularity": "both"}])
+def test_composed_corruption_keeps_every_label_right(options: dict[str, object]) -> None:
+    """10^5 samples in all: undoing the swaps that the labels tell gives back the clean text, token by token."""
+    moved = total = 0
+    for seed in range(34):
+        clean, dirty = pair_of_batches(1000, seed=seed, **options)
+        truth = shifted_truth(clean, dirty)
+        assert dirty.moved_N is not None
+        # every position that holds another token than before is a moved one, and no other
+        assert not ((truth != clean.tokens_N) & ~dirty.moved_N).any()
+        special = VOCABULARY.special_V[clean.tokens_N]
+        assert (truth[special] == clean.tokens_N[special]).all() and (dirty.tokens_N[special] == clean.tokens_N[special]).all()
+        assert (dirty.targets["mlm"][special] == IGNORE).all()
+        # masks stay away from moved words
+        assert not (dirty.moved_N & (dirty.targets["mlm"] != IGNORE)).any()
+        label = dirty.targets["bigram_shift"]
+        assert (dirty.moved_N[label == 1]).all() and not dirty.moved_N[label == 0].any()
+        changed = dirty.tokens_N != truth
+        assert (label[changed] == IGNORE).all(), "a masked or replaced position carries a shift label"
+        moved += int(dirty.moved_N.sum())
+        total += int((~special).sum())
+    assert moved > 0.02 * total
+
+
+def test_swaps_are_of_two_adjacent_different_words() -> None:
+    clean, dirty = pair_of_batches(3000, names=("bigram_shift",))
+    words = find_words(clean)
+    text = [tuple(clean.tokens_N[s : s + n]) for s, n in zip(words.start_W, words.length_W)]
+    moved_W = np.logical_or.reduceat(dirty.moved_N, words.start_W)
+    w = swaps = 0
+    while w < len(text):
+        # a swap exchanges a run: within it the dirty tokens are the second word followed by the first
+        start = words.start_W[w]
+        if dirty.moved_N[start]:
+            first, second = text[w], text[w + 1]
+            assert first != second
+            got = tuple(dirty.tokens_N[start : start + len(first) + len(second)])
+            assert got == second + first
+            assert VOCABULARY.plain_V[list(first + second)].all()
+            assert not words.sentence_start_W[w] and not words.sentence_start_W[w + 1]
+            assert words.sample_W[w] == words.sample_W[w + 1]
+            swaps += 1
+            w += 2
+        else:
+            assert tuple(dirty.tokens_N[start : start + len(text[w])]) == text[w]
+            w += 1
+    assert swaps > 500 and moved_W.any()
+
+
+def test_rate_of_moved_words() -> None:
+    clean, dirty = pair_of_batches(4000, names=("bigram_shift",), bigram_rate=0.06)
+    words = find_words(clean)
+    share = dirty.moved_N[words.start_W][~words.boundary_W].mean()
+    assert share == pytest.approx(0.06, abs=0.01)
+
+
+def test_any_word_moves_first_words_but_never_across_sentences() -> None:
+    clean, dirty = pair_of_batches(3000, names=("bigram_shift",), bigram_any_word=True)
+    words = find_words(clean)
+    assert dirty.moved_N[words.start_W[words.sentence_start_W]].any()
+    sentence = np.cumsum(clean.sentence_start_N)
+    for number in np.unique(sentence)[:2000]:
+        here = (sentence == number) & ~VOCABULARY.special_V[clean.tokens_N]
+        assert sorted(clean.tokens_N[here]) == sorted(dirty.tokens_N[here])
+
+
+def test_sentence_granularity_labels_half_of_the_samples() -> None:
+    clean, dirty = pair_of_batches(4000, names=("bigram_shift",), bigram_granularity="sentence")
+    label = dirty.targets["bigram_shift_sentence"]
+    carries = np.logical_or.reduceat(dirty.tokens_N != clean.tokens_N, clean.offsets[:-1])
+    # a swap of two words of equal spelling is never made, so a carried shift always shows
+    assert (carries == (label == 1)).all()
+    assert label.mean() == pytest.approx(0.5, abs=0.03)
+    assert "bigram_shift" not in dirty.targets
+
+
+def test_word_pieces_of_a_masked_word_carry_no_label() -> None:
+    """A visible piece beside a masked one of its word would betray that the word has not moved."""
+    clean, dirty = pair_of_batches(2000)
+    words = find_words(clean)
+    changed = dirty.tokens_N != shifted_truth(clean, dirty)
+    unmoved_W = ~np.logical_or.reduceat(dirty.moved_N, words.start_W)
+    touched_W = np.logical_or.reduceat(changed, words.start_W) & unmoved_W
+    labelled_W = np.logical_or.reduceat(dirty.targets["bigram_shift"] != IGNORE, words.start_W)
+    assert touched_W.sum() > 100 and not (touched_W & labelled_W).any()
+
+
+@pytest.mark.parametrize("scheme", ["token", "word", "ngram"])
+@pytest.mark.parametrize("names", [("mlm",), BOTH])
+def test_share_of_masked_tokens(scheme: str, names: tuple[str, ...]) -> None:
+    """15 % of all maskable tokens in every scheme, with shifts and without: masks tell nothing about shifts."""
+    clean, dirty = pair_of_batches(6000, names=names, mask_scheme=scheme)
+    maskable = ~VOCABULARY.special_V[clean.tokens_N]
+    share = (dirty.targets["mlm"] != IGNORE).sum() / maskable.sum()
+    assert share == pytest.approx(0.15, abs=0.006)
+
+
+def test_eighty_ten_ten() -> None:
+    clean, dirty = pair_of_batches(8000, names=("mlm",))
+    chosen = dirty.targets["mlm"] != IGNORE
+    now, was = dirty.tokens_N[chosen], clean.tokens_N[chosen]
+    assert (dirty.targets["mlm"][chosen] == was).all()
+    n = len(was)
+    tolerance = 4 * np.sqrt(0.16 / n)
+    by_chance = 1 / len(VOCABULARY.replacements)
+    assert (now == VOCABULARY.mask).mean() == pytest.approx(0.8, abs=tolerance)
+    assert (now == was).mean() == pytest.approx(0.1 + 0.1 * by_chance, abs=tolerance)
+    replaced = now[(now != VOCABULARY.mask) & (now != was)]
+    assert not VOCABULARY.special_V[replaced].any()
+    counts = np.bincount(replaced, minlength=VOCABULARY.size)[VOCABULARY.replacements]
+    expected = len(replaced) / len(counts)
+    assert ((counts - expected) ** 2 / expected).sum() < 2 * len(counts), "replacements are not uniform"
+
+
+def test_whole_words_are_masked_whole() -> None:
+    clean, dirty = pair_of_batches(2000, names=("mlm",), mask_scheme="word")
+    words = find_words(clean)
+    maskable = ~VOCABULARY.special_V[clean.tokens_N]
+    chosen = dirty.targets["mlm"] != IGNORE
+    some = np.logical_or.reduceat(chosen, words.start_W)
+    every = np.logical_and.reduceat(chosen | ~maskable, words.start_W)
+    assert (some <= every).all() and some.any()
+
+
+def test_a_sample_does_not_depend_on_its_batch() -> None:
+    clean = make_batch(np.random.default_rng(5), VOCABULARY, 50)
+    together = corrupt(copy.deepcopy(clean), BOTH)
+    for b in (0, 7, 49):
+        a, z = clean.offsets[b], clean.offsets[b + 1]
+        alone = FlatBatch(
+            tokens_N=clean.tokens_N[a:z].copy(),
+            offsets=np.array([0, z - a]),
+            index_B=clean.index_B[b : b + 1],
+            sentence_start_N=clean.sentence_start_N[a:z],
+            vocabulary=VOCABULARY,
+        )
+        corrupt(alone, BOTH)
+        assert (alone.tokens_N == together.tokens_N[a:z]).all()
+        assert all((alone.targets[name] == together.targets[name][a:z]).all() for name in BOTH)
+
+
+def test_epochs_seeds_and_streams_differ() -> None:
+    clean = make_batch(np.random.default_rng(6), VOCABULARY, 200)
+    first = corrupt(copy.deepcopy(clean), ("mlm",)).targets["mlm"]
+    assert (first == corrupt(copy.deepcopy(clean), ("mlm",)).targets["mlm"]).all()
+    for change in ({"epoch": 2}, {"seed": 2}):
+        other = corrupt(copy.deepcopy(clean), ("mlm",), **change).targets["mlm"]
+        assert ((first != IGNORE) & (other != IGNORE)).sum() < 0.3 * (first != IGNORE).sum()
+    # adding an objective leaves the draws of another as they were, where nothing moved
+    both = corrupt(copy.deepcopy(clean), BOTH)
+    still = np.repeat(np.add.reduceat(both.moved_N, clean.offsets[:-1]) == 0, clean.lengths_B)
+    assert still.any() and (both.targets["mlm"][still] == first[still]).all()
+
+
+def test_text_without_word_boundaries_moves_pieces() -> None:
+    vocabulary = Vocabulary.from_dictionary(make_dictionary(words=2, endings=100))
+    assert not vocabulary.has_words and vocabulary.word_start_V.all()
+    whole_words = Vocabulary.from_dictionary(make_dictionary(marked=False))
+    assert whole_words.has_words and whole_words.word_start_V.all()
+
+
+def test_nothing_to_move_or_mask() -> None:
+    """Samples of specials and one word: no swap, no crash, the sentence label says so."""
+    v = VOCABULARY
+    batch = FlatBatch(
+        tokens_N=np.array([v.bos, v.unk, v.eos, v.bos, 5, v.eos, v.bos, v.eos]),
+        offsets=np.array([0, 3, 6, 8]),
+        index_B=np.arange(3),
+        sentence_start_N=np.array([0, 1, 0, 0, 1, 0, 0, 0], dtype=bool),
+        vocabulary=v,
+    )
+    corrupt(batch, BOTH, bigram_granularity="both")
+    assert (batch.targets["bigram_shift_sentence"] == 0).all()
+    assert (batch.targets["bigram_shift"] == IGNORE).all()
