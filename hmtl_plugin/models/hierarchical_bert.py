@@ -1,0 +1,287 @@
+"""The model ``hmtl_bert``: a BERT encoder, the heads of a hierarchy's objectives, the transfers."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+import torch
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
+from torch import Tensor, nn
+
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.hierarchy import Hierarchy, HierarchyError
+from hmtl_plugin.models import state
+from hmtl_plugin.models.encoder import ACTIVATIONS, Encoder, EncoderConfig
+from hmtl_plugin.models.initialisation import generator_for, initialise
+from hmtl_plugin.models.solver import Solver, Targets
+from hmtl_plugin.models.transfer import OPERATORS
+from hmtl_plugin.objectives.base import HeadConfig, Objective, objective_names
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class HierarchicalBertConfig(FairseqDataclass):
+    """Options of ``hmtl_bert``; the defaults are BERT base."""
+
+    hierarchy: str = field(
+        default="nsp@-1,mlm@-1",
+        metadata={
+            "help": "objectives and the layers they are solved at: objective@layer[*weight],...; "
+            "a layer is 1..L, -1..-L from the top or P%"
+        },
+    )
+    transfer: str = field(
+        default="",
+        metadata={
+            "help": "source>target:operator[!],... with operator concat, add, gate or label; "
+            "! stops the gradient into the source"
+        },
+    )
+    encoder_layers: int = field(default=12, metadata={"help": "number of layers"})
+    encoder_embed_dim: int = field(default=768, metadata={"help": "width of the hidden states"})
+    encoder_ffn_embed_dim: int = field(
+        default=0, metadata={"help": "inner width of the feed-forward layers; 0: four times the hidden width"}
+    )
+    encoder_attention_heads: int = field(
+        default=0, metadata={"help": "attention heads; 0: one for every 64 of the hidden width"}
+    )
+    activation_fn: ChoiceEnum(list(ACTIVATIONS)) = field(  # type: ignore[valid-type]
+        default="gelu", metadata={"help": "activation of the feed-forward layers and heads"}
+    )
+    encoder_normalize_before: bool = field(
+        default=False, metadata={"help": "layer norm before each block instead of after it (BERT)"}
+    )
+    layer_norm_eps: float = field(default=1e-12, metadata={"help": "epsilon of the layer norms"})
+    dropout: float = field(default=0.1, metadata={"help": "dropout of embeddings and block outputs"})
+    attention_dropout: float = field(default=0.1, metadata={"help": "dropout of attention probabilities"})
+    activation_dropout: float = field(
+        default=0.0, metadata={"help": "dropout after the feed-forward activation"}
+    )
+    max_positions: int = field(
+        default=512, metadata={"help": "rows of the position table: the longest sequence"}
+    )
+    resize_positions: bool = field(
+        default=False,
+        metadata={"help": "accept a checkpoint with another number of positions and resize its table"},
+    )
+    checkpoint_activations: bool = field(
+        default=False, metadata={"help": "recompute activations in the backward pass: less memory, more time"}
+    )
+    # fairseq's hub passes this override, and overrides reach existing fields only
+    load_checkpoint_heads: bool = field(default=False, metadata={"help": "used by fairseq's hub interface"})
+
+
+@register_model("hmtl_bert", dataclass=HierarchicalBertConfig)
+class HierarchicalBertModel(BaseFairseqModel):
+    """Encoder, one head per placed objective, transfer operators, and the learned weights of the objectives.
+
+    Attributes:
+        hierarchy: None when the task has no objectives (fine-tuning); then there are no heads.
+        task_weights: (K,) log-variances of the objectives in the order placed; fp32 in half-precision models
+        too.
+    """
+
+    task_weights: nn.Parameter
+
+    def __init__(
+        self,
+        config: EncoderConfig,
+        hierarchy: Optional[Hierarchy] = None,
+        objectives: Optional[Mapping[str, Objective]] = None,
+        seed: int = 1,
+        resize_positions: bool = False,
+    ) -> None:
+        """Weights depend on ``seed`` alone; ``objectives`` holds at least those that ``hierarchy`` places.
+
+        Raises:
+            HierarchyError: if the hierarchy cannot be on this encoder.
+        """
+        super().__init__()
+        self.config, self.hierarchy, self.resize_positions = config, hierarchy, resize_positions
+        self.encoder = Encoder(config, seed)
+        self.heads, self.transfers = nn.ModuleDict(), nn.ModuleDict()
+        self.solver: Optional[Solver] = None
+        if hierarchy is not None:
+            hierarchy.validate(config.layers, objective_names(), OPERATORS)
+            self._build_heads(hierarchy, objectives or {}, seed)
+        self.register_buffer(state.RECORD_KEY, state.encode_record(config, self.objective_names))
+        self._freeze_unused()
+
+    @classmethod
+    def build_model(cls, cfg: Any, task: Any) -> "HierarchicalBertModel":
+        """fairseq's constructor. Without ``task.objectives`` (other tasks) there are no heads."""
+        _resolve_sizes(cfg)
+        objectives = getattr(task, "objectives", None)
+        try:
+            hierarchy = Hierarchy.parse(cfg.hierarchy, cfg.transfer) if objectives else None
+            return cls(
+                _encoder_config(cfg, len(task.source_dictionary)),
+                hierarchy,
+                objectives,
+                torch.initial_seed(),
+                cfg.resize_positions,
+            )
+        except HierarchyError as error:
+            raise UserError(str(error)) from None
+
+    @property
+    def objective_names(self) -> tuple[str, ...]:
+        """Names of the placed objectives, in the order of ``task_weights``."""
+        return self.hierarchy.objectives if self.hierarchy else ()
+
+    def _build_heads(self, hierarchy: Hierarchy, objectives: Mapping[str, Objective], seed: int) -> None:
+        config = self.config
+        head_config = HeadConfig(
+            hidden=config.hidden,
+            vocabulary=config.vocabulary,
+            activation=ACTIVATIONS[config.activation_fn],
+            layer_norm_eps=config.layer_norm_eps,
+            dropout=config.dropout,
+        )
+        with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws from the global generator
+            for name in hierarchy.objectives:
+                self.heads[name] = objectives[name].build_head(head_config)
+                initialise(self.heads[name], generator_for(seed, f"heads.{name}"))
+        for edge in hierarchy.transfers:
+            name = f"{edge.source}>{edge.target}:{edge.operator}"
+            labels = objectives[edge.source].num_labels
+            self.transfers[name] = OPERATORS[edge.operator](
+                config.hidden, labels, generator_for(seed, f"transfers.{name}")
+            )
+        self.task_weights = nn.Parameter(torch.zeros(len(hierarchy.objectives)))
+        self.solver = Solver(hierarchy, config.layers, objectives)
+
+    def _freeze_unused(self) -> None:
+        """Layers above the highest tap get no gradient, which distributed training takes for an error."""
+        taps = set(self.solver.layers.values()) if self.solver else {self.config.layers}
+        for parameter in self.encoder.layers[max(taps) :].parameters():
+            parameter.requires_grad_(False)
+        for number, norm in enumerate(self.encoder.output_norms, start=1):
+            if number not in taps:
+                norm.requires_grad_(False)
+        if max(taps) < self.config.layers:
+            logger.info(
+                f"no objective stands above layer {max(taps)}: "
+                f"layers {max(taps) + 1} to {self.config.layers} are not trained"
+            )
+
+    def forward(
+        self,
+        src_tokens: Tensor,
+        targets: Optional[Targets] = None,
+        padded: Optional[bool] = None,
+        features_only: bool = False,
+        return_all_hiddens: bool = False,
+        layer: Optional[int] = None,
+        **unused: Any,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Logits of all objectives, or features.
+
+        Args:
+            src_tokens: (B, T) ids, padded with 1 on the right.
+            targets: target name -> {"positions": (M,), "labels": (M,)}, None for features. An objective that is
+                missing here runs all the same (on no rows, if it is sparse).
+            padded: whether there is padding in the batch, if known; False is faster.
+            features_only: features even if targets are given.
+            return_all_hiddens: also give the states of all layers, (B, T, H) each, embeddings first.
+            layer: whose features, 0 (embeddings) to L; None is the top. No layer above it is run.
+
+        Returns:
+            With targets (target name -> logits, {"taps": objective -> hidden state it reads}): mlm logits
+            (M, V) at its positions. A tap is (B, T, H), or only the rows that heads need, (R, H), at the
+            highest layer. Without: features (B, T, H), {"hidden_states": list or None}.
+
+        Raises:
+            UserError: if T exceeds ``max_positions``.
+        """
+        if targets is not None and not features_only:
+            if self.solver is None:
+                raise ValueError("this model was built without objectives; call it without targets")
+            return self.solver.solve(self.encoder, self.heads, self.transfers, src_tokens, targets, padded)
+        wanted = self.config.layers if layer is None else layer
+        layers = range(wanted + 1) if return_all_hiddens else (wanted,)
+        states = self.encoder(src_tokens, layers, padded)
+        return states[wanted], {
+            "hidden_states": [states[number] for number in layers] if return_all_hiddens else None
+        }
+
+    def max_positions(self) -> int:
+        """The longest sequence, in tokens."""
+        return self.config.max_positions
+
+    def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
+        """Called by fairseq before loading: refuses other architectures, fits positions and heads."""
+        prefix = f"{name}." if name else ""
+        relative = {
+            key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)
+        }
+        state.upgrade(relative, self.state_dict(), self.config, self.objective_names, self.resize_positions)
+        for key in [key for key in state_dict if key.startswith(prefix)]:
+            del state_dict[key]
+        state_dict.update({prefix + key: value for key, value in relative.items()})
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "HierarchicalBertModel":
+        """`nn.Module`'s; log-variances keep fp32 under ``half()``: their steps are too small for 11 bits."""
+        weights = getattr(self, "task_weights", None)
+        kept = None if weights is None else weights.detach().clone()
+        super()._apply(fn, recurse)
+        if kept is not None and self.task_weights.dtype != torch.float32 and not self.task_weights.is_meta:
+            self.task_weights.data = kept.float().to(self.task_weights.device)
+        return self
+
+
+def _resolve_sizes(cfg: Any) -> None:
+    """Write derived sizes into the config, so that checkpoints hold what was built; refuse what cannot be."""
+    hidden = cfg.encoder_embed_dim
+    cfg.encoder_ffn_embed_dim = cfg.encoder_ffn_embed_dim or 4 * hidden
+    cfg.encoder_attention_heads = cfg.encoder_attention_heads or max(1, hidden // 64)
+    if cfg.encoder_layers < 1:
+        raise UserError(f"--encoder-layers {cfg.encoder_layers}: give 1 or more")
+    if hidden % cfg.encoder_attention_heads:
+        raise UserError(
+            f"--encoder-embed-dim {hidden} does not divide by --encoder-attention-heads "
+            f"{cfg.encoder_attention_heads}: give a multiple of the number of heads"
+        )
+
+
+def _encoder_config(cfg: Any, vocabulary: int) -> EncoderConfig:
+    return EncoderConfig(
+        vocabulary=vocabulary,
+        hidden=cfg.encoder_embed_dim,
+        layers=cfg.encoder_layers,
+        heads=cfg.encoder_attention_heads,
+        ffn=cfg.encoder_ffn_embed_dim,
+        max_positions=cfg.max_positions,
+        dropout=cfg.dropout,
+        attention_dropout=cfg.attention_dropout,
+        activation_dropout=cfg.activation_dropout,
+        activation_fn=str(cfg.activation_fn),
+        normalize_before=cfg.encoder_normalize_before,
+        layer_norm_eps=cfg.layer_norm_eps,
+        checkpoint_activations=cfg.checkpoint_activations,
+    )
+
+
+# Sizes of Google's BERT miniatures (Turc et al. 2019): layers, hidden width.
+ARCHITECTURES = {
+    "tiny": (2, 128),
+    "mini": (4, 256),
+    "small": (4, 512),
+    "medium": (8, 512),
+    "base": (12, 768),
+    "large": (24, 1024),
+}
+
+
+def _register(name: str, layers: int, hidden: int) -> None:
+    @register_model_architecture("hmtl_bert", f"hmtl_bert_{name}")
+    def architecture(args: Any) -> None:
+        args.encoder_layers = getattr(args, "encoder_layers", layers)
+        args.encoder_embed_dim = getattr(args, "encoder_embed_dim", hidden)
+
+
+for _name, (_layers, _hidden) in ARCHITECTURES.items():
+    _register(_name, _layers, _hidden)

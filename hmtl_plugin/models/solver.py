@@ -1,0 +1,135 @@
+"""Solving the objectives of a hierarchy in order: read the tap, apply transfers, run the head."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from hmtl_plugin.hierarchy import Hierarchy, Transfer
+from hmtl_plugin.models.encoder import Encoder
+from hmtl_plugin.models.transfer import Rows, shape_source
+from hmtl_plugin.objectives.base import Head, Objective, Targets
+
+__all__ = ["Solver", "Targets"]
+
+
+@dataclass(frozen=True)
+class _Solved:
+    """What a solved objective can hand on: its representation z and the logits of its first target."""
+
+    z: Tensor
+    logits: Tensor
+
+
+class Solver:
+    """The plan of one hierarchy on an encoder of L layers; holds no weights.
+
+    The highest tap is computed only at the rows its heads need, when these are few: ``<s>`` and masked
+    positions.
+
+    Attributes:
+        layers: objective -> layer 1..L.
+        order: the objectives, sources before their targets.
+    """
+
+    def __init__(self, hierarchy: Hierarchy, num_layers: int, objectives: Mapping[str, Objective]) -> None:
+        self.hierarchy = hierarchy
+        self.layers = hierarchy.layers(num_layers)
+        self.order = hierarchy.order(num_layers)
+        self.objectives = {name: objectives[name] for name in self.order}
+        sources = {edge.source for edge in hierarchy.transfers}
+        self.kinds = {name: self._kind(name, name in sources) for name in self.order}
+        self.top = max(self.layers.values())
+        self.at_top = [name for name in self.order if self.layers[name] == self.top]
+        self.few_rows_at_top = all(self.kinds[name] != "tokens" for name in self.at_top)
+
+    def _kind(self, name: str, is_source: bool) -> str:
+        """The rows an objective's head works on. A sparse one that hands its z on needs every token."""
+        objective = self.objectives[name]
+        if objective.scope == "sentence":
+            return "sentence"
+        return "sparse" if objective.sparse and not is_source else "tokens"
+
+    def solve(
+        self,
+        encoder: Encoder,
+        heads: nn.ModuleDict,
+        transfers: nn.ModuleDict,
+        tokens_BT: Tensor,
+        targets: Targets,
+        padded: bool | None,
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Run encoder and heads; see `HierarchicalBertModel.forward`."""
+        rows = {
+            name: Rows(kind, self._positions(name, tokens_BT, targets)) for name, kind in self.kinds.items()
+        }
+        top_rows = self._top_rows(rows, tokens_BT) if self.few_rows_at_top else None
+        states = encoder(
+            tokens_BT,
+            set(self.layers.values()),
+            padded,
+            None if top_rows is None else torch.cat(list(top_rows.values())),
+        )
+        inputs_at_top = (
+            {}
+            if top_rows is None
+            else dict(zip(top_rows, states[self.top].split([len(r) for r in top_rows.values()]), strict=True))
+        )
+        solved: dict[str, _Solved] = {}
+        logits: dict[str, Tensor] = {}
+        for name in self.order:
+            h = (
+                inputs_at_top[name]
+                if name in inputs_at_top
+                else _select(states[self.layers[name]], rows[name])
+            )
+            for edge in self.hierarchy.into(name):
+                operator = transfers[f"{edge.source}>{edge.target}:{edge.operator}"]
+                h = self._transfer(operator, edge, h, solved[edge.source], rows[name], tokens_BT)
+            head = cast(Head, heads[name])
+            z = head.transform(h)
+            classified = head.classify(
+                self._classified_rows(name, z, rows[name]), encoder.embeddings.token.weight
+            )
+            logits.update(classified)
+            solved[name] = _Solved(z, classified[self.objectives[name].target_names[0]])
+        return logits, {"taps": {name: states[self.layers[name]] for name in self.order}}
+
+    def _positions(self, name: str, tokens_BT: Tensor, targets: Targets) -> Tensor | None:
+        """Flat positions of a sparse objective's targets, none where the batch has no such target."""
+        objective = self.objectives[name]
+        if not (objective.sparse and objective.scope == "token"):
+            return None
+        target = targets.get(objective.target_names[0])
+        return tokens_BT.new_zeros(0) if target is None else target["positions"]
+
+    def _top_rows(self, rows: Mapping[str, Rows], tokens_BT: Tensor) -> dict[str, Tensor]:
+        """Objective at the top -> flat positions its head reads."""
+        batch, length = tokens_BT.shape
+        first_B = torch.arange(0, batch * length, length, device=tokens_BT.device)
+        positions = {name: rows[name].positions_M for name in self.at_top}
+        return {name: first_B if flat is None else flat for name, flat in positions.items()}
+
+    def _transfer(
+        self, operator: nn.Module, edge: Transfer, h: Tensor, source: _Solved, rows: Rows, tokens_BT: Tensor
+    ) -> Tensor:
+        z = source.logits if edge.operator == "label" else source.z
+        if edge.stop_gradient:
+            z = z.detach()
+        z, expand = shape_source(z, self.objectives[edge.source].scope, rows, tokens_BT)
+        result: Tensor = operator(h, z, expand)
+        return result
+
+    def _classified_rows(self, name: str, z: Tensor, rows: Rows) -> Tensor:
+        """A sparse objective transforms every token if it is a source, but classifies at its targets only."""
+        if self.objectives[name].sparse and rows.kind == "tokens":
+            return z.flatten(0, 1)[rows.positions_M]
+        return z
+
+
+def _select(state_BTH: Tensor, rows: Rows) -> Tensor:
+    if rows.kind == "sentence":
+        return state_BTH[:, 0]
+    return state_BTH.flatten(0, 1)[rows.positions_M] if rows.kind == "sparse" else state_BTH

@@ -1,0 +1,175 @@
+"""Checkpoint keys: the architecture record, positions of another length, heads of another hierarchy.
+
+fairseq loads strictly and takes the *new* run's model config, so what tensor shapes do not show (heads, pre-
+or post-norm, activation, epsilon, segment scheme) must travel with the weights: as JSON in a uint8 buffer of
+fixed size, which `weights_only` loading and fp16 leave as it is. EMA averages every entry but those with
+"version" in their name; hence the buffer's name.
+"""
+
+import json
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.models.encoder import EncoderConfig
+
+logger = logging.getLogger(__name__)
+
+RECORD_KEY = "architecture_version"
+POSITION_KEY = "encoder.embeddings.position.weight"
+WEIGHTS_KEY = "task_weights"
+_RECORD_BYTES = 2048
+_HEAD_PREFIXES = ("heads.", "transfers.")
+_COMPARED = {
+    "layers": "--encoder-layers",
+    "hidden": "--encoder-embed-dim",
+    "ffn": "--encoder-ffn-embed-dim",
+    "heads": "--encoder-attention-heads",
+    "normalize_before": "--encoder-normalize-before",
+    "activation_fn": "--activation-fn",
+    "layer_norm_eps": "--layer-norm-eps",
+    "segments": "",
+}
+_SEGMENTS = "eos2"  # how segments are derived: min(1, number of </s> before)
+
+
+def encode_record(config: EncoderConfig, objectives: tuple[str, ...]) -> Tensor:
+    """The record of a model as a uint8 vector: its architecture and the order of its ``task_weights``."""
+    record = {name: getattr(config, name) for name in _COMPARED if name != "segments"}
+    record |= {"segments": _SEGMENTS, "vocabulary": config.vocabulary, "objectives": list(objectives)}
+    content = json.dumps(record, separators=(",", ":")).encode()
+    if len(content) > _RECORD_BYTES:
+        raise ValueError(f"the architecture record takes {len(content)} bytes, more than {_RECORD_BYTES}")
+    return torch.tensor(list(content.ljust(_RECORD_BYTES)), dtype=torch.uint8)
+
+
+def decode_record(record: Tensor) -> dict[str, Any]:
+    """The dictionary in a record; it can serve to build the model a checkpoint asks for."""
+    try:
+        decoded = json.loads(bytes(record.to(torch.uint8).tolist()))
+    except ValueError:
+        raise UserError("the checkpoint's architecture record is damaged: use another checkpoint") from None
+    if not isinstance(decoded, dict):
+        raise UserError("the checkpoint's architecture record is damaged: use another checkpoint")
+    return decoded
+
+
+def upgrade(
+    state: dict[str, Tensor],
+    own: dict[str, Tensor],
+    config: EncoderConfig,
+    objectives: tuple[str, ...],
+    resize_positions: bool,
+) -> None:
+    """Make a checkpoint's weights fit a model, in place; without a change for a checkpoint of the same run.
+
+    Args:
+        state: the checkpoint's weights, keys relative to the model.
+        own: the model's own ``state_dict``; these weights stay where the checkpoint lacks a head or transfer.
+
+    Raises:
+        UserError: naming the option in which the architectures differ.
+    """
+    stored: tuple[str, ...] | None = None
+    if RECORD_KEY in state:  # absent in the partial states that EMA restores after every update
+        record = decode_record(state[RECORD_KEY])
+        _refuse_other_architecture(record, config)
+        stored = tuple(record.get("objectives", ()))
+        state[RECORD_KEY] = own[RECORD_KEY].clone()
+    _fit_positions(state, config, resize_positions)
+    _refuse_other_shapes(state, own)
+    if stored is not None:
+        _fit_heads(state, own)
+        _fit_task_weights(state, own, stored, objectives)
+
+
+def _refuse_other_architecture(record: dict[str, Any], config: EncoderConfig) -> None:
+    for name, option in _COMPARED.items():
+        theirs, ours = record.get(name), _SEGMENTS if name == "segments" else getattr(config, name)
+        if theirs == ours:
+            continue
+        if name == "segments":
+            raise UserError(
+                f"the checkpoint numbers segments by scheme '{theirs}', this version by '{ours}': "
+                "use the version that wrote it"
+            )
+        if isinstance(ours, bool):
+            raise UserError(
+                f"the checkpoint was trained {'with' if theirs else 'without'} {option}: "
+                f"{'add it' if theirs else 'leave it out'}"
+            )
+        raise UserError(
+            f"the checkpoint was trained with {option} {theirs}, this model has {ours}: "
+            f"give {option} {theirs}"
+        )
+    if record.get("vocabulary") != config.vocabulary:
+        raise UserError(
+            f"the checkpoint has a vocabulary of {record.get('vocabulary')}, "
+            f"this run's dictionary one of {config.vocabulary}: "
+            "use data prepared with the checkpoint's dictionary (dict.txt)"
+        )
+
+
+def _fit_positions(state: dict[str, Tensor], config: EncoderConfig, resize: bool) -> None:
+    table = state.get(POSITION_KEY)
+    wanted = config.max_positions
+    if table is None or len(table) == wanted:
+        return
+    if not resize:
+        raise UserError(
+            f"the checkpoint has {len(table)} positions, this model {wanted}: "
+            f"give --max-positions {len(table)}, or --resize-positions to continue with another number"
+        )
+    state[POSITION_KEY] = table.repeat(-(-wanted // len(table)), 1)[:wanted].clone()
+    how = "new rows repeat the old table" if wanted > len(table) else "the last rows are dropped"
+    logger.info(f"positions resized from {len(table)} to {wanted}: {how}")
+
+
+def _refuse_other_shapes(state: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+    for key, value in state.items():
+        if key.startswith("encoder.") and key in own and own[key].shape != value.shape:
+            raise UserError(
+                f"the checkpoint's {key} has shape {tuple(value.shape)}, "
+                f"this model's {tuple(own[key].shape)}: "
+                "give the --encoder-* options (--arch) and the dictionary the checkpoint was trained with"
+            )
+
+
+def _fit_heads(state: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+    """Drop heads and transfers that the model lacks, keep its fresh ones where there are none, and say so."""
+    theirs = {key for key in state if key.startswith(_HEAD_PREFIXES)}
+    ours = {key for key in own if key.startswith(_HEAD_PREFIXES)}
+    fitting = {key for key in theirs & ours if state[key].shape == own[key].shape}
+    for key in theirs - ours:
+        del state[key]
+    for key in ours - fitting:
+        state[key] = own[key].clone()
+    if theirs != ours or fitting != ours:
+        logger.info(
+            f"another hierarchy than the checkpoint's: loaded the encoder and {_parts(fitting)}; "
+            f"dropped {_parts(theirs - fitting)}; new, with fresh weights {_parts(ours - fitting)}"
+        )
+
+
+def _parts(keys: set[str]) -> str:
+    return ", ".join(sorted({key.split(".")[1] for key in keys})) or "nothing"
+
+
+def _fit_task_weights(
+    state: dict[str, Tensor], own: dict[str, Tensor], stored: tuple[str, ...], objectives: tuple[str, ...]
+) -> None:
+    """The learned log-variances go by the objectives' names."""
+    theirs = state.get(WEIGHTS_KEY)
+    if stored == objectives:
+        return
+    if not objectives:
+        state.pop(WEIGHTS_KEY, None)
+        return
+    fitted = own[WEIGHTS_KEY].clone()
+    for index, name in enumerate(objectives):
+        if theirs is not None and name in stored:
+            fitted[index] = theirs[stored.index(name)]
+    state[WEIGHTS_KEY] = fitted

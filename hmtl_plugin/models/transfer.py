@@ -1,0 +1,155 @@
+"""Transfer operators: how the representation of one objective enters the input of another.
+
+All start as the identity on h: their contribution is added to h and its last matrix starts at zero. So
+``concat``, [h ; z] projected to H, is written h + P[h ; z] with P = 0 at first, which spans the same
+functions.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hmtl_plugin.models.encoder import EOS, PAD
+from hmtl_plugin.models.initialisation import embedding, initialise, linear
+
+Expand = Callable[[Tensor], Tensor]
+"""Takes rows of the source, (B, H) or rows that match already, to rows that broadcast over the target's."""
+
+_BOS = 0
+
+
+class Operator(nn.Module):
+    """One edge. ``forward(h, z, expand)`` gives h, in the same shape, with the source's information in it."""
+
+    def __init__(self, hidden: int, num_labels: int | None, generator: torch.Generator) -> None:
+        """``num_labels`` is that of the source objective; only ``label`` needs it."""
+        super().__init__()
+        self.build(hidden, num_labels)
+        initialise(self, generator)
+        nn.init.zeros_(self.last().weight)
+
+    def build(self, hidden: int, num_labels: int | None) -> None:
+        """Create the sub-modules."""
+        raise NotImplementedError
+
+    def last(self) -> nn.Linear:
+        """The matrix that starts at zero."""
+        raise NotImplementedError
+
+    def forward(self, h: Tensor, z: Tensor, expand: Expand) -> Tensor:
+        """h (..., H), z in the source's rows; z is mapped before it is expanded, on fewer rows."""
+        raise NotImplementedError
+
+
+class Concat(Operator):
+    """h + P[h ; z]: [h ; z] projected to H, written as a change of h."""
+
+    def build(self, hidden: int, num_labels: int | None) -> None:
+        self.projection = linear(2 * hidden, hidden)
+
+    def last(self) -> nn.Linear:
+        return self.projection
+
+    def forward(self, h: Tensor, z: Tensor, expand: Expand) -> Tensor:
+        of_h, of_z = self.projection.weight.chunk(2, dim=1)
+        return h + nn.functional.linear(h, of_h, self.projection.bias) + expand(nn.functional.linear(z, of_z))
+
+
+class Add(Operator):
+    """h + W z."""
+
+    def build(self, hidden: int, num_labels: int | None) -> None:
+        self.projection = linear(hidden, hidden, bias=False)
+
+    def last(self) -> nn.Linear:
+        return self.projection
+
+    def forward(self, h: Tensor, z: Tensor, expand: Expand) -> Tensor:
+        return h + expand(self.projection(z))
+
+
+class Gate(Operator):
+    """h + sigmoid(U[h ; z]) * W z."""
+
+    def build(self, hidden: int, num_labels: int | None) -> None:
+        self.gate = linear(2 * hidden, hidden)
+        self.projection = linear(hidden, hidden, bias=False)
+
+    def last(self) -> nn.Linear:
+        return self.projection
+
+    def forward(self, h: Tensor, z: Tensor, expand: Expand) -> Tensor:
+        of_h, of_z = self.gate.weight.chunk(2, dim=1)
+        openness = nn.functional.linear(h, of_h, self.gate.bias) + expand(nn.functional.linear(z, of_z))
+        return h + torch.sigmoid(openness) * expand(self.projection(z))
+
+
+class Label(Operator):
+    """h + W times the label embedding expected under softmax(z), z logits (Hashimoto et al. 2017)."""
+
+    def build(self, hidden: int, num_labels: int | None) -> None:
+        if num_labels is None:
+            raise ValueError("the source of a label transfer has no small label set")
+        self.labels = embedding(num_labels, hidden)
+        self.projection = linear(hidden, hidden, bias=False)
+
+    def last(self) -> nn.Linear:
+        return self.projection
+
+    def forward(self, h: Tensor, z: Tensor, expand: Expand) -> Tensor:
+        expected = torch.softmax(z.float(), dim=-1).type_as(self.labels.weight) @ self.labels.weight
+        return h + expand(self.projection(expected))
+
+
+OPERATORS: dict[str, type[Operator]] = {"concat": Concat, "add": Add, "gate": Gate, "label": Label}
+"""The operators by the name used in ``--transfer``."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which rows the input of a target holds.
+
+    Attributes:
+        kind: ``tokens`` (B, T, H), ``sparse`` (M, H) or ``sentence`` (B, H).
+        positions_M: indices of the sparse rows into the flattened B*T tokens.
+    """
+
+    kind: str
+    positions_M: Tensor | None = None
+
+
+def shape_source(source_BxH: Tensor, scope: str, rows: Rows, tokens_BT: Tensor) -> tuple[Tensor, Expand]:
+    """Fit a source to the rows of a target.
+
+    Args:
+        source_BxH: (B, H) for ``scope`` sentence, (B, T, H) for token; H may be any width.
+
+    Returns:
+        The source, pooled or gathered where that saves work, and what takes it to the target's rows.
+    """
+    if scope == "sentence":
+        if rows.kind == "tokens":
+            return source_BxH, lambda z_BH: z_BH[:, None]
+        if rows.kind == "sparse":
+            assert rows.positions_M is not None
+            samples_M = rows.positions_M.div(tokens_BT.shape[1], rounding_mode="floor")
+            return source_BxH, lambda z_BH: z_BH[samples_M]
+        return source_BxH, _same
+    if rows.kind == "sparse":
+        return source_BxH.flatten(0, 1)[rows.positions_M], _same
+    if rows.kind == "sentence":
+        return _mean_of_words(source_BxH, tokens_BT), _same
+    return source_BxH, _same
+
+
+def _same(z: Tensor) -> Tensor:
+    return z
+
+
+def _mean_of_words(source_BTH: Tensor, tokens_BT: Tensor) -> Tensor:
+    """Mean over the tokens that are not ``<s>``, ``</s>`` or padding; 0 for a sample without any."""
+    weight_BT = (tokens_BT.ne(_BOS) & tokens_BT.ne(PAD) & tokens_BT.ne(EOS)).to(source_BTH.dtype)
+    weight_BT = weight_BT / weight_BT.sum(1, keepdim=True).clamp(min=1)
+    return torch.bmm(weight_BT[:, None], source_BTH).squeeze(1)

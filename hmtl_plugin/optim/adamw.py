@@ -1,0 +1,112 @@
+"""``hmtl_adamw``: torch's fused AdamW; biases, layer norms and other vectors are not decayed.
+
+fairseq's own Adam decays every parameter and loops over tensors in Python. The default betas are RoBERTa's
+(0.9, 0.98), which ride out loss spikes better than BERT's (0.9, 0.999).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, List, Optional
+
+import torch
+from fairseq.dataclass import FairseqDataclass
+from fairseq.optim import FairseqOptimizer, register_optimizer
+from omegaconf import II
+from torch import nn
+
+from hmtl_plugin.errors import UserError
+
+
+@dataclass
+class HmtlAdamWConfig(FairseqDataclass):
+    """Options of ``hmtl_adamw``."""
+
+    adam_betas: str = field(
+        default="(0.9, 0.98)", metadata={"help": "decay rates of the moments, '(first, second)'"}
+    )
+    adam_eps: float = field(default=1e-6, metadata={"help": "added to the root of the second moment"})
+    weight_decay: float = field(
+        default=0.01, metadata={"help": "decoupled weight decay of matrices; vectors are not decayed"}
+    )
+    lr: List[float] = II("optimization.lr")  # noqa: RUF009  an interpolation string
+
+
+@register_optimizer("hmtl_adamw", dataclass=HmtlAdamWConfig)
+class HmtlAdamW(FairseqOptimizer):
+    """fairseq's face of `torch.optim.AdamW`, with two groups: matrices, and vectors without decay."""
+
+    def __init__(self, cfg: Any, params: Iterable[nn.Parameter]) -> None:
+        """Parameters without a gradient in a step stay as they are, undecayed too.
+
+        Raises:
+            UserError: if ``--adam-betas`` cannot be read.
+        """
+        super().__init__(cfg)
+        parameters = list(params)
+        groups = [
+            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": cfg.weight_decay},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        self._optimizer = torch.optim.AdamW(
+            [group for group in groups if group["params"]],
+            lr=cfg.lr if isinstance(cfg.lr, float) else cfg.lr[0],
+            betas=parse_betas(cfg.adam_betas),
+            eps=cfg.adam_eps,
+            fused=True,
+        )
+
+    @property
+    def optimizer_config(self) -> dict[str, Any]:
+        """What a resumed run takes from its own options; decay differs by group, see `load_state_dict`."""
+        group = self.param_groups[0]
+        return {"lr": group["lr"], "betas": group["betas"], "eps": group["eps"]}
+
+    @property
+    def supports_flat_params(self) -> bool:
+        """No: one flat vector would lose the groups. fairseq then asks for ``--fp16-no-flatten-grads``."""
+        return False
+
+    def load_state_dict(
+        self, state_dict: dict[str, Any], optimizer_overrides: Optional[dict[str, Any]] = None
+    ) -> None:
+        """Load, but keep this run's learning rate, betas, epsilon and weight decay, as fairseq does.
+
+        Raises:
+            UserError: if the state belongs to other parameters (another hierarchy or size).
+        """
+        self._refuse_other_parameters(state_dict)
+        decays = [group["weight_decay"] for group in self.param_groups]
+        super().load_state_dict(state_dict, optimizer_overrides)
+        for group, decay in zip(self.param_groups, decays, strict=True):
+            group["weight_decay"] = decay
+
+    def _refuse_other_parameters(self, state_dict: dict[str, Any]) -> None:
+        ours, theirs = self.param_groups, state_dict["param_groups"]
+        same = [len(group["params"]) for group in ours] == [len(group["params"]) for group in theirs]
+        if same:
+            for index, parameter in zip(
+                (i for group in theirs for i in group["params"]), self.params, strict=True
+            ):
+                moment = state_dict["state"].get(index, {}).get("exp_avg")
+                same = same and (moment is None or moment.shape == parameter.shape)
+        if not same:
+            raise UserError(
+                "the checkpoint's optimizer state belongs to other parameters (another hierarchy, size or "
+                "optimizer): to start from its weights only, add "
+                "--reset-optimizer --reset-lr-scheduler --reset-dataloader --reset-meters"
+            )
+
+
+def parse_betas(text: str) -> tuple[float, float]:
+    """'(0.9, 0.98)' to numbers.
+
+    Raises:
+        UserError: if it is not two numbers in [0, 1).
+    """
+    try:
+        first, second = (float(part) for part in str(text).strip("()[] ").split(","))
+    except ValueError:
+        first = second = -1.0
+    if not (0 <= first < 1 and 0 <= second < 1):
+        raise UserError(f"--adam-betas '{text}': write two numbers from 0 to below 1, as in '(0.9, 0.98)'")
+    return first, second
