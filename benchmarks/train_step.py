@@ -1,0 +1,198 @@
+"""Time of a training step against Hugging Face's BertForPreTraining, and of three objectives against flat.
+
+    python benchmarks/train_step.py --sizes small,base --precisions fp32,bf16
+
+Every row times two systems on the same batch in turns (A B A B ...) and gives medians. A step is forward,
+loss, backward and optimizer, dropout 0.1 in both; sequences are full, so neither side needs a padding mask.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+from types import SimpleNamespace
+from typing import Any
+
+# its CUDA build breaks transformers on CPU
+sys.modules.setdefault("torchaudio", None)  # type: ignore[arg-type]
+
+import torch  # noqa: E402
+import transformers  # noqa: E402
+
+import hmtl_plugin.objectives  # noqa: E402, F401  registers the objectives
+from hmtl_plugin.models.hierarchical_bert import (  # noqa: E402
+    ARCHITECTURES,
+    HierarchicalBertConfig,
+    HierarchicalBertModel,
+)
+from hmtl_plugin.objectives.base import ObjectiveOptions, build_objectives  # noqa: E402
+from hmtl_plugin.optim.adamw import HmtlAdamW, HmtlAdamWConfig  # noqa: E402
+
+VOCABULARY, LENGTH, MASK = 30522, 128, 4
+BATCH = {"tiny": 16, "mini": 16, "small": 16, "medium": 8, "base": 8, "large": 4}
+FLAT, THREE = ("nsp@-1,mlm@-1", ""), ("bigram_shift@50%,nsp@75%,mlm@100%", "nsp>mlm:concat")
+Step = Callable[[], None]
+
+
+def make_batch(rows: int, device: str) -> SimpleNamespace:
+    """Full pairs ``<s> A </s> B </s>`` of random words, 15 % of them masked, half of them shift targets."""
+    generator = torch.Generator().manual_seed(0)
+    tokens_BT = torch.randint(5, VOCABULARY, (rows, LENGTH), generator=generator)
+    ends_B = torch.randint(LENGTH // 4, 3 * LENGTH // 4, (rows,), generator=generator)
+    tokens_BT[:, 0], tokens_BT[:, -1] = 0, 2
+    tokens_BT[torch.arange(rows), ends_B] = 2
+    draw_BT = torch.rand(rows, LENGTH, generator=generator)
+    masked_BT = (draw_BT < 0.15) & (tokens_BT > 4)
+    shift_N = ((draw_BT >= 0.5) & (tokens_BT > 4)).flatten().nonzero().squeeze(1)
+    masked_M = masked_BT.flatten().nonzero().squeeze(1)
+    labels_BT = tokens_BT.where(masked_BT, -100)
+    targets = {
+        "mlm": {"positions": masked_M, "labels": tokens_BT.flatten()[masked_M]},
+        "nsp": {"positions": torch.arange(rows), "labels": torch.randint(2, (rows,), generator=generator)},
+        "bigram_shift": {
+            "positions": shift_N,
+            "labels": torch.randint(2, (len(shift_N),), generator=generator),
+        },
+    }
+    tokens_BT[masked_BT] = MASK
+    segments_BT = (torch.arange(LENGTH) > ends_B[:, None]).long()
+    to = lambda tensor: tensor.to(device)  # noqa: E731
+    return SimpleNamespace(
+        tokens_BT=to(tokens_BT),
+        segments_BT=to(segments_BT),
+        labels_BT=to(labels_BT),
+        targets={name: {key: to(value) for key, value in target.items()} for name, target in targets.items()},
+    )
+
+
+def our_step(size: str, hierarchy: tuple[str, str], batch: Any, device: str, bf16: bool) -> Step:
+    """One training step of ``hmtl_bert`` with the objectives' own losses and our optimizer."""
+    torch.manual_seed(1)
+    layers, hidden = ARCHITECTURES[size]
+    config = HierarchicalBertConfig(
+        hierarchy=hierarchy[0], transfer=hierarchy[1], encoder_layers=layers, encoder_embed_dim=hidden
+    )
+    names = [item.split("@")[0] for item in hierarchy[0].split(",")]
+    objectives = build_objectives(names, ObjectiveOptions())
+    task = SimpleNamespace(objectives=objectives, source_dictionary=range(VOCABULARY))
+    model = HierarchicalBertModel.build_model(config, task).to(device).train()
+    optimizer = HmtlAdamW(HmtlAdamWConfig(lr=[1e-4]), [p for p in model.parameters() if p.requires_grad])
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+            logits, _ = model(batch.tokens_BT, batch.targets, padded=False)
+            losses = [objectives[name].loss(logits, batch.targets, LENGTH) for name in names]
+        torch.stack([loss.scaled_sum for loss in losses]).sum().div(batch.tokens_BT.numel()).backward()
+        optimizer.step()
+
+    return step
+
+
+def their_step(size: str, batch: Any, device: str, bf16: bool) -> Step:
+    """One training step of BertForPreTraining with its own loss and the AdamW its Trainer uses."""
+    torch.manual_seed(1)
+    layers, hidden = ARCHITECTURES[size]
+    config = transformers.BertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 64,
+        intermediate_size=4 * hidden,
+        attn_implementation="sdpa",
+    )
+    model = transformers.BertForPreTraining(config).to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+            loss = model(
+                input_ids=batch.tokens_BT,
+                token_type_ids=batch.segments_BT,
+                labels=batch.labels_BT,
+                next_sentence_label=batch.targets["nsp"]["labels"],
+            ).loss
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def compare(first: Step, second: Step, rounds: int, device: str) -> tuple[float, float]:
+    """Median seconds of each, timed in turns after a warm-up round."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for number in range(rounds + 1):
+        for step, times in zip((first, second), seconds, strict=True):
+            start = time.perf_counter()
+            step()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            if number >= 1:
+                times.append(time.perf_counter() - start)
+    return median(seconds[0]), median(seconds[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", default="small,base")
+    parser.add_argument("--precisions", default="fp32,bf16")
+    parser.add_argument(
+        "--peers",
+        default="hf,flat",
+        help="hf: against BertForPreTraining; flat: three objectives against flat",
+    )
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--profile", action="store_true", help="profile our flat step instead")
+    args = parser.parse_args()
+    print(
+        f"torch {torch.__version__}, transformers {transformers.__version__}, {args.device}, "
+        f"{torch.get_num_threads()} threads, "
+        f"{torch.backends.cpu.get_cpu_capability()}"
+    )
+    for precision in args.precisions.split(","):
+        for size in args.sizes.split(","):
+            run(size, precision, args)
+
+
+def run(size: str, precision: str, args: argparse.Namespace) -> None:
+    """Print the rows of one size and precision."""
+    batch, bf16 = make_batch(BATCH[size], args.device), precision == "bf16"
+    flat = our_step(size, FLAT, batch, args.device, bf16)
+    label = f"{size} {BATCH[size]}x{LENGTH} {precision}"
+    if args.profile:
+        profile(flat)
+        return
+    if "hf" in args.peers:
+        ours, theirs = compare(flat, their_step(size, batch, args.device, bf16), args.rounds, args.device)
+        print(
+            f"{label}: hmtl_bert {ours * 1e3:.0f} ms, BertForPreTraining {theirs * 1e3:.0f} ms: "
+            f"{theirs / ours:.2f}x",
+            flush=True,
+        )
+    if "flat" in args.peers:
+        base, more = compare(flat, our_step(size, THREE, batch, args.device, bf16), args.rounds, args.device)
+        print(
+            f"{label}: flat {base * 1e3:.0f} ms, three objectives with transfer {more * 1e3:.0f} ms: "
+            f"{100 * (more / base - 1):+.1f} %",
+            flush=True,
+        )
+
+
+def profile(step: Step) -> None:
+    """Print where the time of a step goes."""
+    step()
+    step()
+    with torch.profiler.profile() as profiler:
+        step()
+    print(
+        profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=32, max_name_column_width=50)
+    )
+
+
+if __name__ == "__main__":
+    main()

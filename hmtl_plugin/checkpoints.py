@@ -1,0 +1,133 @@
+"""Opening a checkpoint outside the trainer: which file a folder means, and the model, dictionary and tokenizer in it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from fairseq.data import Dictionary
+from omegaconf import OmegaConf
+
+from hmtl_plugin.compat import load_explained
+from hmtl_plugin.data.tokenizer import Tokenizer
+from hmtl_plugin.data.vocabulary import MASK
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.hierarchy import Hierarchy
+from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
+from hmtl_plugin.objectives.base import Objective, build_objectives
+
+PREFERRED = ("model.pt", "checkpoint_best.pt", "checkpoint_last.pt")
+
+
+@dataclass
+class LoadedCheckpoint:
+    """A checkpoint in use.
+
+    Attributes:
+        path: the file.
+        config: everything the run was configured with, as plain dictionaries (``config["model"]`` ...).
+        model: in evaluation mode, fp32, on the CPU.
+        tokenizer: None if neither the checkpoint nor its folder has one.
+        updates: of the trainer.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    model: HierarchicalBertModel
+    dictionary: Dictionary
+    tokenizer: Tokenizer | None
+    objectives: dict[str, Objective]
+    updates: int
+
+    @property
+    def hierarchy(self) -> Hierarchy:
+        """As the run was given it."""
+        return Hierarchy.parse(self.config["model"]["hierarchy"], self.config["model"]["transfer"])
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The checkpoint file that ``path`` means: itself, or in a folder the first of `PREFERRED`.
+
+    Raises:
+        UserError: if there is none.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        if not path.is_file():
+            raise UserError(f"{path}: no such checkpoint or folder")
+        return path
+    for name in PREFERRED:
+        if (path / name).is_file():
+            return path / name
+    raise UserError(f"{path}: holds none of {', '.join(PREFERRED)}: give a checkpoint file, or a folder that a run has saved into")
+
+
+def read_state(path: str | Path) -> dict[str, Any]:
+    """The checkpoint's content, read with ``weights_only=True``: nothing in it can run code.
+
+    Raises:
+        UserError: if the file is missing, truncated, or needs more than plain data.
+    """
+    file = find_checkpoint(path)
+    state = load_explained(str(file), lambda: torch.load(file, map_location="cpu", weights_only=True, mmap=True))
+    if not isinstance(state, dict) or "model" not in state or not state.get("cfg"):
+        raise UserError(f"{file}: not a checkpoint of fairseq-train")
+    return state
+
+
+def load_checkpoint(path: str | Path) -> LoadedCheckpoint:
+    """Build the model that a pre-training checkpoint holds. Dictionary and tokenizer beside it win over those inside.
+
+    Raises:
+        UserError: in one line, for a checkpoint of another task, a damaged one, or one without a dictionary.
+    """
+    file = find_checkpoint(path)
+    state = read_state(file)
+    config = state["cfg"]
+    if not isinstance(config, dict):
+        config = OmegaConf.to_container(config, resolve=True)
+    name = (config.get("model") or {}).get("_name")
+    if not str(name).startswith("hmtl_bert"):
+        raise UserError(f"{file}: holds a model '{name}', not hmtl_bert: give a checkpoint that this plugin trained")
+    inside = state.get("task_state") or {}
+    dictionary = _dictionary(file, inside)
+    tokenizer = _tokenizer(file.parent, inside)
+    if tokenizer is not None:
+        tokenizer.check(dictionary)
+    model_config = OmegaConf.create(config["model"])
+    hierarchy = Hierarchy.parse(model_config.hierarchy, model_config.transfer)
+    objectives = build_objectives(hierarchy.objectives, SimpleNamespace(**config["task"]))
+    with torch.random.fork_rng(devices=[]):
+        model = HierarchicalBertModel.build_model(
+            model_config, SimpleNamespace(objectives=objectives, source_dictionary=dictionary)
+        )
+    model.load_state_dict(state["model"], strict=True)
+    history = state.get("optimizer_history") or [{}]
+    return LoadedCheckpoint(
+        file, config, model.eval(), dictionary, tokenizer, objectives, updates=int(history[-1].get("num_updates", 0))
+    )
+
+
+def _dictionary(file: Path, inside: dict[str, Any]) -> Dictionary:
+    beside = file.parent / "dict.txt"
+    if beside.is_file():
+        dictionary = Dictionary.load(str(beside))
+    elif "dictionary" in inside:
+        dictionary = Dictionary()
+        for symbol in inside["dictionary"].numpy().tobytes().decode().split("\n")[dictionary.nspecial :]:
+            dictionary.add_symbol(symbol)
+    else:
+        raise UserError(f"{file}: no dictionary inside and no dict.txt beside it: copy the data folder's dict.txt there")
+    if MASK not in dictionary.indices:
+        dictionary.add_symbol(MASK)
+    return dictionary
+
+
+def _tokenizer(folder: Path, inside: dict[str, Any]) -> Tokenizer | None:
+    found = Tokenizer.find(folder)
+    if found is not None:
+        return Tokenizer.load(found)
+    if "tokenizer" in inside:
+        return Tokenizer.from_bytes(inside["tokenizer_name"], inside["tokenizer"].numpy().tobytes())
+    return None

@@ -1,0 +1,174 @@
+"""All that a living Python, torch and numpy need of fairseq 0.12, in one place, each line with its reason.
+
+No file of an installed package is edited. `install` is called once, before anything else of the plugin is imported.
+"""
+
+import argparse
+import collections
+import importlib.metadata
+import logging
+import os
+import pickle
+import shutil
+import sys
+import typing
+import warnings
+from typing import Any
+
+from hmtl_plugin.errors import UserError
+
+PYTHON = ((3, 11), (3, 14))
+FAIRSEQ = "0.12.3"
+
+
+def check_versions() -> None:
+    """Refuse an unsupported Python or fairseq in one line.
+
+    Raises:
+        ImportError: naming what is installed and what is needed.
+    """
+    if not PYTHON[0] <= sys.version_info[:2] < PYTHON[1]:
+        raise ImportError(
+            f"hmtl_plugin needs Python 3.11 to 3.13, this is {sys.version.split()[0]}: make an environment with one of these"
+        )
+    try:
+        version = importlib.metadata.version("fairseq-fixed")
+    except importlib.metadata.PackageNotFoundError:
+        found = next((n for n in ("fairseq",) if _installed(n)), None)
+        state = f"found {found} {importlib.metadata.version(found)}" if found else "found none"
+        raise ImportError(
+            f"hmtl_plugin needs fairseq-fixed {FAIRSEQ}.x, the fairseq that imports on Python 3.11 ({state}): "
+            "run bash scripts/setup.sh"
+        ) from None
+    if not version.startswith(FAIRSEQ):
+        raise ImportError(f"hmtl_plugin needs fairseq-fixed {FAIRSEQ}.x, found {version}: run bash scripts/setup.sh")
+
+
+def install() -> None:
+    """Make fairseq usable: quiet logs, safe loading, whole checkpoint copies. Idempotent."""
+    check_versions()
+    _quiet_import()
+    _filter_warnings()
+    _allow_checkpoint_globals()
+    _copy_whole_files()
+    _explain_unreadable_checkpoints()
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _quiet_import() -> None:
+    """Importing fairseq must not turn on debug logging for the whole process.
+
+    One of its model files calls ``logging.basicConfig(level=DEBUG)``, which does nothing once the root logger has a handler.
+    """
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    if not handlers:
+        root.addHandler(logging.NullHandler())
+    # advice to install tensorboardX, logged at INFO by a text-to-speech task that is of no use here
+    logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
+    import fairseq.models  # noqa: F401
+    import fairseq.tasks  # noqa: F401
+
+    root.setLevel(level)
+    if not handlers:
+        root.handlers = [handler for handler in root.handlers if not isinstance(handler, logging.NullHandler)]
+        root.handlers.clear()
+
+
+def _filter_warnings() -> None:
+    """Warnings of fairseq's own calls that a user can do nothing about."""
+    for message in (
+        r"hydra\.experimental\..*is no longer experimental",
+        r"\s*The version_base parameter is not specified",
+        r"In '.*': Usage of deprecated keyword in package header",
+        r"\s*'config' is validated against ConfigStore schema",
+        r"\s*The strict flag in the compose API is deprecated",
+        r"'pin_memory' argument is set as true",
+        r".*apex.*multi_tensor_l2norm|amp_C fused kernels unavailable",
+    ):
+        warnings.filterwarnings("ignore", message=message, category=UserWarning)
+    warnings.filterwarnings("ignore", message=r"`torch\.cuda\.amp\.(autocast|GradScaler)", category=FutureWarning)
+
+
+def _allow_checkpoint_globals() -> None:
+    """What torch must accept when it loads fairseq checkpoints with ``weights_only=True``, its default.
+
+    Plain containers, configs and numpy scalars, none of which run code. Needed for broadcasting a checkpoint to other
+    ranks (DictConfig, _TensorPlaceholder) and for checkpoints of fairseq's own tasks (Namespace, numpy scalars).
+    """
+    import numpy as np
+    import torch
+    from fairseq.distributed.utils import _TensorPlaceholder
+    from omegaconf import DictConfig, ListConfig
+    from omegaconf.base import ContainerMetadata, Metadata
+    from omegaconf.nodes import AnyNode
+
+    torch.serialization.add_safe_globals(
+        [
+            *(argparse.Namespace, _TensorPlaceholder, DictConfig, ListConfig, ContainerMetadata, Metadata, AnyNode),
+            *(typing.Any, collections.defaultdict, dict, list, int, np._core.multiarray.scalar, np.dtype),
+            *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")),
+        ]
+    )
+
+
+def _copy_whole_files() -> None:
+    """``checkpoint_last.pt`` is a copy that fairseq writes in place: a kill there would leave half a file."""
+    from fairseq.file_io import PathManager
+
+    def copy(src_path: str, dst_path: str, overwrite: bool = False) -> str:
+        if not overwrite and os.path.exists(dst_path):
+            raise FileExistsError(dst_path)
+        partial = f"{dst_path}.tmp"
+        shutil.copyfile(src_path, partial)
+        os.replace(partial, dst_path)
+        return dst_path
+
+    PathManager.copy = staticmethod(copy)
+
+
+def _explain_unreadable_checkpoints() -> None:
+    """A truncated checkpoint, or one that asks for more than plain data, is refused in one line."""
+    from fairseq import checkpoint_utils
+
+    original = checkpoint_utils.load_checkpoint_to_cpu
+    if getattr(original, "explains", False):
+        return
+
+    def load_checkpoint_to_cpu(path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return load_explained(path, lambda: original(path, *args, **kwargs))
+
+    load_checkpoint_to_cpu.explains = True  # type: ignore[attr-defined]
+    checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
+
+
+def load_explained(path: str, load: "typing.Callable[[], dict[str, Any]]") -> dict[str, Any]:
+    """Run ``load``, which reads the checkpoint ``path``; what goes wrong is said in one line.
+
+    Raises:
+        UserError: if the file is missing, truncated, or needs globals that are not plain data.
+    """
+    try:
+        return load()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such checkpoint") from None
+    except pickle.UnpicklingError as error:
+        if "weights_only" in str(error).lower() or "global" in str(error).lower():
+            raise UserError(
+                f"{path}: asks for Python objects beyond plain weights and is not loaded, since they could run code: "
+                "convert it to a plain checkpoint where it was made"
+            ) from error
+        raise UserError(f"{path}: not a checkpoint, or damaged: use an earlier one") from error
+    except (RuntimeError, EOFError, OSError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"{path}: truncated or damaged ({os.path.getsize(path)} bytes): use an earlier checkpoint of the same folder"
+        ) from error

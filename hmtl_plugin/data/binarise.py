@@ -1,0 +1,245 @@
+"""Second stage of preparation: the spool to fairseq's ``.bin`` and ``.idx``, byte for byte what
+`fairseq-preprocess` writes.
+
+Workers encode a part of the spool each, straight into the file's dtype; this process appends. The index needs
+the size of
+every item: they wait in a file, 4 bytes each, and are turned into the index block by block.
+"""
+
+import hashlib
+import itertools
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hmtl_plugin.data.gather import Spool
+from hmtl_plugin.data.parallel import WorkerPool
+from hmtl_plugin.data.readers.text import read_bytes
+from hmtl_plugin.data.tokenizer import Tokenizer
+from hmtl_plugin.errors import UserError
+
+EOS = 2
+SPLITS = ("train", "valid")
+_HEADER = struct.Struct("<9sQBQ")  # magic, version, dtype code, number of items
+_MAGIC = b"MMIDIDX\x00\x00"
+_DTYPE_CODES = {"uint16": 8, "uint32": 9}
+_BLOCK_ITEMS = 1 << 20
+
+
+def item_dtype(vocabulary: int) -> np.dtype[Any]:
+    """The dtype fairseq stores ids of a vocabulary of this size in."""
+    return np.dtype("<u2" if vocabulary < 65500 else "<u4")
+
+
+def narrow(ids_N: npt.NDArray[Any], vocabulary: int) -> npt.NDArray[Any]:
+    """Ids in the file's dtype; `UserError` for an id outside the vocabulary, which must never wrap around."""
+    if len(ids_N) and (int(ids_N.min()) < 0 or int(ids_N.max()) >= vocabulary):
+        wrong = int(ids_N.min()) if int(ids_N.min()) < 0 else int(ids_N.max())
+        raise UserError(
+            f"token id {wrong} is outside the vocabulary of {vocabulary}; the tokenizer does not belong to it"
+        )
+    return ids_N.astype(item_dtype(vocabulary))
+
+
+@dataclass(frozen=True)
+class Items:
+    """Encoded items of one split.
+
+    Attributes:
+        data: ids of all items, each item with its ``</s>``, in the file's dtype, as bytes.
+        sizes_I: int32, ids of each item. An item of size 1 separates documents.
+        separators: how many of them do.
+    """
+
+    data: bytes
+    sizes_I: npt.NDArray[np.int32]
+    separators: int
+
+
+class IndexedWriter:
+    """Writes ``prefix.bin`` and ``prefix.idx``; nothing is held but what is given.
+
+    Separators stand between documents only: never first, last or twice.
+    """
+
+    def __init__(self, prefix: Path, vocabulary: int) -> None:
+        self.prefix, self.vocabulary = prefix, vocabulary
+        self.dtype = item_dtype(vocabulary)
+        self.items = self.ids = self.separators = 0
+        self._ends_separated = True  # nothing written yet: no separator now
+        self._sha = hashlib.sha256()
+        self._data: IO[bytes] = Path(f"{prefix}.bin").open("wb")  # noqa: SIM115 - closed in finish
+        self._sizes_path = Path(f"{prefix}.sizes")
+        self._sizes: IO[bytes] = self._sizes_path.open("wb")
+        self._held = Items(b"", np.empty(0, dtype=np.int32), 0)  # a separator that waits for its document
+
+    def add(self, items: Items) -> None:
+        """Append items that `encode_block` made: no two separators in a row within them."""
+        if not len(items.sizes_I):
+            return
+        data, sizes = items.data, items.sizes_I
+        separators = items.separators
+        itemsize = self.dtype.itemsize
+        if sizes[0] == 1 and self._ends_separated:
+            data, sizes, separators = data[itemsize:], sizes[1:], separators - 1
+        if not len(sizes):
+            return
+        if self._held.separators:
+            self._append(self._held.data, self._held.sizes_I, 1)
+            self._held = Items(b"", np.empty(0, dtype=np.int32), 0)
+        self._ends_separated = bool(sizes[-1] == 1)
+        if self._ends_separated:
+            self._held = Items(data[-itemsize:], sizes[-1:], 1)
+            data, sizes, separators = data[:-itemsize], sizes[:-1], separators - 1
+        self._append(data, sizes, separators)
+
+    def _append(self, data: bytes, sizes: npt.NDArray[np.int32], separators: int) -> None:
+        self._data.write(data)
+        self._sha.update(data)
+        self._sizes.write(np.ascontiguousarray(sizes, dtype="<i4").tobytes())
+        self.items += len(sizes)
+        self.ids += len(data) // self.dtype.itemsize
+        self.separators += separators
+
+    def finish(self) -> dict[str, int | str]:
+        """Write the index; counts for the manifest, and the sha256 of the ``.bin``."""
+        self._data.close()
+        self._sizes.close()
+        index = Path(f"{self.prefix}.idx")
+        with index.open("wb") as file:
+            file.write(_HEADER.pack(_MAGIC, 1, _DTYPE_CODES[self.dtype.name], self.items))
+            for block in self._size_blocks():
+                file.write(block.tobytes())
+            address = 0
+            for block in self._size_blocks():
+                ends = np.cumsum(block, dtype="<i8") * self.dtype.itemsize + address
+                file.write((ends - block.astype("<i8") * self.dtype.itemsize).tobytes())
+                address = int(ends[-1])
+        self._sizes_path.unlink()
+        return {
+            "documents": self.separators + 1 if self.items else 0,
+            "sentences": self.items - self.separators,
+            "tokens": self.ids - self.items,
+            "bytes_bin": Path(f"{self.prefix}.bin").stat().st_size,
+            "bytes_idx": index.stat().st_size,
+            "sha256": self._sha.hexdigest(),
+        }
+
+    def _size_blocks(self) -> Iterator[npt.NDArray[np.int32]]:
+        with self._sizes_path.open("rb") as file:
+            while block := file.read(4 * _BLOCK_ITEMS):
+                yield np.frombuffer(block, dtype="<i4")
+
+
+@dataclass
+class Encoder:
+    """What a worker needs to encode parts of the spool.
+
+    Attributes:
+        spool: path of the text file.
+        rows: whether its lines are rows of two sentences.
+        valid_D: bool, the documents of the validation split; empty when there is none.
+    """
+
+    tokenizer: Tokenizer
+    spool: str
+    rows: bool
+    valid_D: npt.NDArray[np.bool_]
+
+
+_encoder: Encoder
+
+
+def set_encoder(encoder: Encoder) -> None:
+    """Set up a worker."""
+    global _encoder
+    _encoder = encoder
+
+
+def encode_task(task: tuple[int, int, int]) -> tuple[int, list[Items]]:
+    """In a worker: bytes ``start..end`` of the spool, which begin in a document of this number, to items of
+    each split.
+    """
+    start, end, document = task
+    lines = read_bytes(_encoder.spool, start, end).decode("utf-8").split("\n")[:-1]
+    return end - start, encode_block(_encoder, lines, document)
+
+
+def encode_block(encoder: Encoder, lines: list[str], document: int) -> list[Items]:
+    """Encode spool lines; blank ones become separators, sentences without a single piece vanish (a row with
+    both sides).
+    """
+    if encoder.rows:
+        lines = [side for line in lines for side in (line.split("\t") if line else ("", ""))]
+    ids_N, lengths_I = encoder.tokenizer.encode_flat(lines)
+    blank_I = np.fromiter((not line for line in lines), dtype=np.bool_, count=len(lines))
+    empty_I = (lengths_I == 0) & ~blank_I
+    if encoder.rows:
+        empty_I = np.repeat(empty_I[0::2] | empty_I[1::2], 2)
+        blank_I[1::2] = False  # a blank line gave two items; the second goes
+        empty_I[1::2] |= blank_I[0::2]
+    if empty_I.any():
+        ids_N = ids_N[np.repeat(~empty_I, lengths_I)]
+        lengths_I, blank_I = lengths_I[~empty_I], blank_I[~empty_I]
+    document_I = document + np.cumsum(blank_I)
+    in_valid_I = encoder.valid_D[document_I] if len(encoder.valid_D) else np.zeros(len(blank_I), dtype=np.bool_)
+    narrow_ids = narrow(ids_N, len(encoder.tokenizer))
+    return [_items(narrow_ids, lengths_I, blank_I, wanted_I) for wanted_I in (~in_valid_I, in_valid_I)]
+
+
+def _items(
+    ids_N: npt.NDArray[Any],
+    lengths_I: npt.NDArray[np.int64],
+    blank_I: npt.NDArray[np.bool_],
+    wanted_I: npt.NDArray[np.bool_],
+) -> Items:
+    """The wanted items with their ``</s>``; of separators in a row the last."""
+    if not wanted_I.all():
+        ids_N = ids_N[np.repeat(wanted_I, lengths_I)]
+        lengths_I, blank_I = lengths_I[wanted_I], blank_I[wanted_I]
+    if len(blank_I) > 1:
+        doubled = np.append(blank_I[:-1] & blank_I[1:], False)
+        lengths_I, blank_I = lengths_I[~doubled], blank_I[~doubled]
+    sizes = lengths_I + 1
+    ends = np.cumsum(sizes)
+    out = np.full(int(ends[-1]) if len(ends) else 0, EOS, dtype=ids_N.dtype)
+    is_token = np.ones(len(out), dtype=np.bool_)
+    is_token[ends - 1] = False
+    out[is_token] = ids_N
+    return Items(out.tobytes(), sizes.astype(np.int32), int(blank_I.sum()))
+
+
+def binarise(
+    spool: Spool,
+    tokenizer: Tokenizer,
+    folder: Path,
+    valid_D: npt.NDArray[np.bool_],
+    rows: bool,
+    workers: int,
+    advance: Callable[[int], object],
+) -> dict[str, dict[str, int | str]]:
+    """Encode the spool into ``folder/train`` and, with a validation split, ``folder/valid``.
+
+    Args:
+        valid_D: bool, the documents of the validation split; empty for none.
+        advance: told the bytes encoded.
+
+    Returns:
+        For each split what `IndexedWriter.finish` returned.
+    """
+    names = SPLITS if len(valid_D) else SPLITS[:1]
+    writers = {name: IndexedWriter(folder / name, len(tokenizer)) for name in names}
+    encoder = Encoder(tokenizer, str(spool.text), rows, valid_D)
+    bounds = [*spool.starts, (spool.size, spool.documents)]
+    tasks = [(here[0], after[0], here[1]) for here, after in itertools.pairwise(bounds) if after[0] > here[0]]
+    with WorkerPool(min(workers, max(1, len(tasks))), set_encoder, (encoder,)) as pool:
+        for size, parts in pool.map(encode_task, tasks):
+            for name, part in zip(names, parts):
+                writers[name].add(part)
+            advance(size)
+    return {name: writer.finish() for name, writer in writers.items()}

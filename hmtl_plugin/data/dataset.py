@@ -1,0 +1,232 @@
+"""The pre-training data set: samples are numbers, everything else happens for a whole batch in the
+collater.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from fairseq.data import FairseqDataset
+
+from hmtl_plugin.data.batch import IGNORE, FlatBatch
+from hmtl_plugin.data.corpus import Corpus, Int64Array
+from hmtl_plugin.data.pair_index import PairIndex, PairingConfig
+from hmtl_plugin.data.pairing import build_pairs
+from hmtl_plugin.data.random import BatchRandom
+from hmtl_plugin.data.vocabulary import Vocabulary
+from hmtl_plugin.objectives.base import Objective
+
+
+@dataclass(frozen=True)
+class View:
+    """One way of turning the corpus into samples.
+
+    Training has one view with every placed objective. Validation has a common one (pairs and masks, no
+    shifts), whose numbers compare across hierarchies, and one more for each objective that needs samples of
+    its own.
+
+    Attributes:
+        name: for messages.
+        kind: how sentences are paired.
+        corrupting: objectives whose corruption runs, in order of their ``rank``.
+        keep: names of the targets that reach the trainer.
+    """
+
+    name: str
+    kind: str
+    corrupting: tuple[Objective, ...]
+    keep: tuple[str, ...]
+
+
+class PretrainingDataset(FairseqDataset):
+    """Samples of one or several views of a corpus, one view after the other.
+
+    A sample's content is a pure function of (seed, epoch, index); see `hmtl_plugin.data.random`.
+
+    Args:
+        corpus, vocabulary: the text and what is known of its token ids.
+        views: at least one. View v owns the indices ``starts[v]:starts[v + 1]``.
+        pairing: how sentences become samples; its ``kind`` gives way to that of each view.
+        seed: of all draws.
+        fixed_epoch: the epoch whose samples are given whatever `set_epoch` says (validation).
+        pad_to_multiple: batches are padded to a length that is a multiple of it.
+        threads: for the pair index, see `build_pairs`.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        vocabulary: Vocabulary,
+        views: Sequence[View],
+        pairing: PairingConfig | None = None,
+        *,
+        seed: int = 1,
+        fixed_epoch: int | None = None,
+        pad_to_multiple: int = 1,
+        threads: int | None = None,
+    ) -> None:
+        super().__init__()
+        if not views:
+            raise ValueError("a data set needs at least one view")
+        self.corpus, self.vocabulary, self.views = corpus, vocabulary, tuple(views)
+        self._pairing = {view.kind: replace(pairing or PairingConfig(), kind=view.kind) for view in self.views}
+        self.seed, self.fixed_epoch, self.epoch = seed, fixed_epoch, fixed_epoch or 1
+        self.pad_to_multiple, self._threads = pad_to_multiple, threads
+        self._corrupting = [sorted(view.corrupting, key=lambda objective: objective.rank) for view in self.views]
+
+    # ---- the epoch ----
+
+    @property
+    def can_reuse_epoch_itr_across_epochs(self) -> bool:
+        """False: every epoch has other pairs, hence other sizes and batches."""
+        return False
+
+    def set_epoch(self, epoch: int) -> None:
+        """Pair the corpus anew for ``epoch`` (from 1); workers must be started after it
+        (``persistent_workers=False``).
+        """
+        if self.fixed_epoch is None and epoch != self.epoch:
+            self.epoch = epoch
+            for name in ("_indices", "starts", "sizes", "mean_tokens"):
+                self.__dict__.pop(name, None)
+        _ = self._indices  # before any worker is forked, so that all share it
+
+    @cached_property
+    def _indices(self) -> list[PairIndex]:
+        """The pair index of each view; views of one kind share theirs."""
+        built = {
+            kind: build_pairs(self.corpus.sizes, self.corpus.documents, config, self.seed, self.epoch, self._threads)
+            for kind, config in self._pairing.items()
+        }
+        return [built[view.kind] for view in self.views]
+
+    @cached_property
+    def starts(self) -> Int64Array:
+        """(views + 1,) first index of each view, and the number of samples."""
+        return np.append(0, np.cumsum([len(index) for index in self._indices]))
+
+    @cached_property
+    def sizes(self) -> npt.NDArray[np.int32]:
+        """Tokens of each sample, special tokens included."""
+        if len(self._indices) == 1:
+            return self._indices[0].sizes
+        return np.concatenate([index.sizes for index in self._indices])
+
+    @cached_property
+    def mean_tokens(self) -> float:
+        """The epoch's mean tokens a sample: how many tokens a sentence target stands for in the loss."""
+        return float(self.sizes.mean(dtype=np.float64))
+
+    # ---- what the trainer asks ----
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getitem__(self, index: int) -> int:
+        return int(index)
+
+    def size(self, index: int) -> int:
+        """Tokens of a sample, special tokens included."""
+        return int(self.sizes[index])
+
+    def num_tokens(self, index: int) -> int:
+        """As `size`."""
+        return int(self.sizes[index])
+
+    def num_tokens_vec(self, indices: npt.NDArray[np.integer]) -> Int64Array:
+        """Tokens of each of the given samples."""
+        return self.sizes[indices].astype(np.int64)
+
+    def ordered_indices(self) -> Int64Array:
+        """All samples by length, so that batches need little padding; equal lengths in random order.
+
+        The order depends on seed and epoch alone, not on numpy's global generator.
+        """
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self))
+        return order[np.argsort(self.sizes[order].astype(np.uint16), kind="stable")]  # 16 bits: numpy sorts by radix
+
+    def collater(self, samples: list[int]) -> dict[str, Any]:
+        """The trainer's batch of the samples with these numbers; rows are grouped by view. ``{}`` for no
+        samples.
+
+        Returns:
+            ``id`` (B,), ``first_id`` (which stays on the host), ``nsentences`` B, ``ntokens`` tokens that are
+            no padding, ``mean_tokens`` of the epoch, ``net_input``: ``src_tokens`` (B, T) long and
+            ``padded``, whether any row is shorter than T; ``targets``: name -> ``positions`` (M,) in the
+            flattened (B * T) tokens, or of rows for sentence targets, and ``labels`` (M,).
+        """
+        if not samples:
+            return {}
+        index = np.asarray(samples, dtype=np.int64)
+        batches = []
+        for number, view in enumerate(self.views):
+            low, high = self.starts[number], self.starts[number + 1]
+            chosen = index if len(self.views) == 1 else index[(index >= low) & (index < high)]
+            if len(chosen):
+                batches.append((view, chosen, self.flat_batch(number, chosen - low)))
+        return self._collate(batches)
+
+    def flat_batch(self, view: int, index_B: Int64Array) -> FlatBatch:
+        """The corrupted samples ``index_B`` of a view (counted within it), flat."""
+        batch = self._indices[view].batch(self.corpus, index_B, self.vocabulary)
+        random = BatchRandom(self.seed, self.epoch, index_B, batch.sample_N, batch.position_N)
+        for objective in self._corrupting[view]:
+            objective.corrupt(batch, random)
+        return batch
+
+    def _collate(self, batches: list[tuple[View, Int64Array, FlatBatch]]) -> dict[str, Any]:
+        rows = sum(len(chosen) for _, chosen, _ in batches)
+        longest = max(int(batch.lengths_B.max()) for _, _, batch in batches)
+        width = -(-longest // self.pad_to_multiple) * self.pad_to_multiple
+        tokens = np.full(rows * width, self.vocabulary.pad, dtype=np.int64)
+        found: dict[str, list[tuple[Int64Array, Int64Array]]] = {}
+        row = count = 0
+        for view, chosen, batch in batches:
+            place_N = _places(batch, width, row)
+            tokens[place_N] = batch.tokens_N
+            for name in view.keep:
+                if name in batch.targets:
+                    labels = batch.targets[name]
+                    at = np.flatnonzero(labels != IGNORE)
+                    if len(labels) == len(batch.tokens_N):
+                        positions = at + place_N.start if isinstance(place_N, slice) else place_N.take(at)
+                    else:
+                        positions = at + row
+                    found.setdefault(name, []).append((positions, labels.take(at)))
+            row += len(chosen)
+            count += len(batch.tokens_N)
+        return {
+            "id": torch.from_numpy(np.concatenate([chosen for _, chosen, _ in batches])),
+            "first_id": int(batches[0][1][0]),
+            "nsentences": rows,
+            "ntokens": count,
+            "mean_tokens": self.mean_tokens,
+            "net_input": {
+                "src_tokens": torch.from_numpy(tokens.reshape(rows, width)),
+                "padded": count < rows * width,
+            },
+            "targets": {name: _join(parts) for name, parts in found.items()},
+        }
+
+
+def _places(batch: FlatBatch, width: int, row: int) -> Int64Array | slice:
+    """Where the batch's tokens lie in the flattened rows of ``width`` tokens, its first sample being row ``row``."""
+    rows, count = len(batch.lengths_B), len(batch.tokens_N)
+    if count == rows * width:  # nothing to pad: the flat batch is what we want
+        return slice(row * width, row * width + count)
+    shift_B = (row + np.arange(rows)) * width - batch.offsets[:-1]
+    place_N = np.repeat(shift_B, batch.lengths_B)
+    place_N += np.arange(count)
+    return place_N
+
+
+def _join(parts: list[tuple[Int64Array, Int64Array]]) -> dict[str, torch.Tensor]:
+    positions, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return {
+        "positions": torch.from_numpy(positions),
+        "labels": torch.from_numpy(labels.astype(np.int64, copy=False)),
+    }

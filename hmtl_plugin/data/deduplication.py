@@ -1,0 +1,175 @@
+"""Which documents are kept and where they go: exact duplicates, excluded sentences, train or validation.
+
+Everything works on 64-bit hashes of normalised text, 8 bytes a document or excluded sentence; text is never
+held. Among 10 million documents the chance that any two different ones meet in a hash is 3 in a million.
+"""
+
+import hashlib
+import re
+import sys
+import unicodedata
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+Uint64Array = npt.NDArray[np.uint64]
+
+_DROPPED_CATEGORIES = ("P", "Z", "C", "Sk")  # punctuation, spaces, control and format characters, ` and ^
+
+
+def _dropped(character: str) -> bool:
+    return unicodedata.category(character).startswith(_DROPPED_CATEGORIES)
+
+
+def _character_class() -> str:
+    """All dropped characters beyond ASCII as the inside of a regular expression's character class."""
+    ranges: list[str] = []
+    start = None
+    for code in range(0x80, sys.maxunicode + 2):
+        inside = code <= sys.maxunicode and not 0xD800 <= code <= 0xDFFF and _dropped(chr(code))
+        if inside and start is None:
+            start = code
+        elif not inside and start is not None:
+            ranges.append(f"\\U{start:08x}-\\U{code - 1:08x}")
+            start = None
+    return "".join(ranges)
+
+
+_ASCII_DROPPED = bytes(code for code in range(128) if _dropped(chr(code)))
+_ASCII_LOWER = bytes(code + 32 if 65 <= code <= 90 else code for code in range(256))
+_wide_dropped: re.Pattern[str] | None = None  # built at first need: a walk over all of Unicode takes 0.2 s
+
+
+def normalise(text: str) -> bytes:
+    """What counts when texts are compared: case folded, without white space, punctuation and the like.
+
+    `The  "cat", sat!` and `the cat sat` are equal. Text of nothing but punctuation keeps it (but for the
+    spaces), so that two such texts are equal only if they are. Lines are normalised one by one: where they
+    break does not matter.
+    """
+    if text.isascii():
+        raw = text.encode("ascii")
+        return raw.translate(_ASCII_LOWER, _ASCII_DROPPED) or b"".join(raw.split())
+    global _wide_dropped
+    if _wide_dropped is None:
+        _wide_dropped = re.compile(f"[{_character_class()}]")
+    parts: list[bytes] = []
+    for line in text.split("\n"):
+        if line.isascii():
+            parts.append(line.encode("ascii").translate(_ASCII_LOWER, _ASCII_DROPPED))
+        else:
+            folded = _wide_dropped.sub("", unicodedata.normalize("NFKC", line).casefold())
+            parts.append(folded.encode("utf-8").translate(None, _ASCII_DROPPED))
+    return b"".join(parts) or "".join(text.split()).encode("utf-8")
+
+
+def new_hash() -> "hashlib.blake2b":
+    """The running 64-bit hash behind every key; feed it `normalise`d text."""
+    return hashlib.blake2b(digest_size=8)
+
+
+def key(text: str) -> int:
+    """64-bit key of a text's normalised form."""
+    return int.from_bytes(hashlib.blake2b(normalise(text), digest_size=8).digest(), "little")
+
+
+def split_keys(document_keys: Uint64Array, seed: int) -> Uint64Array:
+    """A uniform 64-bit number for each document, a function of its content and the seed (splitmix64)."""
+    salt = int.from_bytes(hashlib.blake2b(f"split {seed}".encode(), digest_size=8).digest(), "little")
+    z = document_keys ^ np.uint64(salt)
+    with np.errstate(over="ignore"):
+        z = z + np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def choose_validation(keys: Uint64Array, fraction: float, documents: int | None = None) -> npt.NDArray[np.bool_]:
+    """Which documents go to the validation split; stable: a document added to the corpus moves no other.
+
+    With `documents` those with the smallest keys; else every document with its chance of `fraction`, but at
+    least one for a fraction above 0. All False where nothing is asked for.
+    """
+    if documents is not None:
+        count = min(documents, len(keys))
+        chosen = np.zeros(len(keys), dtype=np.bool_)
+        if count:
+            chosen[np.argpartition(keys, count - 1)[:count]] = True
+        return chosen
+    if fraction <= 0 or not len(keys):
+        return np.zeros(len(keys), dtype=np.bool_)
+    chosen = keys < np.uint64(int(fraction * 2**64))
+    if not chosen.any():
+        chosen[np.argmin(keys)] = True
+    return chosen
+
+
+class SeenKeys:
+    """A growing set of 64-bit keys, 8 bytes a key (16 while two runs are merged), in a few sorted runs."""
+
+    def __init__(self) -> None:
+        self._runs: list[Uint64Array] = []
+
+    def add(self, keys: Uint64Array) -> npt.NDArray[np.bool_]:
+        """Add keys; True for each that was not there, the first of equal ones included."""
+        unique, first = np.unique(keys, return_index=True)
+        fresh = np.ones(len(unique), dtype=np.bool_)
+        for run in self._runs:
+            fresh &= ~contains(run, unique)
+        is_new = np.zeros(len(keys), dtype=np.bool_)
+        is_new[first[fresh]] = True
+        if fresh.any():
+            self._runs.append(unique[fresh])
+        while len(self._runs) > 1 and len(self._runs[-2]) <= 2 * len(self._runs[-1]):
+            merged = np.concatenate([self._runs.pop(), self._runs.pop()])
+            merged.sort(kind="stable")
+            self._runs.append(merged)
+        return is_new
+
+    def __len__(self) -> int:
+        return sum(map(len, self._runs))
+
+
+def contains(sorted_keys: Uint64Array, keys: Uint64Array) -> npt.NDArray[np.bool_]:
+    """For each of `keys` whether it is among `sorted_keys`."""
+    if not len(sorted_keys):
+        return np.zeros(len(keys), dtype=np.bool_)
+    place = np.searchsorted(sorted_keys, keys)
+    place[place == len(sorted_keys)] = 0
+    return sorted_keys[place] == keys
+
+
+class ExcludedSentences:
+    """The normalised sentences of evaluation files, 8 bytes each.
+
+    ``minimum_words``: shorter sentences ("Yes.", "He said.") are not counted as shared; 1 counts every
+    sentence.
+    """
+
+    def __init__(self, minimum_words: int = 1) -> None:
+        self.minimum_words = minimum_words
+        self._parts: list[Uint64Array] = []
+        self._sorted: Uint64Array = np.empty(0, dtype=np.uint64)
+
+    def keys(self, sentences: Iterable[str]) -> Uint64Array:
+        """The keys of those sentences that are long enough to count; none for empty ones."""
+        enough = self.minimum_words
+        found = [key(s) for s in sentences if s and (enough <= 1 or s.count(" ") + 1 >= enough)]
+        return np.array(found, dtype=np.uint64)
+
+    def add(self, keys: Uint64Array) -> None:
+        """Exclude these keys; call `seal` after the last."""
+        self._parts.append(np.unique(keys))
+
+    def seal(self) -> None:
+        """Make the set ready for `shared`."""
+        self._sorted = np.unique(np.concatenate([self._sorted, *self._parts]))
+        self._parts = []
+
+    def shared(self, sentences: Iterable[str]) -> bool:
+        """Whether any of these sentences is excluded."""
+        return bool(contains(self._sorted, self.keys(sentences)).any())
+
+    def __len__(self) -> int:
+        return len(self._sorted)

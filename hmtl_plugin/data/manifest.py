@@ -1,0 +1,112 @@
+"""corpus.json: what a data folder holds, from what it was made, and whether its files belong together."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, TypedDict
+
+from hmtl_plugin.errors import UserError
+
+FILE_NAME = "corpus.json"
+SCHEMA = 1
+LAYOUTS = ("segments", "rows")
+
+
+class SplitCounts(TypedDict):
+    """One split; `tokens` without ``</s>``."""
+
+    documents: int
+    sentences: int
+    tokens: int
+    bytes_bin: int
+    bytes_idx: int
+
+
+class Manifest(TypedDict, total=False):
+    """The content of corpus.json. ``layout`` is "segments" (running text) or "rows" (first, second, first,
+    second ...).
+    """
+
+    schema: int
+    layout: str
+    splits: dict[str, SplitCounts]
+    dictionary_sha256: str
+    tokenizer_sha256: str
+    data_sha256: dict[str, str]
+    options: dict[str, Any]
+    inputs: list[dict[str, Any]]
+    excluded_documents: int
+    duplicate_documents: int
+    duplicate_rows: int
+    incomplete_rows: int
+    versions: dict[str, str]
+
+
+def file_sha256(path: Path | str) -> str:
+    """sha256 of a file's bytes, in blocks."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path | str, manifest: Manifest) -> None:
+    """Write corpus.json, beside first and then renamed."""
+    path = Path(folder) / FILE_NAME
+    part = path.with_suffix(".json.part")
+    part.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def read_manifest(folder: Path | str) -> Manifest | None:
+    """corpus.json of a folder, None when there is none; `UserError` when it cannot be understood."""
+    path = Path(folder) / FILE_NAME
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); prepare the corpus again") from error
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+        found = manifest.get("schema") if isinstance(manifest, dict) else None
+        raise UserError(f"{path}: has schema {found}, this version reads {SCHEMA}; prepare the corpus again")
+    if manifest.get("layout") not in LAYOUTS or not isinstance(manifest.get("splits"), dict):
+        raise UserError(f"{path}: is not a corpus manifest; prepare the corpus again")
+    return manifest  # type: ignore[return-value]
+
+
+def check_manifest(folder: Path | str, split: str) -> Manifest | None:
+    """corpus.json after checking that the files of a split belong to it; None when there is none.
+
+    Quick: hashes the dictionary and the tokenizer, of the data it looks at the sizes alone. A split that
+    corpus.json does not know (binarised by other means into the same folder) is not checked beyond the
+    dictionary.
+
+    Raises:
+        UserError: the dictionary, the tokenizer or the data is not the one that was prepared.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return None
+    again = "restore the file or prepare the corpus again"
+    from hmtl_plugin.data.tokenizer import FILE_NAME as TOKENIZER
+
+    for name, expected in (("dict.txt", "dictionary_sha256"), (TOKENIZER, "tokenizer_sha256")):
+        path = folder / name
+        if not path.is_file():
+            if name == "dict.txt":
+                raise UserError(f"{path}: missing; {again}")
+            continue  # training needs no tokenizer
+        if file_sha256(path) != manifest[expected]:  # type: ignore[literal-required]
+            raise UserError(
+                f"{path}: does not belong to the data beside it (corpus.json has another fingerprint); {again}"
+            )
+    counts = manifest["splits"].get(split)
+    if counts is not None:
+        for suffix, size in (("bin", counts["bytes_bin"]), ("idx", counts["bytes_idx"])):
+            path = folder / f"{split}.{suffix}"
+            if not path.is_file():
+                raise UserError(f"{path}: missing; {again}")
+            if path.stat().st_size != size:
+                raise UserError(f"{path}: has {path.stat().st_size} bytes where corpus.json says {size}; {again}")
+    return manifest

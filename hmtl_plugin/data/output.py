@@ -1,0 +1,87 @@
+"""A folder that appears whole or not at all."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from pathlib import Path
+from typing import IO
+
+from hmtl_plugin.errors import UserError
+
+OURS = {"dict.txt", "corpus.json", "sentencepiece.bpe.model"}
+_DATA_SUFFIXES = (".bin", ".idx")
+
+
+def _is_ours(path: Path) -> bool:
+    return path.name in OURS or (path.suffix in _DATA_SUFFIXES and path.is_file())
+
+
+class OutputFolder:
+    """Builds ``folder`` as ``folder.part`` beside it; `publish` renames. Leaving without it removes what was
+    built.
+
+    A ``.part`` that a killed run left is removed; one that another run is writing (it holds a lock) is
+    refused. Files in `folder` that are not of a corpus are carried over.
+
+    Args:
+        folder: where the result goes; may exist when it is empty or when `overwrite` is given.
+
+    Raises:
+        UserError: the folder holds data already, is a file, or is being prepared by another run.
+    """
+
+    def __init__(self, folder: Path, overwrite: bool) -> None:
+        self.folder, self.overwrite = folder.absolute(), overwrite
+        self.part = self.folder.with_name(self.folder.name + ".part")
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> "OutputFolder":
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"{self.folder}: is a file; --out names a folder")
+        if self.folder.is_dir() and not self.overwrite and any(_is_ours(path) for path in self.folder.iterdir()):
+            raise UserError(f"{self.folder}: holds data already; --overwrite replaces it, or choose another --out")
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        lock_path = self.folder.with_name(self.folder.name + ".lock")
+        self._lock = lock_path.open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock.close()
+            raise UserError(
+                f"{self.folder}: is being prepared by another run; wait for it or choose another --out"
+            ) from error
+        self._remove_part()
+        self.part.mkdir()
+        return self
+
+    def _remove_part(self) -> None:
+        if self.part.exists():
+            shutil.rmtree(self.part)
+
+    def publish(self) -> None:
+        """Make the folder appear: one rename when it was not there, else two, the old one moved aside in
+        between.
+        """
+        for path in self.part.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        old = self.folder.with_name(self.folder.name + ".old")
+        if self.folder.is_dir():
+            if old.exists():
+                shutil.rmtree(old)
+            self.folder.rename(old)
+        self.part.rename(self.folder)
+        if old.is_dir():
+            for path in old.iterdir():
+                if not _is_ours(path):
+                    path.rename(self.folder / path.name)
+            shutil.rmtree(old)
+
+    def __exit__(self, *exception: object) -> None:
+        with contextlib.suppress(OSError):
+            self._remove_part()
+        if self._lock is not None:
+            with contextlib.suppress(OSError):
+                Path(self._lock.name).unlink()
+            self._lock.close()

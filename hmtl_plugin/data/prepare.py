@@ -1,0 +1,249 @@
+"""Corpus preparation: text files to a data folder that `fairseq-train` can use.
+
+Two stages over bounded memory: files to a text file of kept documents (`gather`, `gather_rows`), and that,
+    with a tokenizer trained on a sample of it, to ``.bin`` and ``.idx`` (`binarise`). Everything is written
+    to ``OUT.part`` and renamed
+at the end: a killed run, or a full disk, leaves nothing that looks whole.
+"""
+
+import errno
+import importlib.metadata
+import signal
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hmtl_plugin.data.binarise import binarise
+from hmtl_plugin.data.deduplication import choose_validation, split_keys
+from hmtl_plugin.data.gather import Spool, sample_sentences
+from hmtl_plugin.data.manifest import SCHEMA, Manifest, check_manifest, file_sha256, read_manifest, write_manifest
+from hmtl_plugin.data.output import OutputFolder
+from hmtl_plugin.data.parallel import cpu_count, run_in_child
+from hmtl_plugin.data.prepare_options import FORMATS, PrepareOptions
+from hmtl_plugin.data.progress import progress_bar
+from hmtl_plugin.data.readers.text import check_readable
+from hmtl_plugin.data.sources import gather_sources
+from hmtl_plugin.data.tokenizer import FILE_NAME as TOKENIZER_FILE
+from hmtl_plugin.data.tokenizer import Tokenizer, train_tokenizer
+from hmtl_plugin.errors import UserError
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did: the manifest, the text read in bytes, the time, and whether all was there already."""
+
+    folder: Path
+    manifest: Manifest
+    text_bytes: int
+    seconds: float
+    skipped: bool
+
+    def __str__(self) -> str:
+        splits = self.manifest["splits"]
+        if self.skipped:
+            return f"already prepared: {self.folder} ({_counts(splits)}); --overwrite prepares it again"
+        m = self.manifest
+        dropped = [
+            f"{m[name]:,} {what}"  # type: ignore[literal-required]
+            for name, what in (
+                ("duplicate_documents", "duplicate documents"),
+                ("excluded_documents", "excluded documents"),
+                ("duplicate_rows", "duplicate rows"),
+                ("incomplete_rows", "incomplete rows"),
+            )
+            if m.get(name)
+        ]
+        rate = self.text_bytes / 1e6 / max(self.seconds, 1e-9)
+        return (
+            f"{self.folder}: {_counts(splits)}; dropped: {', '.join(dropped) or 'nothing'}; "
+            f"{self.text_bytes / 1e6:.1f} MB of text in {self.seconds:.1f} s ({rate:.1f} MB/s)"
+        )
+
+
+def _counts(splits: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {c['documents']:,} documents, {c['sentences']:,} sentences, {c['tokens']:,} tokens"
+        for name, c in splits.items()
+    )
+
+
+def prepare_corpus(files: list[str], out: Path | str, options: PrepareOptions, overwrite: bool = False) -> Summary:
+    """Prepare a corpus; see `scripts/prepare_corpus.py --help`.
+
+    Raises:
+        UserError: anything the user can mend: options, files, text, a full disk. Nothing is left behind then.
+    """
+    started = time.perf_counter()
+    options.check()
+    if not files:
+        raise UserError("no input files; name at least one")
+    check_readable([*files, *options.exclude, *([options.tokenizer] if options.tokenizer else [])])
+    tokenizer = _given_tokenizer(options)
+    folder = Path(out)
+    described, inputs = _describe(options, tokenizer), _inputs(files, options)
+    if not overwrite and (done := _already(folder, described, inputs)):
+        return Summary(folder, done, 0, time.perf_counter() - started, skipped=True)
+    try:
+        with _terminable(), OutputFolder(folder, overwrite) as output:
+            manifest = _prepare(files, output.part, options, tokenizer)
+            manifest |= {"options": described, "inputs": inputs}
+            write_manifest(output.part, manifest)
+            output.publish()
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise UserError(
+                f"no space left for {folder} ({error.strerror}); nothing was kept: "
+                "free about three times the size of the text there, or choose another --out"
+            ) from error
+        raise UserError(f"{error.filename or folder}: {error.strerror}; nothing was kept") from error
+    read = sum(entry["bytes"] for entry in inputs if entry["role"] == "text")
+    return Summary(folder, manifest, read, time.perf_counter() - started, skipped=False)
+
+
+class _terminable:
+    """While preparing, SIGTERM unwinds the stack, and so removes what was begun, instead of killing at once."""
+
+    def __enter__(self) -> None:
+        def stop(number: int, frame: object) -> None:
+            sys.exit(128 + number)
+
+        try:
+            self._previous: Any = signal.signal(signal.SIGTERM, stop)
+        except ValueError:  # not in the main thread
+            self._previous = None
+
+    def __exit__(self, *exception: object) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGTERM, self._previous)
+
+
+def _given_tokenizer(options: PrepareOptions) -> Tokenizer | None:
+    if options.tokenizer is None:
+        return None
+    tokenizer = Tokenizer.load(options.tokenizer)
+    tokenizer.dictionary_text()  # refuses what dict.txt cannot hold
+    if options.vocab_size is not None and options.vocab_size != len(tokenizer):
+        raise UserError(
+            f"--vocab-size {options.vocab_size}: {options.tokenizer} has {len(tokenizer)} pieces; "
+            "leave --vocab-size out"
+        )
+    return tokenizer
+
+
+def _describe(options: PrepareOptions, tokenizer: Tokenizer | None) -> dict[str, Any]:
+    """The options as corpus.json records them: files by content, nothing that does not matter."""
+    described = asdict(options)
+    for name in ("workers", "exclude"):
+        del described[name]
+    if tokenizer is not None:
+        described |= {"tokenizer": tokenizer.sha256, "vocab_size": len(tokenizer), "model_type": None}
+    return described
+
+
+def _inputs(files: list[str], options: PrepareOptions) -> list[dict[str, Any]]:
+    named = [(file, "text") for file in files] + [(file, "exclude") for file in options.exclude]
+    entries = []
+    with progress_bar("fingerprints", sum(Path(f).stat().st_size for f, _ in named)) as bar:
+        for file, role in named:
+            size = Path(file).stat().st_size
+            entries.append({"name": Path(file).name, "role": role, "bytes": size, "sha256": file_sha256(file)})
+            bar.update(size)
+    return entries
+
+
+def _already(folder: Path, described: dict[str, Any], inputs: list[dict[str, Any]]) -> Manifest | None:
+    """The manifest when the folder holds just this corpus; `UserError` when it holds another."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return None
+    mend = "--overwrite replaces it, or choose another --out"
+    differing = [k for k, v in described.items() if manifest["options"].get(k) != v]
+    if differing:
+        name = differing[0]
+        raise UserError(
+            f"{folder}: holds a corpus prepared with other options "
+            f"({name} was {manifest['options'].get(name)}, is {described[name]}); {mend}"
+        )
+    if manifest["inputs"] != inputs:
+        raise UserError(f"{folder}: holds a corpus prepared from other files, or the files have changed; {mend}")
+    for split in manifest["splits"]:
+        check_manifest(folder, split)
+    return manifest
+
+
+def _prepare(files: list[str], part: Path, options: PrepareOptions, tokenizer: Tokenizer | None) -> Manifest:
+    workers = options.workers or cpu_count()
+    spool = gather_sources(files, part, options, workers)
+    valid_D = _split(spool, options)
+    if tokenizer is None:
+        tokenizer = _train(spool, valid_D, options)
+    with progress_bar("encoding", spool.size) as bar:
+        counts = binarise(spool, tokenizer, part, valid_D, options.rows, workers, bar.update)
+    spool.text.unlink()
+    spool.keys.unlink()
+    if not counts["train"]["sentences"]:
+        raise UserError("the tokenizer knows no piece of this text: every sentence came out empty; choose another")
+    (part / "dict.txt").write_text(tokenizer.dictionary_text(), encoding="utf-8")
+    (part / TOKENIZER_FILE).write_bytes(tokenizer.to_bytes())
+    return _manifest(part, spool, counts, options)
+
+
+def _manifest(part: Path, spool: Spool, counts: dict[str, dict[str, Any]], options: PrepareOptions) -> Manifest:
+    splits = {name: {k: v for k, v in count.items() if k != "sha256"} for name, count in counts.items()}
+    return Manifest(
+        schema=SCHEMA,
+        layout="rows" if options.rows else "segments",
+        splits=splits,  # type: ignore[typeddict-item]
+        dictionary_sha256=file_sha256(part / "dict.txt"),
+        tokenizer_sha256=file_sha256(part / TOKENIZER_FILE),
+        data_sha256={name: count["sha256"] for name, count in counts.items()},
+        excluded_documents=spool.excluded,
+        duplicate_documents=spool.duplicates,
+        duplicate_rows=spool.duplicate_rows,
+        incomplete_rows=spool.incomplete_rows,
+        versions={name: importlib.metadata.version(name) for name in ("sentencepiece", "sentencex", "numpy")},
+    )
+
+
+def _split(spool: Spool, options: PrepareOptions) -> npt.NDArray[np.bool_]:
+    """Which documents are held out; `UserError` when none is left to train on."""
+    what = "groups of rows" if options.rows else "documents"
+    if not spool.documents:
+        if spool.excluded:
+            raise UserError(
+                f"no {what} left: all {spool.excluded} share a sentence with the --exclude files; "
+                "--exclude-min-words 5 lets short sentences pass"
+            )
+        raise UserError("the corpus is empty: the files hold no text in this --format")
+    keys = split_keys(np.fromfile(spool.keys, dtype="<u8"), options.seed)
+    valid_D = choose_validation(keys, options.valid_fraction, options.valid_documents)
+    if not valid_D.any():
+        return np.empty(0, dtype=np.bool_)
+    if valid_D.all():
+        raise UserError(
+            f"only {spool.documents} {what}: none is left to train on beside the validation split; "
+            "give more text with blank lines between documents, or --valid-fraction 0 for no validation split"
+        )
+    return valid_D
+
+
+def _train(spool: Spool, valid_D: npt.NDArray[np.bool_], options: PrepareOptions) -> Tokenizer:
+    """Train the tokenizer on a sample of the training documents, in a child process."""
+    assert options.vocab_size is not None
+    with progress_bar("training the tokenizer (seconds)", None, unit="s") as bar:
+        content = run_in_child(_train_in_child, spool, valid_D, options, tick=lambda: bar.update(0.5))
+    return Tokenizer.from_bytes(TOKENIZER_FILE, content)
+
+
+def _train_in_child(spool: Spool, valid_D: npt.NDArray[np.bool_], options: PrepareOptions) -> bytes:
+    sentences = sample_sentences(spool, valid_D, options.tokenizer_sentences, options.seed)
+    assert options.vocab_size is not None
+    return train_tokenizer(sentences, options.vocab_size, options.model_type, options.character_coverage)
+
+
+__all__ = ["FORMATS", "PrepareOptions", "Summary", "prepare_corpus"]

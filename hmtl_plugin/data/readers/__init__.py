@@ -1,0 +1,3 @@
+"""Readers of the corpus formats: from files to documents of cleaned text, a bounded piece of a file at a
+time.
+"""

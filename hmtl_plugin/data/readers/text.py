@@ -1,0 +1,162 @@
+"""Files as UTF-8 text in bounded pieces, and the cleaning that every format shares.
+
+Only "\\n" ends a line: U+2028, U+0085 and their kin inside a line are white space, as for sentencepiece.
+Cleaning turns control characters and every run of white space into one space, so a line is what
+`fairseq-preprocess` would see as well.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hmtl_plugin.errors import UserError
+
+SPAN_BYTES = (
+    1 << 21
+)  # text handed to a worker at once: large enough to hide the hand-over, small enough to stay in cache
+MAX_FILES_A_TASK = 256
+_BOM = b"\xef\xbb\xbf"
+_FEFF = "\ufeff"
+_SCAN_BYTES = 1 << 16
+# Control characters and the white space other than " " and "\n"; what `str.split` takes for white space is
+# all in here.
+_UNTIDY = re.compile("[\x00-\x09\x0b-\x1f\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]")
+
+
+@dataclass(frozen=True)
+class Span:
+    """Bytes ``start..end`` of a file, cut at line ends. `first` and `last` say whether the file begins and
+    ends here.
+    """
+
+    path: str
+    start: int
+    end: int
+    first: bool
+    last: bool
+
+    def read(self) -> str:
+        """The span's text; `UserError` naming file and byte when it is not UTF-8."""
+        return decode(read_bytes(self.path, self.start, self.end), self.path, self.start)
+
+
+def read_bytes(path: str, start: int, end: int) -> bytes:
+    """Bytes ``start..end`` of a file; `UserError` when it cannot be read or has become shorter."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(start)
+            data = file.read(end - start)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    if len(data) != end - start:
+        raise UserError(f"{path}: became shorter while it was read; run again when nothing writes to it")
+    return data
+
+
+def decode(data: bytes, path: str, start: int) -> str:
+    """UTF-8 text of `data`, which stands at byte `start` of `path`."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: not UTF-8 at byte {start + error.start} (0x{data[error.start]:02x}); "
+            "convert the file first, for example with iconv -f latin1 -t utf-8"
+        ) from error
+
+
+def check_readable(paths: Iterable[str]) -> None:
+    """`UserError` for a path that is missing, a folder, or not readable; before anything long starts."""
+    for path in paths:
+        if not os.path.exists(path):
+            raise UserError(f"{path}: no such file")
+        if os.path.isdir(path):
+            raise UserError(f"{path}: is a folder; name the files in it, for example {os.path.join(path, '*.txt')}")
+        if not os.access(path, os.R_OK):
+            raise UserError(f"{path}: no permission to read it")
+
+
+def spans(path: str, boundary: bytes = b"\n", skip: int = 0) -> Iterator[Span]:
+    """Cut a file into spans of about `SPAN_BYTES`, each ending after a `boundary` where one is near, else
+    after a line.
+
+    A byte order mark is left out, and so are the first `skip` bytes (a header). An empty file gives one empty
+    span.
+    """
+    size = Path(path).stat().st_size
+    with open(path, "rb") as file:
+        start = max(skip, len(_BOM) if file.read(len(_BOM)) == _BOM else 0)
+        first = True
+        while True:
+            end = min(size, start + SPAN_BYTES)
+            if end < size:
+                end = _cut(file, end, size, boundary)
+            yield Span(path, start, end, first, end >= size)
+            if end >= size:
+                return
+            start, first = end, False
+
+
+def _cut(file: object, position: int, size: int, boundary: bytes) -> int:
+    """The end of the first `boundary` that begins at or after ``position - 1``; after 1 MiB without, of the
+    first line.
+    """
+    line_end = -1
+    offset = max(0, position - len(boundary))
+    block = b""
+    while offset < size:
+        file.seek(offset)  # type: ignore[attr-defined]
+        block = file.read(_SCAN_BYTES)  # type: ignore[attr-defined]
+        found = block.find(boundary)
+        if found >= 0:
+            return offset + found + len(boundary)
+        if line_end < 0 and b"\n" in block:
+            line_end = offset + block.index(b"\n") + 1
+        if line_end >= 0 and offset - position > 1 << 20:
+            return line_end
+        offset += max(1, len(block) - len(boundary) + 1)
+    return line_end if line_end >= 0 and size - line_end > 0 and boundary != b"\n" else size
+
+
+def tasks(all_spans: Iterable[Span]) -> Iterator[list[Span]]:
+    """Group spans so that many small files are handed to a worker together."""
+    group: list[Span] = []
+    size = 0
+    for span in all_spans:
+        group.append(span)
+        size += span.end - span.start
+        if size >= SPAN_BYTES or len(group) >= MAX_FILES_A_TASK:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def tidy_lines(text: str) -> list[str]:
+    """The lines of `text` (ended by "\\n" only), each stripped, control characters and runs of white space
+    one space.
+    """
+    if _UNTIDY.search(text):
+        text = _UNTIDY.sub(" ", text.replace(_FEFF, ""))
+    elif not ("  " in text or " \n" in text or "\n " in text or text.startswith(" ") or text.endswith(" ")):
+        return text.split("\n")
+    return [" ".join(line.split()) for line in text.split("\n")]
+
+
+def tidy(text: str) -> str:
+    """`text` as one tidy line; its line ends become spaces too."""
+    return " ".join(tidy_lines(text)).strip() if "\n" in text else tidy_lines(text)[0]
+
+
+def line_number(path: str, offset: int) -> int:
+    """Number, from 1, of the line that holds byte `offset`; for error messages."""
+    number = 1
+    with open(path, "rb") as file:
+        while offset > 0:
+            block = file.read(min(offset, 1 << 20))
+            if not block:
+                break
+            number += block.count(b"\n")
+            offset -= len(block)
+    return number

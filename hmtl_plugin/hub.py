@@ -1,0 +1,240 @@
+"""Hub interface: a checkpoint in use, from text to answers.
+
+    model = HierarchicalBert.from_pretrained("runs/books")
+    model.fill_mask("The <mask> sat on the mat.")
+
+Sequences are built as in pre-training: ``<s> A </s>`` and ``<s> A </s> B </s>``.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint
+from hmtl_plugin.data.tokenizer import Tokenizer
+from hmtl_plugin.data.vocabulary import MASK, Vocabulary
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.objectives import bigram_shift
+
+POOLINGS = ("mean", "cls", "max")
+Texts = str | Sequence[str]
+
+
+class Filled(NamedTuple):
+    """One way to fill a mask."""
+
+    text: str
+    probability: float
+    piece: str
+
+
+class WordOrder(NamedTuple):
+    """A word and the probability that it stands in a swapped pair."""
+
+    word: str
+    moved: float
+
+
+class HierarchicalBert(nn.Module):
+    """A pre-trained encoder with its heads and tokenizer. Methods take one text or a list and answer alike."""
+
+    def __init__(self, checkpoint: LoadedCheckpoint) -> None:
+        super().__init__()
+        self.checkpoint = checkpoint
+        self.model = checkpoint.model
+        self.dictionary = checkpoint.dictionary
+        self.vocabulary = Vocabulary.from_dictionary(checkpoint.dictionary)
+        self.hierarchy = checkpoint.hierarchy
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, device: str | torch.device = "cpu") -> "HierarchicalBert":
+        """Load a checkpoint file, or a folder's model.pt, checkpoint_best.pt or checkpoint_last.pt.
+
+        Raises:
+            UserError: in one line, if there is none or it cannot be used.
+        """
+        return cls(load_checkpoint(path)).to(device).eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the pre-training text."""
+        if self.checkpoint.tokenizer is None:
+            raise UserError(
+                f"{self.checkpoint.path}: no tokenizer inside or beside it: copy the data folder's sentencepiece.bpe.model there, "
+                "or give token ids instead of text"
+            )
+        return self.checkpoint.tokenizer
+
+    # ---- text and ids ----
+
+    def encode(self, text: str, pair: str | None = None) -> Tensor:
+        """(T,) ids of ``<s> text </s>`` or ``<s> text </s> pair </s>``. The string ``<mask>`` stands for the mask."""
+        ids = [self.vocabulary.bos, *self._pieces(text), self.vocabulary.eos]
+        if pair is not None:
+            ids += [*self._pieces(pair), self.vocabulary.eos]
+        if len(ids) > self.model.max_positions():
+            raise UserError(f"a text of {len(ids)} tokens is longer than the model's {self.model.max_positions()} positions: cut it")
+        return torch.tensor(ids)
+
+    def decode(self, ids: Tensor | Sequence[int]) -> str:
+        """Text of ids; special tokens other than ``<mask>`` are left out, the two segments joined by a blank."""
+        parts: list[str] = []
+        run: list[int] = []
+        for token in [*map(int, ids), self.vocabulary.eos]:
+            if token in (self.vocabulary.eos, self.vocabulary.mask):
+                parts.append(self.tokenizer.decode(run))
+                run = []
+                if token == self.vocabulary.mask:
+                    parts.append(MASK)
+            elif token not in (self.vocabulary.bos, self.vocabulary.pad):
+                run.append(token)
+        return " ".join(part for part in parts if part)
+
+    def _pieces(self, text: str) -> list[int]:
+        ids: list[int] = []
+        for number, part in enumerate(text.split(MASK)):
+            ids += [self.vocabulary.mask] * (number > 0) + self.tokenizer.encode(part)
+        return ids
+
+    def _batches(self, rows: Sequence[Tensor], batch_size: int) -> Iterator[tuple[list[int], Tensor]]:
+        """Row numbers and (B, T) padded ids, rows of similar length together."""
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        for start in range(0, len(order), batch_size):
+            numbers = order[start : start + batch_size]
+            padded = nn.utils.rnn.pad_sequence([rows[i] for i in numbers], batch_first=True, padding_value=self.vocabulary.pad)
+            yield numbers, padded.to(self.device)
+
+    # ---- representations ----
+
+    @torch.inference_mode()
+    def extract_features(self, tokens: Tensor, return_all_hiddens: bool = False) -> Tensor | list[Tensor]:
+        """Hidden states of (B, T) or (T,) ids: (B, T, H) of the top layer, or of all layers, embeddings first."""
+        tokens_BT = tokens.to(self.device) if tokens.dim() == 2 else tokens.to(self.device)[None]
+        features, extra = self.model(tokens_BT, features_only=True, return_all_hiddens=return_all_hiddens)
+        return extra["hidden_states"] if return_all_hiddens else features
+
+    @torch.inference_mode()
+    def sentence_embedding(self, texts: Texts, layer: int = -1, pooling: str = "mean", batch_size: int = 32) -> Tensor:
+        """(B, H) embeddings of texts, or (H,) of one text.
+
+        Args:
+            layer: 0 (embeddings) to L, or from the top: -1 is L.
+            pooling: ``mean`` or ``max`` over the text's tokens, specials left out, or ``cls``, the state of ``<s>``.
+        """
+        if pooling not in POOLINGS:
+            raise UserError(f"pooling '{pooling}': use one of {', '.join(POOLINGS)}")
+        depth = self.model.config.layers
+        number = layer + depth + 1 if layer < 0 else layer
+        if not 0 <= number <= depth:
+            raise UserError(f"layer {layer}: use 0..{depth} or -1..-{depth + 1}")
+        rows = [self.encode(text) for text in _listed(texts)]
+        result = torch.empty(len(rows), self.model.config.hidden, device=self.device)
+        for numbers, tokens_BT in self._batches(rows, batch_size):
+            hidden_BTH, _ = self.model(tokens_BT, features_only=True, layer=number)
+            result[numbers] = self._pool(hidden_BTH.float(), tokens_BT, pooling)
+        return result[0] if isinstance(texts, str) else result
+
+    def _pool(self, hidden_BTH: Tensor, tokens_BT: Tensor, pooling: str) -> Tensor:
+        if pooling == "cls":
+            return hidden_BTH[:, 0]
+        v = self.vocabulary
+        outside = (tokens_BT == v.bos) | (tokens_BT == v.eos) | (tokens_BT == v.pad)
+        if pooling == "max":
+            pooled = hidden_BTH.masked_fill(outside[..., None], float("-inf")).amax(1)
+            return torch.where(torch.isinf(pooled), hidden_BTH[:, 0], pooled)  # an empty text has <s> only
+        inside = (~outside)[..., None].to(hidden_BTH.dtype)
+        return (hidden_BTH * inside).sum(1) / inside.sum(1).clamp(min=1)
+
+    # ---- the objectives' answers ----
+
+    @torch.inference_mode()
+    def fill_mask(self, texts: Texts, topk: int = 5) -> list[Filled] | list[list[Filled]]:
+        """The ``topk`` likeliest fillings of a text's first ``<mask>``, best first; others stay masked in ``text``.
+
+        Raises:
+            UserError: if a text holds no ``<mask>`` or the hierarchy no masked LM.
+        """
+        self._need("mlm")
+        rows = [self.encode(text) for text in _listed(texts)]
+        answers: list[list[Filled]] = [[] for _ in rows]
+        for numbers, tokens_BT in self._batches(rows, 32):
+            is_mask = tokens_BT == self.vocabulary.mask
+            if not bool(is_mask.any(1).all()):
+                raise UserError(f"fill_mask: a text holds no {MASK}")
+            column_B = is_mask.int().argmax(1)
+            positions = column_B + torch.arange(len(tokens_BT), device=self.device) * tokens_BT.shape[1]
+            logits_BV = self._logits(tokens_BT, {"mlm": positions})["mlm"].float()
+            # specials are never a prediction target
+            logits_BV[:, torch.from_numpy(self.vocabulary.special_V).to(self.device)] = float("-inf")
+            best = torch.softmax(logits_BV, -1).topk(min(topk, len(self.vocabulary.replacements)))
+            for row, number in enumerate(numbers):
+                answers[number] = [
+                    self._filled(tokens_BT[row], int(column_B[row]), int(token), float(probability))
+                    for probability, token in zip(best.values[row], best.indices[row], strict=True)
+                ]
+        return answers[0] if isinstance(texts, str) else answers
+
+    def _filled(self, tokens_T: Tensor, column: int, token: int, probability: float) -> Filled:
+        filled = tokens_T.clone()
+        filled[column] = token
+        return Filled(self.decode(filled), probability, self.dictionary[token])
+
+    @torch.inference_mode()
+    def next_sentence(self, first: Texts, second: Texts) -> float | list[float]:
+        """Probability that ``second`` follows ``first`` (of sop: that they stand in their order)."""
+        name = next((name for name in ("nsp", "sop") if name in self.hierarchy.objectives), None) or self._need("nsp")
+        rows = [self.encode(a, b) for a, b in zip(_listed(first), _listed(second), strict=True)]
+        answers = [0.0] * len(rows)
+        for numbers, tokens_BT in self._batches(rows, 32):
+            probability_B = torch.softmax(self._logits(tokens_BT, {})[name].float(), -1)[:, 1]
+            for row, number in enumerate(numbers):
+                answers[number] = float(probability_B[row])
+        return answers[0] if isinstance(first, str) else answers
+
+    @torch.inference_mode()
+    def word_order(self, texts: Texts) -> list[WordOrder] | list[list[WordOrder]]:
+        """For each word the probability of standing in a swapped pair (mean over its pieces)."""
+        self._need("bigram_shift")
+        if bigram_shift.TOKEN not in self.checkpoint.objectives["bigram_shift"].target_names:
+            raise UserError("word_order: this checkpoint was trained with --bigram-granularity sentence, it has one label a sample")
+        rows = [self.encode(text) for text in _listed(texts)]
+        answers: list[list[WordOrder]] = [[] for _ in rows]
+        for numbers, tokens_BT in self._batches(rows, 32):
+            moved_BT = torch.softmax(self._logits(tokens_BT, {})[bigram_shift.TOKEN].float(), -1)[..., 1]
+            for row, number in enumerate(numbers):
+                answers[number] = self._words(rows[number].numpy(), moved_BT[row, : len(rows[number])].cpu().numpy())
+        return answers[0] if isinstance(texts, str) else answers
+
+    def _words(self, tokens_T: np.ndarray, moved_T: np.ndarray) -> list[WordOrder]:
+        inside = slice(1, -1)
+        tokens, moved = tokens_T[inside], moved_T[inside]
+        if not len(tokens):
+            return []
+        starts = self.vocabulary.word_start_V[tokens].copy()
+        starts[0] = True
+        begin = np.flatnonzero(starts)
+        means = np.add.reduceat(moved, begin) / np.diff(begin, append=len(tokens))
+        return [WordOrder(self.decode(run), float(p)) for run, p in zip(np.split(tokens, begin[1:]), means, strict=True)]
+
+    def _logits(self, tokens_BT: Tensor, positions: dict[str, Tensor]) -> dict[str, Tensor]:
+        targets = {name: {"positions": where, "labels": torch.zeros_like(where)} for name, where in positions.items()}
+        logits, _ = self.model(tokens_BT, targets=targets)
+        return logits
+
+    def _need(self, objective: str) -> str:
+        if objective not in self.hierarchy.objectives:
+            raise UserError(f"this checkpoint was not trained on {objective} (its hierarchy is '{self.hierarchy}')")
+        return objective
+
+
+def _listed(texts: Texts) -> Sequence[str]:
+    return [texts] if isinstance(texts, str) else texts

@@ -1,0 +1,270 @@
+"""Launch checks: a command that would train nothing, or twice into one folder, is mended or refused.
+
+fairseq accepts several launches that do harm without an error: processes of ``torchrun`` that never meet,
+processes that are spawned one per GPU on a machine without one (exit status 0, nothing trained), ``--amp``,
+which scales gradients down twice. `install` puts two checks around fairseq, for tasks of this plugin only:
+
+- around ``call_main``, where ``fairseq-train`` and ``fairseq-validate`` decide how many processes run.
+  ``--user-dir`` is imported while the command line is parsed, so the check is there by then, and can still
+  complete the options.
+- around ``Trainer.__init__``, which every training passes, also under ``fairseq-hydra-train``, where the
+  plugin is imported after the processes have started: too late to mend, but not to refuse. The lock on the
+  save-dir is taken here.
+
+One wrong launch stays unseen: under hydra, on a CPU, a ``tcp://`` init method without ``no_spawn``
+starts no process at all: none of our code runs. ``recipes/configs/launch/gloo.yaml`` sets what is needed.
+"""
+
+import functools
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hmtl_plugin.compat import load_explained
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.run_lock import hold_save_dir
+
+logger = logging.getLogger(__name__)
+
+OUR_TASKS = ("hmtl", "squad", "glue")
+TORCHRUN_KEYS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+CPU_RECIPE = (
+    "use recipes/pretrain_two_processes.sh, or put 'torchrun --nproc_per_node N --no-python' before the "
+    "command and leave out the --distributed-... options"
+)
+GPU_RECIPE = "use recipes/pretrain_torchrun.sh"
+
+
+def is_ours(cfg: Any) -> bool:
+    """Whether ``cfg`` (a fairseq configuration) is of a task of this plugin."""
+    name = getattr(getattr(cfg, "task", None), "_name", None)
+    return isinstance(name, str) and name.startswith(OUR_TASKS)
+
+
+def check_launch(
+    cfg: Any, environ: Mapping[str, str], gpus: int | None = None, training: bool = True
+) -> None:
+    """Complete the distributed options of ``cfg`` in place; raises `UserError` where that cannot be done.
+
+    ``environ``: the environment (torchrun's variables); ``gpus``: visible GPUs, asked of torch when not
+    given; ``training``: False for fairseq-validate.
+    """
+    gpus = torch.cuda.device_count() if gpus is None else gpus
+    on_cpu = bool(cfg.common.cpu) or gpus == 0
+    check_precision(cfg, on_cpu, training)
+    if _torchrun_world_size(environ) > 1:
+        if on_cpu and not training:
+            raise UserError("validation on the CPU runs in one process: leave out torchrun")
+        _join_torchrun(cfg.distributed_training, environ, gpus, on_cpu)
+    elif on_cpu:
+        _check_cpu(cfg.distributed_training, environ, gpus, training)
+    else:
+        _check_gpu(cfg.distributed_training, environ, gpus)
+
+
+def check_precision(cfg: Any, on_cpu: bool, training: bool = True) -> None:
+    """Refuse the precision options of fairseq that do not do what they say; raises `UserError`."""
+    common = cfg.common
+    if common.bf16 or common.memory_efficient_bf16:
+        raise UserError("--bf16 means TPU in fairseq: use --autocast bf16")
+    if common.tpu:
+        raise UserError("--tpu is not supported: use a GPU, or --cpu")
+    if common.amp:
+        raise UserError("--amp of fairseq scales gradients down twice: use --autocast bf16")
+    if on_cpu and (common.fp16 or common.memory_efficient_fp16):
+        raise UserError("--fp16 needs a GPU: use --autocast bf16")
+    flat = common.fp16 and not (common.memory_efficient_fp16 or common.fp16_no_flatten_grads)
+    if training and flat and getattr(cfg.optimizer, "_name", None) == "hmtl_adamw":
+        raise UserError("--fp16 with --optimizer hmtl_adamw needs --fp16-no-flatten-grads: add it")
+
+
+def check_trainer(cfg: Any, environ: Mapping[str, str]) -> None:
+    """What can be checked when the processes have started (see the module's text); locks the save-dir."""
+    on_cpu = bool(cfg.common.cpu) or not torch.cuda.is_available()
+    check_precision(cfg, on_cpu)
+    distributed = cfg.distributed_training
+    world_size = _torchrun_world_size(environ)
+    if world_size > 1 and distributed.distributed_world_size != world_size:
+        raise UserError(
+            f"torchrun started {world_size} processes, but distributed_training.distributed_world_size is "
+            f"{distributed.distributed_world_size}: each would train alone; add +launch=gloo (on the CPU) or "
+            "+launch=torchrun (on GPUs), which are files of recipes/configs"
+        )
+    if distributed.distributed_world_size > 1 and on_cpu:
+        _set_cpu_backend(distributed)
+    if not cfg.checkpoint.no_save and (distributed.distributed_rank or 0) == 0:
+        hold_save_dir(Path(cfg.checkpoint.save_dir))
+
+
+def install() -> None:
+    """Put the checks around fairseq's ``call_main`` and ``Trainer``; a second call does nothing.
+
+    A `UserError` from anywhere in a training then ends the command with one line and exit status 1.
+    """
+    from fairseq.distributed import utils as distributed_utils
+    from fairseq.trainer import Trainer
+    from hydra.core.utils import JobReturn
+
+    if hasattr(distributed_utils.call_main, "__wrapped__"):
+        return
+    distributed_utils.call_main = _checked_call_main(distributed_utils.call_main)
+    Trainer.__init__ = _checked_init(Trainer.__init__)
+    job_return: Any = JobReturn
+    job_return.return_value = _one_line_result(job_return.return_value)
+
+
+def _checked_call_main(call_main: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(call_main)
+    def checked(cfg: Any, main: Callable[..., None], **kwargs: Any) -> None:
+        if not is_ours(cfg):
+            return call_main(cfg, main, **kwargs)
+        try:
+            # fairseq-validate is known by the argument that only it passes
+            training = "override_args" not in kwargs
+            check_launch(cfg, os.environ, training=training)
+            updates = finished_updates(cfg) if training else None
+            if updates is not None:
+                logger.info(f"{cfg.checkpoint.save_dir}: finished at update {updates}; raise --max-update to train on")
+                return
+            call_main(cfg, main, **kwargs)
+        except Exception as error:
+            message = user_message(error)
+            if message is None:
+                raise
+            sys.stdout.flush()  # fairseq logs there; the error comes last
+            sys.exit(f"error: {message}")
+
+    return checked
+
+
+def _checked_init(init: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(init)
+    def checked(self: Any, cfg: Any, *args: Any, **kwargs: Any) -> None:
+        if is_ours(cfg):
+            check_trainer(cfg, os.environ)
+        init(self, cfg, *args, **kwargs)
+
+    return checked
+
+
+def _one_line_result(plain: property) -> property:
+    """The result of a hydra job, at which hydra raises the job's error with a traceback."""
+
+    def return_value(self: Any) -> Any:
+        error = self._return_value
+        message = user_message(error) if isinstance(error, Exception) else None
+        if message is not None:
+            sys.exit(f"error: {message}")
+        return plain.fget(self)  # type: ignore[misc]
+
+    return property(return_value, plain.fset)
+
+
+def user_message(error: Exception) -> str | None:
+    """The line of the `UserError` behind ``error``, None when there is none.
+
+    A spawned process or a data loader worker hands its error on as text: a traceback that ends in the line. fairseq's
+    trainer answers every error while loading a checkpoint by another one, which holds the first as its context.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        text = str(link)
+        carried = re.findall(r"^(?:hmtl_plugin\.[a-z_.]+\.)?(?:UserError|NonFiniteLoss): (.+)$", text, flags=re.MULTILINE)
+        if carried:
+            return str(carried[-1])
+        if isinstance(link, UserError):
+            return text
+        link = link.__cause__ or link.__context__
+    return None
+
+
+def finished_updates(cfg: Any) -> int | None:
+    """Updates of the run in the save-dir if it has reached ``--max-update``; fairseq would train one update more."""
+    checkpoint, limit = cfg.checkpoint, cfg.optimization.max_update
+    path = Path(checkpoint.save_dir) / "checkpoint_last.pt"
+    if not limit or checkpoint.restore_file != "checkpoint_last.pt" or checkpoint.reset_optimizer or not path.is_file():
+        return None
+    state = load_explained(str(path), lambda: torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+    history = state.get("optimizer_history") or [{}]
+    updates = int(history[-1].get("num_updates", 0))
+    return updates if updates >= limit else None
+
+
+def _torchrun_world_size(environ: Mapping[str, str]) -> int:
+    """How many processes torchrun started; 1 when this is not one of them."""
+    return int(environ["WORLD_SIZE"]) if all(key in environ for key in TORCHRUN_KEYS) else 1
+
+
+def _join_torchrun(distributed: Any, environ: Mapping[str, str], gpus: int, on_cpu: bool) -> None:
+    world_size = int(environ["WORLD_SIZE"])
+    # the default is the number of GPUs of this machine, 1 without one: neither was asked for
+    if distributed.distributed_world_size not in (1, gpus, world_size):
+        raise UserError(
+            f"--distributed-world-size {distributed.distributed_world_size}, but torchrun started "
+            f"{world_size} processes: leave the option out"
+        )
+    local_processes = int(environ.get("LOCAL_WORLD_SIZE", "1"))
+    if not on_cpu and local_processes > gpus:
+        raise UserError(
+            f"torchrun started {local_processes} processes on a machine with {gpus} GPU(s): give "
+            f"--nproc_per_node {gpus}, or add --cpu"
+        )
+    distributed.distributed_world_size = world_size
+    distributed.distributed_rank = int(environ["RANK"])
+    distributed.distributed_init_method = distributed.distributed_init_method or "env://"
+    distributed.distributed_no_spawn = True  # the processes are there
+    distributed.device_id = 0 if on_cpu else int(environ.get("LOCAL_RANK", "0"))
+    if on_cpu:
+        _set_cpu_backend(distributed)
+
+
+def _check_cpu(distributed: Any, environ: Mapping[str, str], gpus: int, training: bool) -> None:
+    """One process started by hand, without GPU."""
+    init_method = distributed.distributed_init_method
+    if init_method is None and distributed.distributed_world_size == gpus:
+        distributed.distributed_world_size = 1  # --cpu on a machine with GPUs: the default counts those
+    if init_method is not None and not distributed.distributed_no_spawn:
+        # fairseq spawns one process per GPU, here none: exit status 0, and nothing trained
+        raise UserError(
+            f"--distributed-init-method {init_method} on the CPU would start no process: {CPU_RECIPE}"
+        )
+    if distributed.distributed_world_size == 1:
+        if init_method is not None:
+            _set_cpu_backend(distributed)
+        return
+    if not training:
+        raise UserError("validation on the CPU runs in one process: leave out --distributed-world-size")
+    if init_method is None or (init_method == "env://" and "MASTER_ADDR" not in environ):
+        raise UserError(
+            f"--distributed-world-size {distributed.distributed_world_size} on the CPU: nothing starts these "
+            f"processes; {CPU_RECIPE}"
+        )
+    _set_cpu_backend(distributed)
+
+
+def _check_gpu(distributed: Any, environ: Mapping[str, str], gpus: int) -> None:
+    """One process started by hand, which fairseq multiplies by the GPUs; Slurm is left to fairseq."""
+    if distributed.distributed_init_method is not None:
+        return
+    slurm = "SLURM_STEP_NODELIST" in environ or "SLURM_JOB_NODELIST" in environ
+    if distributed.distributed_world_size > gpus and not slurm:
+        raise UserError(
+            f"--distributed-world-size {distributed.distributed_world_size} on a machine with {gpus} GPU(s): "
+            f"leave it out to use them all; over several machines {GPU_RECIPE}"
+        )
+
+
+def _set_cpu_backend(distributed: Any) -> None:
+    """Gradients meet over gloo, by the one wrapper of fairseq that works without GPUs."""
+    if distributed.distributed_backend == "nccl":
+        distributed.distributed_backend = "gloo"
+    if distributed.ddp_backend in ("c10d", "pytorch_ddp"):
+        distributed.ddp_backend = "legacy_ddp"
+    elif distributed.ddp_backend not in ("no_c10d", "legacy_ddp"):
+        raise UserError(f"--ddp-backend {distributed.ddp_backend} needs GPUs: use --ddp-backend legacy_ddp")

@@ -1,0 +1,1 @@
+"""Results: where they are stored and how they are shown."""

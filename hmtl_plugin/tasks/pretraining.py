@@ -1,0 +1,266 @@
+"""Task ``hmtl_pretraining``: pairs of segments, corrupted and labelled as the model's hierarchy asks."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import torch
+from fairseq import utils
+from fairseq.data import Dictionary
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.logging import metrics
+from fairseq.optim.fp16_optimizer import FP16Optimizer
+from fairseq.tasks import FairseqTask, register_task
+from omegaconf import II, MISSING
+
+from hmtl_plugin.data.corpus import Corpus
+from hmtl_plugin.data.splits import open_split, pairing_kind
+from hmtl_plugin.data.tokenizer import Tokenizer
+from hmtl_plugin.data.vocabulary import MASK, Vocabulary
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.hierarchy import Hierarchy, HierarchyError
+from hmtl_plugin.models.transfer import OPERATORS
+from hmtl_plugin.objectives.base import Objective, build_objectives, objective_names
+
+
+@dataclass
+class HmtlPretrainingConfig(FairseqDataclass):
+    """Options of the data side. The hierarchy is the model's."""
+
+    data: str = field(
+        default=MISSING, metadata={"help": "folder of binarised data, or a:b:c of shards: one an epoch, in turn"}
+    )
+    tokens_per_sample: int = field(default=128, metadata={"help": "longest sequence, special tokens included"})
+    pairing: ChoiceEnum(["auto", "nsp", "sop", "single"]) = field(  # type: ignore[valid-type]
+        default="auto",
+        metadata={
+            "help": "nsp: second segment random half of the time; sop: swapped half of the time; single: one segment; "
+            "auto: what the hierarchy needs, else nsp pairs so that results compare (single if there is one document)"
+        },
+    )
+    short_seq_prob: float = field(default=0.1, metadata={"help": "share of samples that aim at a random shorter length"})
+    mask_prob: float = field(default=0.15, metadata={"help": "share of the maskable tokens that are predicted"})
+    mask_scheme: ChoiceEnum(["token", "word", "ngram"]) = field(  # type: ignore[valid-type]
+        default="token", metadata={"help": "mask single pieces, whole words, or runs of one to three words"}
+    )
+    bigram_granularity: ChoiceEnum(["token", "sentence", "both"]) = field(  # type: ignore[valid-type]
+        default="token", metadata={"help": "bigram shift: a label for each word, one for each sample, or both"}
+    )
+    bigram_rate: float = field(default=0.1, metadata={"help": "bigram shift: share of the words that move"})
+    bigram_unit: ChoiceEnum(["word", "piece"]) = field(  # type: ignore[valid-type]
+        default="word", metadata={"help": "bigram shift: what changes places"}
+    )
+    bigram_any_word: bool = field(
+        default=False, metadata={"help": "bigram shift: also move first words of sentences and words with punctuation"}
+    )
+    valid_seed: int = field(default=0, metadata={"help": "seed of the validation samples, whatever the training seed"})
+    autocast: ChoiceEnum(["none", "bf16"]) = field(  # type: ignore[valid-type]
+        default="none", metadata={"help": "bf16: run forward passes in bfloat16, weights stay fp32 (CPU and GPU)"}
+    )
+    seed: int = II("common.seed")
+
+
+class NonFiniteLoss(UserError):
+    """A loss that is not finite: training on would only spoil the weights."""
+
+
+@register_task("hmtl_pretraining", dataclass=HmtlPretrainingConfig)
+class HmtlPretrainingTask(FairseqTask):
+    """Pre-training by a hierarchy of objectives on fairseq's binarised data.
+
+    Attributes:
+        hierarchy, objectives, layers: set by `build_model`: the hierarchy, and for each placed objective, in the
+            order written, the objective itself and its layer.
+    """
+
+    cfg: HmtlPretrainingConfig
+    hierarchy: Hierarchy
+    objectives: dict[str, Objective]
+    layers: dict[str, int]
+
+    def __init__(self, cfg: HmtlPretrainingConfig, dictionary: Dictionary, tokenizer: Optional[Tokenizer] = None) -> None:
+        super().__init__(cfg)
+        _check_config(cfg)
+        if MASK not in dictionary.indices:
+            dictionary.add_symbol(MASK)
+        self.dictionary = dictionary
+        self.tokenizer = tokenizer
+        self.vocabulary = Vocabulary.from_dictionary(dictionary)
+        self._stepped: set[tuple[int, int]] = set()  # (update, first sample) of this update's micro-batches
+
+    @classmethod
+    def setup_task(cls, cfg: HmtlPretrainingConfig, **kwargs: Any) -> "HmtlPretrainingTask":
+        """Load the dictionary and, where there is one, the tokenizer of the first data folder."""
+        folder = Path(utils.split_paths(cfg.data)[0])
+        path = folder / "dict.txt"
+        if not path.is_file():
+            raise UserError(f"{path}: no dictionary: give the folder that scripts/prepare_corpus.py or fairseq-preprocess wrote")
+        found = Tokenizer.find(folder)
+        return cls(cfg, Dictionary.load(str(path)), Tokenizer.load(found) if found else None)
+
+    @property
+    def source_dictionary(self) -> Dictionary:
+        """Symbols of the text, ``<mask>`` included."""
+        return self.dictionary
+
+    @property
+    def target_dictionary(self) -> Dictionary:
+        """The same: the masked LM predicts what it reads."""
+        return self.dictionary
+
+    def max_positions(self) -> int:
+        """Longest sequence a sample may have."""
+        return self.cfg.tokens_per_sample
+
+    # ---- model ----
+
+    def build_model(self, cfg: Any, from_checkpoint: bool = False) -> torch.nn.Module:
+        """Take the hierarchy from the model's config, check it and that the data can serve it, build the model."""
+        self.place(cfg)
+        if cfg.max_positions < self.cfg.tokens_per_sample:
+            raise UserError(
+                f"--tokens-per-sample {self.cfg.tokens_per_sample} is more than the model's --max-positions "
+                f"{cfg.max_positions}: lower the one or raise the other (with --resize-positions for a trained model)"
+            )
+        self._check_data()
+        return super().build_model(cfg, from_checkpoint)
+
+    def place(self, cfg: Any) -> None:
+        """Set `hierarchy`, `objectives` and `layers` from a model config.
+
+        Raises:
+            UserError: for a hierarchy that cannot be.
+        """
+        try:
+            hierarchy = Hierarchy.parse(cfg.hierarchy, cfg.transfer)
+            hierarchy.validate(cfg.encoder_layers, objective_names(), OPERATORS)
+        except HierarchyError as error:
+            raise UserError(str(error)) from None
+        self.hierarchy = hierarchy
+        self.objectives = build_objectives(hierarchy.objectives, self.cfg)
+        self.layers = hierarchy.layers(cfg.encoder_layers)
+
+    def _check_data(self) -> None:
+        """Before any training: can the training data serve the hierarchy?"""
+        prefix = Path(utils.split_paths(self.cfg.data)[0]) / "train"
+        if prefix.with_suffix(".idx").is_file():
+            pairing_kind(Corpus(str(prefix), eos=self.dictionary.eos()), self.objectives, str(self.cfg.pairing))
+
+    # ---- data ----
+
+    def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs: Any) -> None:
+        """Open a split: training reads shard (epoch - 1) modulo their number, others the first.
+
+        Raises:
+            UserError: if files are missing, truncated, or do not belong together.
+        """
+        paths = utils.split_paths(self.cfg.data)
+        training = split == "train"
+        folder = Path(paths[(epoch - 1) % len(paths)] if training else paths[0])
+        self.datasets[split] = open_split(
+            folder,
+            split,
+            self.objectives,
+            self.vocabulary,
+            self.cfg,
+            training=training,
+            seed=self.cfg.seed if training else self.cfg.valid_seed,
+        )
+
+    # ---- steps ----
+
+    def train_step(
+        self, sample: dict[str, Any], model: Any, criterion: Any, optimizer: Any, update_num: int, ignore_grad: bool = False
+    ) -> tuple[torch.Tensor, int, dict[str, Any]]:
+        """Forward under `--autocast`, backward; a loss that is not finite ends the run and says whose it is."""
+        model.train()
+        model.set_num_updates(update_num)
+        criterion.set_num_updates(update_num)
+        with self._autocast(sample), torch.autograd.profiler.record_function("forward"):
+            loss, sample_size, logging_output = criterion(model, sample)
+        if not isinstance(optimizer, FP16Optimizer):  # which skips such a step itself
+            self._check_finite(sample, update_num, logging_output)
+        if ignore_grad:
+            loss = loss * 0
+        with torch.autograd.profiler.record_function("backward"):
+            optimizer.backward(loss)
+        return loss, sample_size, logging_output
+
+    def valid_step(self, sample: dict[str, Any], model: Any, criterion: Any) -> tuple[torch.Tensor, int, dict[str, Any]]:
+        """Forward under `--autocast`, no gradient."""
+        model.eval()
+        with torch.no_grad(), self._autocast(sample):
+            loss, sample_size, logging_output = criterion(model, sample)
+        return loss, sample_size, logging_output
+
+    def _autocast(self, sample: dict[str, Any]) -> torch.autocast:
+        device = sample["net_input"]["src_tokens"].device.type
+        return torch.autocast(device, dtype=torch.bfloat16, enabled=str(self.cfg.autocast) == "bf16")
+
+    def _check_finite(self, sample: dict[str, Any], update: int, logging_output: dict[str, Any]) -> None:
+        """On a CPU look at once. On a GPU that would be a device synchronisation a step: fairseq itself finds that the
+        gradient is not finite and runs the micro-batches of the update again, and that is when we look.
+        """
+        batch = (update, sample["first_id"])
+        if logging_output["objective"].is_cpu or batch in self._stepped:
+            check_finite(sample, update, logging_output)
+        self._stepped = {other for other in self._stepped if other[0] == update} | {batch}
+
+    def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
+        """Log throughput in non-pad tokens, and what the criterion derives from the summed counters."""
+        tokens = sum(log["ntokens"] for log in logging_outputs)
+        metrics.log_scalar("wpb", tokens, priority=180, round=1)
+        metrics.log_speed("wps", tokens, priority=90, round=1)
+        metrics.log_scalar("bsz", sum(log["nsentences"] for log in logging_outputs), priority=190, round=1)
+        criterion.log_metrics(logging_outputs)
+
+    # ---- checkpoints ----
+
+    def state_dict(self) -> dict[str, Any]:
+        """Dictionary and tokenizer as bytes: a checkpoint needs nothing beside it."""
+        state: dict[str, Any] = {"dictionary": _to_tensor("\n".join(self.dictionary.symbols).encode())}
+        if self.tokenizer is not None:
+            state |= {"tokenizer_name": self.tokenizer.file_name, "tokenizer": _to_tensor(self.tokenizer.to_bytes())}
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Check that the checkpoint's dictionary is this one's.
+
+        Raises:
+            UserError: if it is another.
+        """
+        if "dictionary" in state and state["dictionary"].numpy().tobytes() != self.state_dict()["dictionary"].numpy().tobytes():
+            raise UserError(f"{self.cfg.data}: the dictionary is not the one that the checkpoint was trained with")
+
+
+def check_finite(sample: dict[str, Any], update: int, logging_output: dict[str, Any]) -> None:
+    """Refuse to train on a loss that is not finite.
+
+    Raises:
+        NonFiniteLoss: naming the objectives, the update and the samples.
+    """
+    if torch.isfinite(logging_output["objective"]):
+        return
+    losses = {key.partition("/")[0] for key, v in logging_output.items() if "/" in key and not torch.isfinite(v).all()}
+    ids = sample["id"].tolist()
+    shown = ", ".join(map(str, ids[:8])) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
+    raise NonFiniteLoss(
+        f"the loss of {' and '.join(sorted(losses)) or 'the weighting'} is not finite at update {update} (samples {shown}): "
+        "lower --lr, warm up longer or set --clip-norm"
+    )
+
+
+def _to_tensor(content: bytes) -> torch.Tensor:
+    return torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy())
+
+
+def _check_config(cfg: HmtlPretrainingConfig) -> None:
+    if not 0 < cfg.mask_prob < 1:
+        raise UserError(f"--mask-prob {cfg.mask_prob}: use a share above 0 and below 1")
+    if not 0 <= cfg.bigram_rate <= 0.5:
+        raise UserError(f"--bigram-rate {cfg.bigram_rate}: use a share from 0 to 0.5")
+    if not 0 <= cfg.short_seq_prob <= 1:
+        raise UserError(f"--short-seq-prob {cfg.short_seq_prob}: use a share from 0 to 1")
+    if cfg.tokens_per_sample < 8:
+        raise UserError(f"--tokens-per-sample {cfg.tokens_per_sample}: use 8 or more")

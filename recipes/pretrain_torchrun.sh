@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Pre-trains on several GPUs with torchrun: bash recipes/pretrain_torchrun.sh DATA RUN [SIZE] [options]
+#
+# Arguments as for recipes/pretrain.sh. Each GPU takes a batch of its own: with 8 GPUs an update sees 8 times the tokens.
+#
+#   HMTL_PROCESSES   GPUs to use on this machine (default: all)
+#   HMTL_NODES       machines (default 1). On each of them run this command with
+#   HMTL_NODE_RANK     its number, from 0, and
+#   HMTL_MASTER        host:port of machine 0, for example node0:29500
+set -euo pipefail
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+[ $# -ge 2 ] || exec bash "$repo/recipes/pretrain.sh"
+python=$(bash "$repo/scripts/setup.sh" --python)
+PATH=$(dirname "$python"):$PATH # for torchrun
+gpus=$("$python" -W ignore -c 'import torch; print(torch.cuda.device_count())')
+[ "$gpus" -gt 0 ] || { echo "error: torch sees no GPU here: use recipes/pretrain_two_processes.sh" >&2; exit 1; }
+launcher="torchrun --nproc_per_node ${HMTL_PROCESSES:-$gpus} --no-python"
+if [ "${HMTL_NODES:-1}" -gt 1 ]; then
+    master=${HMTL_MASTER:?give host:port of machine 0}
+    launcher="$launcher --nnodes $HMTL_NODES --node_rank ${HMTL_NODE_RANK:?give the number of this machine, from 0}"
+    launcher="$launcher --master_addr ${master%:*} --master_port ${master##*:}"
+else
+    launcher="$launcher --standalone"
+fi
+export HMTL_LAUNCHER="$launcher"
+exec bash "$repo/recipes/pretrain.sh" "$@"

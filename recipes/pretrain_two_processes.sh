@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Pre-trains with two processes on one CPU, over gloo: bash recipes/pretrain_two_processes.sh DATA RUN [SIZE] [options]
+#
+# Arguments as for recipes/pretrain.sh. Each process takes a batch of its own, so an update sees twice the tokens; with
+# '--update-freq 1' against 2 in one process, and without dropout, the weights come out the same.
+#
+#   HMTL_PROCESSES   how many processes (default 2); the cores are shared between them
+set -euo pipefail
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+[ $# -ge 2 ] || exec bash "$repo/recipes/pretrain.sh"
+processes=${HMTL_PROCESSES:-2}
+python=$(bash "$repo/scripts/setup.sh" --python)
+PATH=$(dirname "$python"):$PATH # for torchrun
+cores=$("$python" -c 'import os; print(os.cpu_count() or 1)')
+# torchrun would give each process one thread
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > processes ? cores / processes : 1))}
+export HMTL_LAUNCHER="torchrun --standalone --nproc_per_node $processes --no-python"
+# The launch check of the plugin (hmtl_plugin/launch.py) sets the rest: world size, rank, gloo, legacy_ddp.
+exec bash "$repo/recipes/pretrain.sh" "$@" --cpu

@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+"""Held-out value of every objective of one or several checkpoints, with 95 % intervals, beside its baseline.
+
+    python scripts/evaluate.py runs/books runs/books-flat --data data/books
+"""
+
+import argparse
+import logging
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairseq, which would log everything
+
+from hmtl_plugin.checkpoints import load_checkpoint  # noqa: E402
+from hmtl_plugin.errors import run_cli  # noqa: E402
+from hmtl_plugin.evaluation import Estimate, evaluate  # noqa: E402
+from hmtl_plugin.reporting.results import append_results, file_sha256  # noqa: E402
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", help="checkpoint files or folders")
+    parser.add_argument("--data", required=True, type=Path, help="folder of binarised data")
+    parser.add_argument("--split", default="valid")
+    parser.add_argument("--samples", type=int, default=2000, help="samples of each validation view (default: %(default)s)")
+    parser.add_argument("--max-tokens", type=int, default=8192, help="tokens of a batch (default: %(default)s)")
+    parser.add_argument("--autocast", choices=["none", "bf16"], default="none")
+    parser.add_argument("--results", type=Path, help="append the values to this results.jsonl")
+    arguments = parser.parse_args()
+
+    rows: list[list[str]] = []
+    for run in arguments.runs:
+        started = time.perf_counter()
+        checkpoint = load_checkpoint(run)
+        estimates = evaluate(
+            checkpoint, arguments.data, arguments.split, arguments.samples, arguments.max_tokens, arguments.autocast == "bf16"
+        )
+        rows += [[str(run), *_columns(estimate)] for estimate in estimates]
+        if arguments.results:
+            shared = {
+                "kind": "pretrain",
+                "run": str(run),
+                "checkpoint": str(checkpoint.path),
+                "checkpoint_sha256": file_sha256(checkpoint.path),
+                "hierarchy": str(checkpoint.hierarchy),
+                "transfer": checkpoint.hierarchy.transfer,
+                "seed": checkpoint.config["common"]["seed"],
+                "split": arguments.split,
+                "hyper": {"updates": checkpoint.updates},
+                "seconds": round(time.perf_counter() - started, 2),
+            }
+            append_results(arguments.results, [{**shared, "task": e.target, "metrics": asdict(e)} for e in estimates])
+    print(_table(rows))
+
+
+def _columns(estimate: Estimate) -> list[str]:
+    digits = {"loss": 3, "accuracy": 1, "auc": 3}[estimate.metric]
+    unit = {"loss": "loss (nats)", "accuracy": "accuracy (%)", "auc": "AUC"}[estimate.metric]
+    baseline = {"loss": "unigram", "accuracy": "majority", "auc": "chance"}[estimate.metric]
+    return [
+        estimate.target,
+        unit,
+        f"{estimate.value:.{digits}f}",
+        f"{estimate.low:.{digits}f} to {estimate.high:.{digits}f}",
+        f"{estimate.baseline:.{digits}f} ({baseline})",
+        "yes" if estimate.better else "no",
+        str(estimate.samples),
+    ]
+
+
+def _table(rows: list[list[str]]) -> str:
+    header = ["run", "objective", "metric", "held out", "95 % interval", "baseline", "beats it", "samples"]
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [header, *rows]]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,111 @@
+#!/usr/bin/env python
+"""Prepare text for pre-training: clean, split, deduplicate, tokenise, binarise. See --help."""
+
+import argparse
+
+from hmtl_plugin.data.exclude import FORMATS as EXCLUDE_FORMATS
+from hmtl_plugin.data.prepare import FORMATS, PrepareOptions, prepare_corpus
+from hmtl_plugin.errors import run_cli
+
+_FORMATS = """formats:
+  sentences   one sentence a line, a blank line (and the end of a file) between documents
+  paragraphs  one paragraph a line, likewise; split into sentences
+  documents   one document a file: blank lines between paragraphs, hard-wrapped or one a line
+  jsonl       one JSON object a line, a document in its text field
+  squad       SQuAD JSON: a document is an article, each paragraph once
+  pairs       TSV of sentence pairs (GLUE): a document is a group of rows joined by an identical sentence
+  nli-jsonl   the same from the jsonl files of SNLI and MNLI
+
+All text is UTF-8. DIR gets what fairseq-preprocess --only-source would write, and beside it the tokenizer
+and corpus.json. The same command again does nothing."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        description=__doc__, epilog=_FORMATS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("files", nargs="+", metavar="FILE")
+    p.add_argument("--format", required=True, choices=FORMATS)
+    p.add_argument("--out", required=True, metavar="DIR")
+    p.add_argument("--overwrite", action="store_true", help="replace a corpus in DIR (other files there stay)")
+    p.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one a processor)")
+    p.add_argument("--seed", type=int, default=1, help="of the split and the tokenizer's sample (default 1)")
+
+    g = p.add_argument_group("tokenizer")
+    g.add_argument("--vocab-size", type=int, metavar="N", help="pieces to train, the five specials included")
+    g.add_argument("--model-type", default="unigram", choices=("unigram", "bpe"))
+    g.add_argument("--tokenizer", metavar="FILE", help="use this sentencepiece model instead of training one")
+    g.add_argument("--character-coverage", type=float, default=0.9995, metavar="SHARE")
+    g.add_argument(
+        "--tokenizer-sentences", type=int, default=500_000, metavar="N", help="train on a sample of at most N"
+    )
+
+    g = p.add_argument_group("validation split")
+    g.add_argument("--valid-fraction", type=float, default=0.01, metavar="SHARE", help="of documents (default 0.01)")
+    g.add_argument("--valid-documents", type=int, metavar="N", help="exactly N documents instead")
+
+    g = p.add_argument_group("exclusion of evaluation text")
+    g.add_argument(
+        "--exclude",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="drop documents that share a sentence",
+    )
+    g.add_argument("--exclude-format", default="auto", choices=EXCLUDE_FORMATS)
+    g.add_argument(
+        "--exclude-min-words",
+        type=int,
+        default=1,
+        metavar="N",
+        help="sentences shorter than this do not count",
+    )
+
+    g = p.add_argument_group("reading")
+    g.add_argument("--text-field", default="text", metavar="NAME", help="jsonl: field with the text; nested as a.b")
+    g.add_argument(
+        "--columns",
+        metavar="A,B",
+        help="pairs: the sentence columns, names or numbers from 1 (default: by header)",
+    )
+    g.add_argument("--with-questions", action="store_true", help="squad: questions too, after their paragraph")
+    g.add_argument(
+        "--blank-lines",
+        default="documents",
+        choices=("documents", "ignore"),
+        help="sentences, paragraphs: what a blank line separates (ignore: only files are documents)",
+    )
+    g.add_argument("--language", default="en", help="of the sentence splitter (ISO 639, default en)")
+    return p
+
+
+def main() -> None:
+    """Parse the command line and prepare."""
+    args = parser().parse_args()
+    options = PrepareOptions(
+        format=args.format,
+        vocab_size=args.vocab_size,
+        model_type=args.model_type,
+        tokenizer=args.tokenizer,
+        character_coverage=args.character_coverage,
+        tokenizer_sentences=args.tokenizer_sentences,
+        valid_fraction=args.valid_fraction,
+        valid_documents=args.valid_documents,
+        exclude=tuple(args.exclude),
+        exclude_format=args.exclude_format,
+        exclude_minimum_words=args.exclude_min_words,
+        text_field=args.text_field,
+        columns=args.columns,
+        with_questions=args.with_questions,
+        blank_line_ends_document=args.blank_lines == "documents",
+        language=args.language,
+        seed=args.seed,
+        workers=args.workers,
+    )
+    print(prepare_corpus(args.files, args.out, options, overwrite=args.overwrite))
+
+
+if __name__ == "__main__":
+    run_cli(main)

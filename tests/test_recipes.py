@@ -1,0 +1,150 @@
+"""Recipes: the commands they make are ones that fairseq takes; the YAMLs name options that exist."""
+
+import dataclasses
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fairseq import options
+from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
+from fairseq.dataclass.configs import FairseqConfig
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.models import MODEL_DATACLASS_REGISTRY
+from fairseq.optim import OPTIMIZER_DATACLASS_REGISTRY
+from fairseq.optim.lr_scheduler import LR_SCHEDULER_DATACLASS_REGISTRY
+from fairseq.tasks import TASK_DATACLASS_REGISTRY
+from omegaconf import OmegaConf
+
+import hmtl_plugin  # noqa: F401 - registers what the recipes name
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+CONFIGS = REPOSITORY / "recipes" / "configs"
+REGISTRIES = {
+    "task": TASK_DATACLASS_REGISTRY,
+    "model": MODEL_DATACLASS_REGISTRY,
+    "criterion": CRITERION_DATACLASS_REGISTRY,
+    "optimizer": OPTIMIZER_DATACLASS_REGISTRY,
+    "lr_scheduler": LR_SCHEDULER_DATACLASS_REGISTRY,
+}
+
+
+@pytest.fixture
+def recipes(tmp_path: Path) -> Path:
+    """The recipes beside a setup.sh that has nothing to do and a Python that sees no GPU."""
+    shutil.copytree(REPOSITORY / "recipes", tmp_path / "recipes")
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(
+        '#!/bin/sh\ncase "$*" in *bf16*) echo none yes;; *device_count*) echo 0;; *) echo 4;; esac\n'
+    )
+    python.chmod(0o755)
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "setup.sh").write_text(f"echo {python}\n")
+    return tmp_path / "recipes"
+
+
+def run(recipe: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    environ = {"PATH": "/usr/bin:/bin", "HMTL_LAUNCHER": "printf %s\\n"} | environ
+    return subprocess.run(["bash", str(recipe), *arguments], env=environ, capture_output=True, text=True)
+
+
+def configuration(recipe: Path, *arguments: str) -> Any:
+    """What fairseq makes of the command that the recipe runs."""
+    done = run(recipe, *arguments)
+    assert done.returncode == 0, done.stderr
+    program, *command = done.stdout.splitlines()
+    assert program.endswith("/fairseq-train")
+    command[command.index("--user-dir") + 1] = str(REPOSITORY / "hmtl_plugin")
+    return convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_training_parser(), command))
+
+
+@pytest.mark.parametrize(("size", "layers"), [("tiny", 2), ("small", 4), ("base", 12), ("large", 24)])
+def test_pretrain_makes_a_command_that_fairseq_takes(recipes: Path, size: str, layers: int) -> None:
+    cfg = configuration(recipes / "pretrain.sh", "data/books", "runs/books", size)
+    assert (cfg.task._name, cfg.criterion._name, cfg.optimizer._name) == (
+        "hmtl_pretraining",
+        "hmtl",
+        "hmtl_adamw",
+    )
+    assert cfg.model.encoder_layers == layers
+    assert cfg.lr_scheduler.total_num_update == cfg.optimization.max_update
+    assert cfg.lr_scheduler.warmup_updates * 10 == cfg.optimization.max_update
+    assert cfg.checkpoint.save_dir == "runs/books"
+    assert cfg.common.tensorboard_logdir == "runs/books/tensorboard"
+
+
+def test_options_given_replace_defaults(recipes: Path) -> None:
+    mine = ["--max-update", "500", "--lr", "3e-4", "--hierarchy", "bigram_shift@2,nsp@3,mlm@4"]
+    cfg = configuration(
+        recipes / "pretrain.sh", "data/books", "runs/books", *mine, "--transfer", "nsp>mlm:concat"
+    )
+    assert cfg.model.encoder_layers == 4
+    assert (cfg.model.hierarchy, cfg.model.transfer) == (mine[-1], "nsp>mlm:concat")
+    assert (cfg.optimization.max_update, cfg.optimization.lr) == (500, [3e-4])
+    assert cfg.lr_scheduler.warmup_updates == 50
+    assert cfg.dataset.validate_interval_updates == cfg.checkpoint.save_interval_updates == 25
+
+
+def test_wrong_use_is_said_in_a_line(recipes: Path) -> None:
+    assert "error: SIZE huge: use tiny" in run(recipes / "pretrain.sh", "data", "run", "huge").stderr
+    assert run(recipes / "pretrain.sh", "data", "run", "--max-update", "many").returncode == 1
+    for recipe in [*sorted(recipes.glob("pretrain*.sh")), recipes / "two_phase.sh"]:
+        done = run(recipe, "data")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "DATA RUN [SIZE]" in done.stderr
+
+
+def test_several_processes(recipes: Path) -> None:
+    """The launcher goes before the command; torchrun here prints its arguments."""
+    torchrun = recipes.parent / "bin" / "torchrun"
+    torchrun.write_text('#!/bin/sh\necho "$OMP_NUM_THREADS threads $*"\n')
+    torchrun.chmod(0o755)
+    done = run(recipes / "pretrain_two_processes.sh", "data", "run", "tiny")
+    assert done.stdout.startswith("2 threads --standalone --nproc_per_node 2 --no-python ")
+    assert "fairseq-train data " in done.stdout
+    assert done.stdout.endswith("--cpu\n")
+    assert "sees no GPU here" in run(recipes / "pretrain_torchrun.sh", "data", "run").stderr
+
+
+def test_two_phases_in_turn(recipes: Path) -> None:
+    run_folder = recipes.parent / "run"
+    phase = recipes.parent / "phase.sh"
+    phase.write_text('mkdir -p "$2"; [ -z "$FAILS" ] || exit 1; echo "$@"\n')
+    arguments = ["data", str(run_folder), "tiny", "--lr", "1e-3", "--max-update", "1000"]
+    assert run(recipes / "two_phase.sh", *arguments, HMTL_PRETRAIN=str(phase), FAILS="1").returncode == 1
+    first, second, _ = run(recipes / "two_phase.sh", *arguments, HMTL_PRETRAIN=str(phase)).stdout.splitlines()
+    assert first.startswith(
+        f"data {run_folder}/phase1 tiny --lr 1e-3 --max-update 900 --tokens-per-sample 128"
+    )
+    assert second.startswith(
+        f"data {run_folder}/phase2 tiny --lr 1e-3 --max-update 100 --tokens-per-sample 512"
+    )
+    assert f"--finetune-from-model {run_folder}/phase1/checkpoint_last.pt --resize-positions" in second
+    again = run(recipes / "two_phase.sh", *arguments, HMTL_PRETRAIN=str(phase)).stdout.splitlines()
+    assert len(again) == 1  # both are done
+    for line in (first, second):  # options that exist
+        configuration(recipes / "pretrain.sh", *line.split())
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_configs_name_options_that_exist(path: Path) -> None:
+    for group, section in OmegaConf.load(path).items():
+        if group == "hydra":
+            continue
+        if group in REGISTRIES:
+            config = REGISTRIES[group][section["_name"]]
+        else:
+            config = FairseqConfig.__dataclass_fields__[group].default
+        unknown = set(section) - {"_name"} - {field.name for field in dataclasses.fields(config)}
+        assert not unknown, f"{path}: {group}: {unknown}"
+
+
+def test_recipes_are_valid_bash() -> None:
+    for script in [
+        *REPOSITORY.glob("recipes/*.sh"),
+        *REPOSITORY.glob("scripts/*.sh"),
+        REPOSITORY / ".ci/run",
+    ]:
+        subprocess.run(["bash", "-n", str(script)], check=True)

@@ -1,0 +1,92 @@
+"""Small pre-training runs for tests: a made-up language in stock format, and fairseq-train in this process or another."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from fairseq import checkpoint_utils, options
+from fairseq.data import Dictionary
+from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.distributed import utils as distributed_utils
+from fairseq.logging import metrics
+from fairseq_cli import train as fairseq_train
+
+# Sums over two threads round otherwise than sums over one, and runs are compared to the last bit.
+torch.set_num_threads(1)
+
+ROOT = Path(__file__).parents[2]
+PLUGIN = str(ROOT / "hmtl_plugin")
+HIERARCHY = ["--hierarchy", "bigram_shift@1,nsp@1,mlm@2", "--transfer", "nsp>mlm:concat"]
+TINY = "--encoder-layers 2 --encoder-embed-dim 32 --encoder-attention-heads 2 --max-positions 64".split()
+
+
+def make_data(folder: Path, documents: int = 60, seed: int = 0, words: int = 90) -> Path:
+    """A data folder as ``fairseq-preprocess`` would write it, of sentences with a little word-order structure."""
+    folder.mkdir(parents=True, exist_ok=True)
+    dictionary = Dictionary()
+    for i in range(words):
+        dictionary.add_symbol("▁" * (i % 3 != 2) + "w" + chr(97 + i % 26) + chr(97 + i // 26))
+    dictionary.save(str(folder / "dict.txt"))
+    rng = np.random.default_rng(seed)
+    for split, count in (("train", documents), ("valid", max(4, documents // 6))):
+        builder = MMapIndexedDatasetBuilder(str(folder / f"{split}.bin"), dtype=np.uint16)
+        for _ in range(count):
+            topic = rng.integers(4, 4 + words - 24)
+            for _ in range(rng.integers(3, 9)):
+                sentence = np.sort(rng.integers(topic, topic + 24, rng.integers(4, 14)))
+                builder.add_item(torch.tensor([*sentence.tolist(), 2]))
+            builder.add_item(torch.tensor([2]))
+        builder.finalize(str(folder / f"{split}.idx"))
+    return folder
+
+
+def arguments(data: Path | str, save_dir: Path, *extra: str) -> list[str]:
+    """A fairseq-train command line; ``extra`` options come last and win."""
+    return [
+        *(str(data), "--user-dir", PLUGIN, "--task", "hmtl_pretraining", "--criterion", "hmtl", "--arch", "hmtl_bert"),
+        *TINY,
+        *HIERARCHY,
+        *"--optimizer hmtl_adamw --lr 2e-3 --lr-scheduler polynomial_decay --total-num-update 200 --warmup-updates 3".split(),
+        *"--tokens-per-sample 40 --max-tokens 400 --seed 3 --cpu --num-workers 0 --log-format none --no-epoch-checkpoints".split(),
+        *("--save-dir", str(save_dir)),
+        *extra,
+    ]
+
+
+def train(args: list[str]) -> None:
+    """``fairseq-train`` in this process, from a clean slate of fairseq's global state."""
+    metrics.reset()
+    if hasattr(checkpoint_utils.save_checkpoint, "best"):
+        del checkpoint_utils.save_checkpoint.best
+    parser = options.get_training_parser()
+    cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, args))
+    distributed_utils.call_main(cfg, fairseq_train.main)
+
+
+def run(command: list[str], timeout: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command in another process, this repository importable, one thread."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env, check=False)
+
+
+def fairseq_command(args: list[str], tool: str = "train") -> list[str]:
+    """The console script ``fairseq-TOOL`` with the interpreter that runs the tests."""
+    return [sys.executable, "-c", f"from fairseq_cli.{tool} import cli_main; cli_main()", *args]
+
+
+def weights(save_dir: Path, name: str = "checkpoint_last.pt") -> dict[str, torch.Tensor]:
+    """The model weights of a checkpoint."""
+    state: dict[str, Any] = torch.load(save_dir / name, weights_only=True)
+    return state["model"]
+
+
+def assert_same_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    """Equal to the last bit."""
+    assert one.keys() == other.keys()
+    different = [key for key in one if not torch.equal(one[key], other[key])]
+    assert not different, f"{len(different)} of {len(one)} tensors differ, first {different[0]}"

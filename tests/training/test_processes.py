@@ -1,0 +1,50 @@
+"""Two processes train as one with twice the accumulation; hydra trains as the command line does."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.training.runs import PLUGIN, arguments, assert_same_weights, make_data, run, train, weights
+
+NO_DROPOUT = ["--dropout", "0", "--attention-dropout", "0"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_data(tmp_path_factory.mktemp("data"), documents=40)
+
+
+def test_two_processes_give_the_gradients_of_one(data: Path, tmp_path: Path) -> None:
+    """Without dropout (whose draws differ by rank) the weights agree to the last bit; resumed in two processes half-way."""
+    one = arguments(data, tmp_path / "one", *NO_DROPOUT, "--max-update", "8", "--update-freq", "2")
+    train(one)
+    for updates in ("5", "8"):
+        two = arguments(data, tmp_path / "two", *NO_DROPOUT, "--max-update", updates)
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29541", "-m", "fairseq_cli.train"]
+        result = run([*torchrun, *two])
+        assert result.returncode == 0, result.stderr[-3000:]
+    assert_same_weights(weights(tmp_path / "two"), weights(tmp_path / "one"))
+
+
+def test_hydra_trains_as_the_command_line_does(data: Path, tmp_path: Path) -> None:
+    train(arguments(data, tmp_path / "argparse", "--max-update", "4"))
+    overrides = f"""common.user_dir={PLUGIN} common.seed=3 common.cpu=true common.log_format=none task._name=hmtl_pretraining
+        task.data={data} ++task.tokens_per_sample=40 criterion._name=hmtl model._name=hmtl_bert ++model.encoder_layers=2
+        ++model.encoder_embed_dim=32 ++model.encoder_attention_heads=2 ++model.max_positions=64 optimizer._name=hmtl_adamw
+        lr_scheduler._name=polynomial_decay ++lr_scheduler.total_num_update=200 ++lr_scheduler.warmup_updates=3
+        optimization.lr=[0.002] optimization.max_update=4 dataset.max_tokens=400 dataset.num_workers=0
+        checkpoint.save_dir={tmp_path / "hydra"} checkpoint.no_epoch_checkpoints=true hydra.run.dir={tmp_path / "log"}""".split()
+    overrides += ['++model.hierarchy="bigram_shift@1,nsp@1,mlm@2"', '++model.transfer="nsp>mlm:concat"']
+    script = "from fairseq_cli.hydra_train import cli_main; cli_main()"
+    result = run([sys.executable, "-c", script, *overrides])
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert_same_weights(weights(tmp_path / "hydra"), weights(tmp_path / "argparse"))
+
+
+def test_a_wrong_launch_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as caught:
+        train(arguments(data, tmp_path, "--max-update", "2", "--distributed-world-size", "2"))
+    assert "recipes/pretrain_two_processes.sh" in str(caught.value.code)
+    shutil.rmtree(tmp_path)
