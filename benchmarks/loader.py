@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from hmtl_plugin.corruption.vocabulary import MASK, WORD_BOUNDARY, Vocabulary
 from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.dataset import PretrainingDataset, View
 from hmtl_plugin.data.pair_index import PairingConfig
-from hmtl_plugin.data.vocabulary import MASK, WORD_BOUNDARY, Vocabulary
 from hmtl_plugin.objectives.base import ObjectiveOptions, build_objectives
 
 VOCABULARY = 16000
@@ -53,9 +53,7 @@ def make_dictionary(size: int):  # type: ignore[no-untyped-def]
     dictionary.add_symbol(MASK)
     for number in range(size - len(dictionary)):
         piece = f"{number:x}".translate(str.maketrans("0123456789", "ghijklmnop"))
-        dictionary.add_symbol(
-            ("" if number % 3 == 2 else WORD_BOUNDARY) + piece + ("," if number % 10 == 0 else "")
-        )
+        dictionary.add_symbol(("" if number % 3 == 2 else WORD_BOUNDARY) + piece + ("," if number % 10 == 0 else ""))
     return dictionary
 
 
@@ -76,9 +74,7 @@ def ours(prefix: str, vocabulary: Vocabulary, names: tuple[str, ...], args: argp
     objectives = tuple(build_objectives(names, ObjectiveOptions()).values())
     targets = tuple(target for objective in objectives for target in objective.target_names)
     view = View("train", "nsp", objectives, targets)
-    dataset = PretrainingDataset(
-        Corpus(prefix), vocabulary, [view], PairingConfig(tokens_per_sample=args.length)
-    )
+    dataset = PretrainingDataset(Corpus(prefix), vocabulary, [view], PairingConfig(tokens_per_sample=args.length))
     dataset.set_epoch(1)
     order = dataset.ordered_indices()
     order = order[dataset.sizes[order] == args.length]  # as for the peer: full samples
@@ -110,8 +106,7 @@ def peer(prefix: str, dictionary, args: argparse.Namespace) -> float:  # type: i
         first = number * args.batch % (len(chosen) - args.batch)
         rows = chosen[first : first + args.batch].tolist()
         tokens, _ = (
-            pad.collater([data[row] for row in rows])
-            for pad, data in zip(pads, (source, target), strict=True)
+            pad.collater([data[row] for row in rows]) for pad, data in zip(pads, (source, target), strict=True)
         )
         return int(tokens.numel())
 

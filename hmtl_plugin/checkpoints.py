@@ -10,8 +10,8 @@ from fairseq.data import Dictionary
 from omegaconf import OmegaConf
 
 from hmtl_plugin.compat import load_explained
+from hmtl_plugin.corruption.vocabulary import MASK
 from hmtl_plugin.data.tokenizer import Tokenizer
-from hmtl_plugin.data.vocabulary import MASK
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.hierarchy import Hierarchy
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel

@@ -73,7 +73,7 @@ def _quiet_import() -> None:
         root.addHandler(logging.NullHandler())
     # advice to install tensorboardX, logged at INFO by a text-to-speech task that is of no use here
     logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
-    import fairseq.models  # noqa: F401
+    import fairseq.models
     import fairseq.tasks  # noqa: F401
 
     root.setLevel(level)

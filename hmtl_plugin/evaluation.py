@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from fairseq import utils
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from hmtl_plugin.checkpoints import LoadedCheckpoint
+from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.dataset import PretrainingDataset
 from hmtl_plugin.data.splits import open_split
-from hmtl_plugin.data.vocabulary import Vocabulary
 
 FloatArray = npt.NDArray[np.float64]
 RESAMPLES = 1000
@@ -55,7 +56,13 @@ class Estimate:
 
 
 def evaluate(
-    checkpoint: LoadedCheckpoint, folder: Path, split: str = "valid", samples: int = 2000, max_tokens: int = 8192, bf16: bool = False
+    checkpoint: LoadedCheckpoint,
+    folder: Path,
+    split: str = "valid",
+    samples: int = 2000,
+    max_tokens: int = 8192,
+    bf16: bool = False,
+    device: str = "cpu",
 ) -> list[Estimate]:
     """Estimates of every target of a checkpoint's hierarchy on up to ``samples`` samples of each validation view.
 
@@ -70,15 +77,17 @@ def evaluate(
         folder, split, checkpoint.objectives, vocabulary, options, training=False, seed=options.valid_seed
     )
     unigram_V = unigram_log_probabilities(Corpus(str(folder / "train"), eos=vocabulary.eos), vocabulary)
+    model = checkpoint.model.to(device)
     found: dict[str, list[FloatArray]] = {}
     for batch in _progress(_batches(data, samples, max_tokens), checkpoint.path.parent.name):
         sample = data.collater(batch)
-        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-            logits, _ = checkpoint.model(**sample["net_input"], targets=sample["targets"])
+        on_device = utils.move_to_cuda(sample) if torch.device(device).type == "cuda" else sample
+        with torch.inference_mode(), torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=bf16):
+            logits, _ = model(**on_device["net_input"], targets=on_device["targets"])
         length = sample["net_input"]["src_tokens"].shape[1]
         for name, target in sample["targets"].items():
             rows = target["positions"] // length if logits[name].dim() == 3 or name == "mlm" else target["positions"]
-            sums = _SUMS.get(name, _sums_right)(logits[name].float(), target, unigram_V)
+            sums = _SUMS.get(name, _sums_right)(logits[name].float().cpu(), target, unigram_V)
             grouped = np.zeros((sample["nsentences"], sums.shape[1]))
             np.add.at(grouped, rows.numpy(), sums.double().numpy())
             found.setdefault(name, []).append(grouped[np.bincount(rows.numpy(), minlength=len(grouped)) > 0])

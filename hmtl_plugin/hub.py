@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint
+from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
 from hmtl_plugin.data.tokenizer import Tokenizer
-from hmtl_plugin.data.vocabulary import MASK, Vocabulary
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.objectives import bigram_shift
 

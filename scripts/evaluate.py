@@ -9,13 +9,14 @@ import logging
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairseq, which would log everything
 
-from hmtl_plugin.checkpoints import load_checkpoint  # noqa: E402
+from hmtl_plugin.checkpoints import find_checkpoint, load_checkpoint  # noqa: E402
 from hmtl_plugin.errors import run_cli  # noqa: E402
 from hmtl_plugin.evaluation import Estimate, evaluate  # noqa: E402
-from hmtl_plugin.reporting.results import append_results, file_sha256  # noqa: E402
+from hmtl_plugin.reporting.results import append_results, file_sha256, read_results  # noqa: E402
 
 
 def main() -> None:
@@ -25,33 +26,54 @@ def main() -> None:
     parser.add_argument("--split", default="valid")
     parser.add_argument("--samples", type=int, default=2000, help="samples of each validation view (default: %(default)s)")
     parser.add_argument("--max-tokens", type=int, default=8192, help="tokens of a batch (default: %(default)s)")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--autocast", choices=["none", "bf16"], default="none")
     parser.add_argument("--results", type=Path, help="append the values to this results.jsonl")
     arguments = parser.parse_args()
 
+    done = read_results(arguments.results) if arguments.results else []
     rows: list[list[str]] = []
     for run in arguments.runs:
-        started = time.perf_counter()
-        checkpoint = load_checkpoint(run)
-        estimates = evaluate(
-            checkpoint, arguments.data, arguments.split, arguments.samples, arguments.max_tokens, arguments.autocast == "bf16"
-        )
-        rows += [[str(run), *_columns(estimate)] for estimate in estimates]
-        if arguments.results:
-            shared = {
-                "kind": "pretrain",
-                "run": str(run),
-                "checkpoint": str(checkpoint.path),
-                "checkpoint_sha256": file_sha256(checkpoint.path),
-                "hierarchy": str(checkpoint.hierarchy),
-                "transfer": checkpoint.hierarchy.transfer,
-                "seed": checkpoint.config["common"]["seed"],
-                "split": arguments.split,
-                "hyper": {"updates": checkpoint.updates},
-                "seconds": round(time.perf_counter() - started, 2),
-            }
-            append_results(arguments.results, [{**shared, "task": e.target, "metrics": asdict(e)} for e in estimates])
+        rows += [[str(run), *_columns(estimate)] for estimate in _estimates(run, arguments, done)]
     print(_table(rows))
+
+
+def _estimates(run: str, arguments: argparse.Namespace, done: list[dict[str, Any]]) -> list[Estimate]:
+    """Values of one run; taken from the results store if the same checkpoint was evaluated on the same data before."""
+    started = time.perf_counter()
+    file = find_checkpoint(run)
+    data = (arguments.data / f"{arguments.split}.bin").resolve()
+    question = {
+        "kind": "pretrain",
+        "checkpoint_sha256": file_sha256(file),
+        "split": arguments.split,
+        "hyper": {
+            "data_sha256": file_sha256(data) if data.is_file() else None,
+            "samples": arguments.samples,
+            "autocast": arguments.autocast,
+        },
+    }
+    known = [result for result in done if all(result.get(key) == value for key, value in question.items())]
+    if known:
+        return [Estimate(**result["metrics"]) for result in known]
+    checkpoint = load_checkpoint(file)
+    bf16 = arguments.autocast == "bf16"
+    estimates = evaluate(
+        checkpoint, arguments.data, arguments.split, arguments.samples, arguments.max_tokens, bf16, arguments.device
+    )
+    if arguments.results:
+        shared = {
+            **question,
+            "run": str(run),
+            "checkpoint": str(checkpoint.path),
+            "hierarchy": str(checkpoint.hierarchy),
+            "transfer": checkpoint.hierarchy.transfer,
+            "seed": checkpoint.config["common"]["seed"],
+            "updates": checkpoint.updates,
+            "seconds": round(time.perf_counter() - started, 2),
+        }
+        append_results(arguments.results, [{**shared, "task": e.target, "metrics": asdict(e)} for e in estimates])
+    return estimates
 
 
 def _columns(estimate: Estimate) -> list[str]:

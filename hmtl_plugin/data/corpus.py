@@ -21,9 +21,7 @@ from hmtl_plugin.errors import UserError
 Int64Array = npt.NDArray[np.int64]
 
 _MAGIC = b"MMIDIDX\x00\x00"
-_HEADER = struct.Struct(
-    "<9sQBQ"
-)  # magic, version, dtype code, number of items; 26 bytes, so what follows is unaligned
+_HEADER = struct.Struct("<9sQBQ")  # magic, version, dtype code, number of items; 26 bytes, so what follows is unaligned
 # fairseq.data.indexed_dataset numbers dtypes like this; 6 and 7 are floats, which hold no token ids
 _DTYPES = {1: "<u1", 2: "<i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2", 9: "<u4", 10: "<u8"}
 _CHUNK = 1 << 20
@@ -134,19 +132,14 @@ class Corpus:
                 "binarise with --dataset-impl mmap (the default)"
             )
         if len(header) < _HEADER.size:
-            raise UserError(
-                f"{self._index_path}: truncated, expected {_HEADER.size} bytes at least, found {found}"
-            )
+            raise UserError(f"{self._index_path}: truncated, expected {_HEADER.size} bytes at least, found {found}")
         _, version, code, items = _HEADER.unpack(header)
         if version != 1 or code not in _DTYPES:
-            raise UserError(
-                f"{self._index_path}: unknown version {version} or token type {code}; binarise again"
-            )
+            raise UserError(f"{self._index_path}: unknown version {version} or token type {code}; binarise again")
         expected = _HEADER.size + 12 * items
         if found != expected:
             raise UserError(
-                f"{self._index_path}: truncated or damaged, expected {expected} bytes, "
-                f"found {found}; {_AGAIN}"
+                f"{self._index_path}: truncated or damaged, expected {expected} bytes, found {found}; {_AGAIN}"
             )
         if items == 0:
             raise UserError(f"{self._index_path}: the corpus is empty; binarise a text that holds sentences")
@@ -157,8 +150,7 @@ class Corpus:
         found = Path(self._data_path).stat().st_size
         if found != last:
             raise UserError(
-                f"{self._data_path}: truncated or not of this .idx, expected {last} bytes, "
-                f"found {found}; {_AGAIN}"
+                f"{self._data_path}: truncated or not of this .idx, expected {last} bytes, found {found}; {_AGAIN}"
             )
         return _map(self._data_path).view(dtype)
 
@@ -199,9 +191,7 @@ class Corpus:
         """
         count = len(self)
         items = np.unique(np.linspace(0, count - 1, min(count, 4 * _CHECKED_ITEMS)).astype(np.int64))
-        items = np.union1d(
-            items, np.r_[0 : min(count, _CHECKED_ITEMS), max(0, count - _CHECKED_ITEMS) : count]
-        )
+        items = np.union1d(items, np.r_[0 : min(count, _CHECKED_ITEMS), max(0, count - _CHECKED_ITEMS) : count])
         last = self.token_start(items) + self.lengths(items)
         wrong = items[self.tokens.take(last) != self.eos]
         if len(wrong):

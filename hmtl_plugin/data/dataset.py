@@ -12,12 +12,12 @@ import numpy.typing as npt
 import torch
 from fairseq.data import FairseqDataset
 
-from hmtl_plugin.data.batch import IGNORE, FlatBatch
+from hmtl_plugin.corruption.batch import IGNORE, FlatBatch
 from hmtl_plugin.data.corpus import Corpus, Int64Array
 from hmtl_plugin.data.pair_index import PairIndex, PairingConfig
 from hmtl_plugin.data.pairing import build_pairs
-from hmtl_plugin.data.random import BatchRandom
-from hmtl_plugin.data.vocabulary import Vocabulary
+from hmtl_plugin.corruption.random import BatchRandom
+from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.objectives.base import Objective
 
 
@@ -45,7 +45,7 @@ class View:
 class PretrainingDataset(FairseqDataset):
     """Samples of one or several views of a corpus, one view after the other.
 
-    A sample's content is a pure function of (seed, epoch, index); see `hmtl_plugin.data.random`.
+    A sample's content is a pure function of (seed, epoch, index); see `hmtl_plugin.corruption.random`.
 
     Args:
         corpus, vocabulary: the text and what is known of its token ids.

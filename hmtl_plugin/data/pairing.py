@@ -34,7 +34,7 @@ import numpy.typing as npt
 
 from hmtl_plugin.data.corpus import Int64Array, expand_ranges, gather_sizes
 from hmtl_plugin.data.pair_index import NO_LABEL, PairIndex, PairingConfig
-from hmtl_plugin.data.random import UInt64Array, bits, stream_key
+from hmtl_plugin.corruption.random import UInt64Array, bits, stream_key
 from hmtl_plugin.errors import UserError
 
 __all__ = ["PairIndex", "PairingConfig", "build_pairs"]
@@ -217,9 +217,7 @@ class _Builder:
         Returns:
             First sentence, sentences and sentences of A of each chunk, in order of position.
         """
-        code = np.zeros(
-            len(before), dtype=np.int64
-        )  # at a chunk's first sentence: its sentences << 32 | those of A
+        code = np.zeros(len(before), dtype=np.int64)  # at a chunk's first sentence: its sentences << 32 | those of A
         puts_back = self.config.kind == "nsp"
         while len(start):
             draw = self._draw(start + base)

@@ -9,7 +9,7 @@ from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.dataset import PretrainingDataset, View
 from hmtl_plugin.data.manifest import check_manifest
 from hmtl_plugin.data.pair_index import PairingConfig
-from hmtl_plugin.data.vocabulary import Vocabulary
+from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.objectives.base import Objective
 

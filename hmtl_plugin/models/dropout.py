@@ -39,9 +39,7 @@ def cpu_keep_mask(like: Tensor, p: float) -> tuple[Tensor, float]:
     dropped = max(1, round(p * _LEVELS))
     seed = int(torch.empty((), dtype=torch.int64).random_().item())
     count = like.numel()
-    words = np.random.Generator(np.random.SFC64(seed)).integers(
-        0, 2**64, size=(count + 3) // 4, dtype=np.uint64
-    )
+    words = np.random.Generator(np.random.SFC64(seed)).integers(0, 2**64, size=(count + 3) // 4, dtype=np.uint64)
     bits = torch.from_numpy(words.view(np.int16))[:count].view(like.shape)
     keep = torch.empty(like.shape, dtype=like.dtype)
     torch.ge(bits, dropped - _LEVELS // 2, out=keep)

@@ -57,12 +57,8 @@ class HierarchicalBertConfig(FairseqDataclass):
     layer_norm_eps: float = field(default=1e-12, metadata={"help": "epsilon of the layer norms"})
     dropout: float = field(default=0.1, metadata={"help": "dropout of embeddings and block outputs"})
     attention_dropout: float = field(default=0.1, metadata={"help": "dropout of attention probabilities"})
-    activation_dropout: float = field(
-        default=0.0, metadata={"help": "dropout after the feed-forward activation"}
-    )
-    max_positions: int = field(
-        default=512, metadata={"help": "rows of the position table: the longest sequence"}
-    )
+    activation_dropout: float = field(default=0.0, metadata={"help": "dropout after the feed-forward activation"})
+    max_positions: int = field(default=512, metadata={"help": "rows of the position table: the longest sequence"})
     resize_positions: bool = field(
         default=False,
         metadata={"help": "accept a checkpoint with another number of positions and resize its table"},
@@ -182,8 +178,8 @@ class HierarchicalBertModel(BaseFairseqModel):
 
         Args:
             src_tokens: (B, T) ids, padded with 1 on the right.
-            targets: target name -> {"positions": (M,), "labels": (M,)}, None for features. An objective that is
-                missing here runs all the same (on no rows, if it is sparse).
+            targets: target name -> {"positions": (M,), "labels": (M,)}; None for features. An objective that
+                is missing here runs all the same (on no rows, if it is sparse).
             padded: whether there is padding in the batch, if known; False is faster.
             features_only: features even if targets are given.
             return_all_hiddens: also give the states of all layers, (B, T, H) each, embeddings first.
@@ -204,9 +200,7 @@ class HierarchicalBertModel(BaseFairseqModel):
         wanted = self.config.layers if layer is None else layer
         layers = range(wanted + 1) if return_all_hiddens else (wanted,)
         states = self.encoder(src_tokens, layers, padded)
-        return states[wanted], {
-            "hidden_states": [states[number] for number in layers] if return_all_hiddens else None
-        }
+        return states[wanted], {"hidden_states": [states[number] for number in layers] if return_all_hiddens else None}
 
     def max_positions(self) -> int:
         """The longest sequence, in tokens."""
@@ -215,9 +209,7 @@ class HierarchicalBertModel(BaseFairseqModel):
     def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
         """Called by fairseq before loading: refuses other architectures, fits positions and heads."""
         prefix = f"{name}." if name else ""
-        relative = {
-            key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)
-        }
+        relative = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
         state.upgrade(relative, self.state_dict(), self.config, self.objective_names, self.resize_positions)
         for key in [key for key in state_dict if key.startswith(prefix)]:
             del state_dict[key]

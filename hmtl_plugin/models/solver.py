@@ -62,9 +62,7 @@ class Solver:
         padded: bool | None,
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Run encoder and heads; see `HierarchicalBertModel.forward`."""
-        rows = {
-            name: Rows(kind, self._positions(name, tokens_BT, targets)) for name, kind in self.kinds.items()
-        }
+        rows = {name: Rows(kind, self._positions(name, tokens_BT, targets)) for name, kind in self.kinds.items()}
         top_rows = self._top_rows(rows, tokens_BT) if self.few_rows_at_top else None
         states = encoder(
             tokens_BT,
@@ -80,19 +78,13 @@ class Solver:
         solved: dict[str, _Solved] = {}
         logits: dict[str, Tensor] = {}
         for name in self.order:
-            h = (
-                inputs_at_top[name]
-                if name in inputs_at_top
-                else _select(states[self.layers[name]], rows[name])
-            )
+            h = inputs_at_top[name] if name in inputs_at_top else _select(states[self.layers[name]], rows[name])
             for edge in self.hierarchy.into(name):
                 operator = transfers[f"{edge.source}>{edge.target}:{edge.operator}"]
                 h = self._transfer(operator, edge, h, solved[edge.source], rows[name], tokens_BT)
             head = cast(Head, heads[name])
             z = head.transform(h)
-            classified = head.classify(
-                self._classified_rows(name, z, rows[name]), encoder.embeddings.token.weight
-            )
+            classified = head.classify(self._classified_rows(name, z, rows[name]), encoder.embeddings.token.weight)
             logits.update(classified)
             solved[name] = _Solved(z, classified[self.objectives[name].target_names[0]])
         return logits, {"taps": {name: states[self.layers[name]] for name in self.order}}

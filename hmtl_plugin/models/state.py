@@ -102,8 +102,7 @@ def _refuse_other_architecture(record: dict[str, Any], config: EncoderConfig) ->
                 f"{'add it' if theirs else 'leave it out'}"
             )
         raise UserError(
-            f"the checkpoint was trained with {option} {theirs}, this model has {ours}: "
-            f"give {option} {theirs}"
+            f"the checkpoint was trained with {option} {theirs}, this model has {ours}: give {option} {theirs}"
         )
     if record.get("vocabulary") != config.vocabulary:
         raise UserError(

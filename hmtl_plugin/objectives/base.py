@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hmtl_plugin.data.batch import FlatBatch
-from hmtl_plugin.data.random import BatchRandom
+from hmtl_plugin.corruption.batch import FlatBatch
+from hmtl_plugin.corruption.random import BatchRandom
 
 Targets = Mapping[str, Mapping[str, Tensor]]
 """Target name -> {"positions": (M,) long into the flattened (B*T) tokens or the B rows, "labels": (M,) long}."""

@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from hmtl_plugin.data.batch import IGNORE, FlatBatch
-from hmtl_plugin.data.random import BatchRandom, bits
-from hmtl_plugin.data.words import Words, find_words
+from hmtl_plugin.corruption.batch import IGNORE, FlatBatch
+from hmtl_plugin.corruption.random import BatchRandom
+from hmtl_plugin.corruption.words import Words, find_words, number_runs
 from hmtl_plugin.objectives.base import (
     Head,
     HeadConfig,
@@ -82,14 +82,17 @@ class BigramShift(Objective):
         batch.tokens_N = _exchange(batch.tokens_N, start_W[first_W], words.length_W[first_W], words.length_W[first_W + 1])
         moved_W = swapped_W.copy()
         moved_W[1:] |= swapped_W[:-1]
-        batch.moved_N = np.repeat(moved_W, length_W)
+        word_N = number_runs(length_W)
+        batch.moved_N = moved_W.take(word_N)
         if SENTENCE in self.target_names:
             shifted_B = np.zeros(len(batch.lengths_B), dtype=np.int64)
             shifted_B[words.sample_W[first_W]] = 1
             batch.targets[SENTENCE] = shifted_B
         if TOKEN in self.target_names:
-            batch.targets[TOKEN] = np.repeat(np.where(could_move_W, moved_W.astype(np.int64), IGNORE), length_W)
-            batch.label_group_N = np.repeat(np.arange(len(length_W)), length_W)
+            # moved 1, could have moved 0, IGNORE = -1 else; what has moved could move
+            target_W = moved_W.astype(np.int64) + could_move_W + IGNORE
+            batch.targets[TOKEN] = target_W.take(word_N)
+            batch.label_group_N = word_N
 
     def _exchangeable(self, batch: FlatBatch, words: Words) -> npt.NDArray[np.bool_]:
         """(W,) whether word w and the next one may change places."""
@@ -97,28 +100,35 @@ class BigramShift(Objective):
         if self.options.bigram_any_word:
             movable_W = words.every(~vocabulary.special_V[tokens])
         else:
-            movable_W = words.every(vocabulary.plain_V[tokens]) & ~words.sentence_start_W
+            movable_W = words.every(vocabulary.plain_V.take(tokens)) & ~words.sentence_start_W
         movable_W &= ~words.boundary_W
-        offset_N = np.arange(len(tokens)) - words.spread(words.start_W)
-        # equal words have equal hashes, so they are never exchanged; a collision of unequal ones only loses a pair
-        hash_W = np.add.reduceat(bits(np.uint64(0), tokens * 64 + np.minimum(offset_N, 63)), words.start_W)
         pair_W = np.zeros(len(movable_W), dtype=bool)
-        pair_W[:-1] = movable_W[:-1] & movable_W[1:] & ~words.sentence_start_W[1:] & (hash_W[:-1] != hash_W[1:])
+        pair_W[:-1] = movable_W[:-1] & movable_W[1:] & ~words.sentence_start_W[1:]
+        # only words that begin with the same piece and are of one length can be equal
+        first_W = tokens.take(words.start_W)
+        alike = np.flatnonzero((first_W[:-1] == first_W[1:]) & (words.length_W[:-1] == words.length_W[1:]) & pair_W[:-1])
+        pair_W[alike[_equal(tokens, words.start_W[alike], words.start_W[alike + 1], words.length_W[alike])]] = False
         return pair_W
 
     def _choose(
         self, batch: FlatBatch, words: Words, pair_W: npt.NDArray[np.bool_], random: BatchRandom
     ) -> npt.NDArray[np.bool_]:
         """(W,) pairs that change places: no two overlap, and on average ``bigram_rate`` of a sample's words move."""
-        draw_W = np.where(pair_W, random.per_token("bigram_shift/order", words.start_W), _NEVER)
+        pairs = np.flatnonzero(pair_W)
+        draw_W = np.full(len(pair_W), _NEVER)
+        draw_W[pairs] = random.per_token("bigram_shift/order", words.start_W[pairs])
         lowest_W = pair_W.copy()  # a pair that draws less than both its neighbours overlaps no other such pair
         lowest_W[1:] &= draw_W[1:] < draw_W[:-1]
         lowest_W[:-1] &= draw_W[:-1] < draw_W[1:]
         rows = len(batch.lengths_B)
-        words_B = np.bincount(words.sample_W[~words.boundary_W], minlength=rows)
-        lowest_B = np.bincount(words.sample_W[lowest_W], minlength=rows)
+        boundaries_B = np.bincount(words.sample_W.take(np.flatnonzero(words.boundary_W)), minlength=rows)
+        words_B = np.diff(np.searchsorted(words.start_W, batch.offsets)) - boundaries_B
+        lowest = np.flatnonzero(lowest_W)
+        lowest_sample = words.sample_W.take(lowest)
+        lowest_B = np.bincount(lowest_sample, minlength=rows)
         rate_B = 0.5 * self.options.bigram_rate * words_B / np.maximum(lowest_B, 1)
-        swapped_W = lowest_W & (random.per_token("bigram_shift/choice", words.start_W) < rate_B[words.sample_W])
+        swapped_W = np.zeros(len(pair_W), dtype=bool)
+        swapped_W[lowest] = random.per_token("bigram_shift/choice", words.start_W[lowest]) < rate_B[lowest_sample]
         if SENTENCE in self.target_names:
             first_word_B = np.searchsorted(words.sample_W, np.arange(rows))
             least_B = np.minimum.reduceat(draw_W, first_word_B)
@@ -149,6 +159,17 @@ class BigramShift(Objective):
             prefix = "sentence_" if name == SENTENCE and len(self.target_names) > 1 else ""
             values |= {f"{prefix}{key}": value for key, value in part.items() if prefix or key != "loss"}
         return values
+
+
+def _equal(
+    tokens_N: npt.NDArray[np.int64], one: npt.NDArray[np.int64], other: npt.NDArray[np.int64], length: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """Whether the runs of ``length`` tokens at ``one`` and at ``other`` are the same, piece by piece."""
+    same = np.ones(len(one), dtype=bool)
+    for k in range(int(length.max(initial=0))):
+        inside = k < length
+        same[inside] &= tokens_N[one[inside] + k] == tokens_N[other[inside] + k]
+    return same
 
 
 def _exchange(

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hmtl_plugin.data.batch import IGNORE, FlatBatch
-from hmtl_plugin.data.random import BatchRandom, FloatArray
-from hmtl_plugin.data.words import find_words
+from hmtl_plugin.corruption.batch import IGNORE, FlatBatch
+from hmtl_plugin.corruption.random import BatchRandom, FloatArray
+from hmtl_plugin.corruption.words import find_words
 from hmtl_plugin.objectives.base import (
     Head,
     HeadConfig,

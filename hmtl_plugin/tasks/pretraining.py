@@ -14,10 +14,10 @@ from fairseq.optim.fp16_optimizer import FP16Optimizer
 from fairseq.tasks import FairseqTask, register_task
 from omegaconf import II, MISSING
 
+from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
 from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.splits import open_split, pairing_kind
 from hmtl_plugin.data.tokenizer import Tokenizer
-from hmtl_plugin.data.vocabulary import MASK, Vocabulary
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.hierarchy import Hierarchy, HierarchyError
 from hmtl_plugin.models.transfer import OPERATORS

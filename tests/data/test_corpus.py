@@ -118,9 +118,7 @@ def cut(path: str, keep: int) -> None:
         stream.truncate(keep)
 
 
-@pytest.mark.parametrize(
-    ("keep", "message"), [(15, "truncated or not .* expected 16 bytes, found 15"), (0, "found 0")]
-)
+@pytest.mark.parametrize(("keep", "message"), [(15, "truncated or not .* expected 16 bytes, found 15"), (0, "found 0")])
 def test_truncated_bin(tmp_path: Path, keep: int, message: str) -> None:
     prefix = write(tmp_path, [[5, 6], [], [7, 8, 9]])
     cut(prefix + ".bin", keep)
@@ -154,9 +152,7 @@ def test_files_of_two_corpora(tmp_path: Path) -> None:
         Corpus(str(tmp_path / "two/train"))
 
 
-@pytest.mark.parametrize(
-    ("items", "message"), [([], "empty"), ([[], [], []], "no sentence"), ([[]], "no sentence")]
-)
+@pytest.mark.parametrize(("items", "message"), [([], "empty"), ([[], [], []], "no sentence"), ([[]], "no sentence")])
 def test_empty_corpus_is_refused(tmp_path: Path, items: list[list[int]], message: str) -> None:
     prefix = write(tmp_path, items)
     with pytest.raises(UserError, match=message):

@@ -18,8 +18,8 @@ from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.dataset import PretrainingDataset, View
 from hmtl_plugin.data.pair_index import PairIndex, PairingConfig
 from hmtl_plugin.data.pairing import build_pairs
-from hmtl_plugin.data.random import bits, stream_key
-from hmtl_plugin.data.vocabulary import MASK, Vocabulary
+from hmtl_plugin.corruption.random import bits, stream_key
+from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
 from hmtl_plugin.objectives.base import Objective, ObjectiveOptions, build_objectives
 
 from .corpora import random_documents, write
@@ -56,9 +56,7 @@ def objectives(*names: str) -> tuple[Objective, ...]:
 
 def view(kind: str, *names: str) -> View:
     placed = objectives(*names)
-    return View(
-        kind, kind, placed, tuple(target for objective in placed for target in objective.target_names)
-    )
+    return View(kind, kind, placed, tuple(target for objective in placed for target in objective.target_names))
 
 
 def dataset(corpus: Corpus, vocabulary: Vocabulary, *views: View, **options: Any) -> PretrainingDataset:
@@ -271,9 +269,7 @@ def test_order_is_by_length_and_its_own(corpus: Corpus, vocabulary: Vocabulary) 
 
 
 def test_masks_are_new_each_epoch(corpus: Corpus, vocabulary: Vocabulary) -> None:
-    config = PairingConfig(
-        "single", 512, short_seq_prob=0.0
-    )  # the same samples, none of them cut, every epoch
+    config = PairingConfig("single", 512, short_seq_prob=0.0)  # the same samples, none of them cut, every epoch
     masked, plain = (
         PretrainingDataset(corpus, vocabulary, [view("single", *names)], config) for names in (("mlm",), ())
     )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hmtl_plugin.data import pairing
 from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.pairing import PairIndex, PairingConfig, build_pairs
-from hmtl_plugin.data.random import bits, stream_key
+from hmtl_plugin.corruption.random import bits, stream_key
 from hmtl_plugin.errors import UserError
 
 from .corpora import Documents, corpus_of, random_documents, write
@@ -33,9 +33,7 @@ def draw(seed: int, epoch: int, stream: str, sentence: int) -> int:
     return int(bits(stream_key(seed, epoch, stream), np.array([sentence]))[0])
 
 
-def reference(
-    sizes: np.ndarray, documents: Documents, config: PairingConfig, seed: int, epoch: int
-) -> list[Sample]:
+def reference(sizes: np.ndarray, documents: Documents, config: PairingConfig, seed: int, epoch: int) -> list[Sample]:
     """The rules of the module's docstring, one document and one chunk after the other."""
     samples: list[Sample] = []
     starts, ends = documents[0].tolist(), documents[1].tolist()
@@ -46,9 +44,7 @@ def reference(
             position = start + part * pairing.PART
             stop = end if part == parts - 1 else position + pairing.PART
             while position < stop:
-                position = _chunk(
-                    samples, lengths, starts, ends, document, position, stop, config, seed, epoch
-                )
+                position = _chunk(samples, lengths, starts, ends, document, position, stop, config, seed, epoch)
     return samples
 
 
@@ -68,9 +64,7 @@ def _chunk(samples, lengths, starts, ends, document, position, stop, config, see
         samples.append(Sample(position, len(chunk), 0, 0, -1, size))
         return chunk[-1] + 1
     split = (
-        1
-        if len(chunk) == 1 or config.layout == "rows"
-        else 1 + (hashed // 2**40 % 2**23) * (len(chunk) - 1) // 2**23
+        1 if len(chunk) == 1 or config.layout == "rows" else 1 + (hashed // 2**40 % 2**23) * (len(chunk) - 1) // 2**23
     )
     a, b, label, following = chunk[:split], chunk[split:], 1, chunk[-1] + 1
     if config.kind == "nsp" and (coin or not b):
@@ -88,9 +82,7 @@ def _chunk(samples, lengths, starts, ends, document, position, stop, config, see
             while sum(lengths[s] for s in a + b) < target and b[-1] + 1 < ends[other]:
                 b.append(b[-1] + 1)
     if config.kind == "sop" and not b:
-        samples.append(
-            Sample(position, 1, 0, 0, -1, min(lengths[position], config.tokens_per_sample - 2) + 2)
-        )
+        samples.append(Sample(position, 1, 0, 0, -1, min(lengths[position], config.tokens_per_sample - 2) + 2))
         return following
     if config.kind == "sop" and coin:
         a, b, label = b, a, 0
@@ -224,10 +216,7 @@ def test_one_document_of_a_million_sentences() -> None:
     index = build_pairs(sizes, bounds, PairingConfig("nsp"), 1, 1)
     assert index.sizes.max() == 128
     assert len(index) > 100_000
-    assert (
-        owner(bounds, index.b_start[(index.label == 0) & (index.a_start < 1_000_000)]).tolist().count(1)
-        > 50_000
-    )
+    assert owner(bounds, index.b_start[(index.label == 0) & (index.a_start < 1_000_000)]).tolist().count(1) > 50_000
 
 
 def test_one_document_is_refused_for_nsp_alone() -> None:

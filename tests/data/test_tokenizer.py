@@ -17,7 +17,7 @@ SENTENCES = [s for doc in documents(150) for s in doc] + ["a < b > c / d <mask> 
 
 @pytest.fixture(scope="module", params=["unigram", "bpe"])
 def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
-    return Tokenizer.from_bytes("sentencepiece.bpe.model", train_tokenizer(SENTENCES, 120, request.param))
+    return Tokenizer.from_bytes("sentencepiece.bpe.model", train_tokenizer(SENTENCES, 120, request.param, 1.0))
 
 
 def stock_model(**options: object) -> Tokenizer:

@@ -48,6 +48,8 @@ def test_what_stands_at_padding_does_not_matter():
 def test_attention_in_training_is_that_of_evaluation():
     """The path with dropout is our own; with next to no dropout it must agree with torch's kernel."""
     encoder = build(dropout=0.0, attention_dropout=1e-6)
+    for layer in encoder.layers:
+        torch.nn.init.normal_(layer.attention.qkv.weight)  # far from uniform attention
     trained = encoder.train()(TOKENS_BT, (3,))[3]
     keep = TOKENS_BT.ne(1)
     torch.testing.assert_close(trained[keep], run(encoder, TOKENS_BT)[3][keep], atol=1e-3, rtol=0)
@@ -104,11 +106,10 @@ def test_initial_weights_depend_on_the_seed_alone():
     assert torch.equal(state, torch.get_rng_state())  # no draw from the global generator
     other = build(seed=2).state_dict()
     deeper = build(seed=1, layers=4).state_dict()
-    assert all(
-        torch.equal(value, again[key]) and torch.equal(value, deeper[key]) for key, value in first.items()
-    )
+    assert all(torch.equal(value, again[key]) and torch.equal(value, deeper[key]) for key, value in first.items())
     key = "layers.1.fc1.weight"
     assert not torch.equal(first[key], other[key])
+    assert not torch.equal(first[key], first["layers.0.fc1.weight"])
     assert first[key].std() == pytest.approx(0.02, rel=0.1)
 
 

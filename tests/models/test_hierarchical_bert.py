@@ -77,9 +77,7 @@ def test_a_loss_reaches_no_layer_above_its_own(name, pre_norm):
         assert (touched(layer.parameters()) > 0) == (number <= layers[name])
     assert touched(model.encoder.embeddings.parameters()) > 0
     assert touched(model.heads["bigram_shift"].parameters()) == 0 or name == "bigram_shift"
-    assert (touched(model.heads["nsp"].parameters()) > 0) == (
-        name in ("nsp", "mlm")
-    )  # mlm's through the transfer
+    assert (touched(model.heads["nsp"].parameters()) > 0) == (name in ("nsp", "mlm"))  # mlm's through the transfer
 
 
 def test_stop_gradient_cuts_the_edge_only():
@@ -112,9 +110,7 @@ def test_every_combination_runs_and_trains_every_weight(granularity, edge):
     torch.stack(losses).sum().backward()
     assert logits["mlm"].shape == (3, VOCABULARY)
     assert set(extra["taps"]) == {"mlm", "sop", "bigram_shift"}
-    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == [
-        "task_weights"
-    ]
+    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == ["task_weights"]
 
 
 def test_sparse_mlm_is_the_dense_one():
@@ -129,6 +125,16 @@ def test_sparse_mlm_is_the_dense_one():
         features = sparse(TOKENS_BT, layer=2)[0]
         everywhere = head.classify(head.transform(features), sparse.encoder.embeddings.token.weight)["mlm"]
         torch.testing.assert_close(everywhere.flatten(0, 1)[TARGETS["mlm"]["positions"]], expected)
+
+
+@pytest.mark.parametrize("hierarchy", ["nsp@2,mlm@3", "nsp@3,mlm@3"])
+def test_sentence_heads_read_the_first_token(hierarchy):
+    model = learned(build(hierarchy)).eval()
+    with torch.no_grad():
+        first_BH = model(TOKENS_BT, layer=model.solver.layers["nsp"])[0][:, 0]
+        head = model.heads["nsp"]
+        expected = head.classify(head.transform(first_BH), model.encoder.embeddings.token.weight)["nsp"]
+        torch.testing.assert_close(model(TOKENS_BT, TARGETS)[0]["nsp"], expected)
 
 
 def test_heads_without_targets_stay_in_the_graph():
@@ -160,9 +166,7 @@ def test_encoder_weights_are_the_same_whatever_the_heads():
     shared = [key for key in theirs if key.startswith(("encoder.", "heads."))]
     assert any(key.startswith("heads.mlm") for key in shared)
     assert all(torch.equal(theirs[key], ours[key]) for key in shared)
-    assert all(
-        torch.equal(value, ours[key]) for key, value in bare.encoder.state_dict(prefix="encoder.").items()
-    )
+    assert all(torch.equal(value, ours[key]) for key, value in bare.encoder.state_dict(prefix="encoder.").items())
     key = "heads.mlm.dense.weight"
     assert not torch.equal(theirs[key], other.state_dict()[key])
 
@@ -272,9 +276,7 @@ def test_moving_average_keeps_the_record():
     from fairseq.models.ema.ema import EMA
 
     model = build()
-    config = SimpleNamespace(
-        ema_decay=0.5, ema_fp32=True, ema_seed_model=None, ema_start_update=0, ema_update_freq=1
-    )
+    config = SimpleNamespace(ema_decay=0.5, ema_fp32=True, ema_seed_model=None, ema_start_update=0, ema_update_freq=1)
     average = EMA(model, config)
     learned(model)
     average.step(model, 1)

@@ -3,9 +3,9 @@
 import numpy as np
 from fairseq.data import Dictionary
 
-from hmtl_plugin.data.batch import FlatBatch
-from hmtl_plugin.data.random import BatchRandom
-from hmtl_plugin.data.vocabulary import Vocabulary
+from hmtl_plugin.corruption.batch import FlatBatch
+from hmtl_plugin.corruption.random import BatchRandom
+from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.objectives.base import ObjectiveOptions, build_objectives
 
 

@@ -4,12 +4,12 @@ import copy
 
 import numpy as np
 import pytest
-from tests.objectives.batches import corrupt, make_batch, make_dictionary
 
 import hmtl_plugin.objectives  # noqa: F401  registers
-from hmtl_plugin.data.batch import IGNORE, FlatBatch
-from hmtl_plugin.data.vocabulary import Vocabulary
-from hmtl_plugin.data.words import find_words
+from hmtl_plugin.corruption.batch import IGNORE, FlatBatch
+from hmtl_plugin.corruption.vocabulary import Vocabulary
+from hmtl_plugin.corruption.words import find_words
+from tests.objectives.batches import corrupt, make_batch, make_dictionary
 
 VOCABULARY = Vocabulary.from_dictionary(make_dictionary())
 BOTH = ("bigram_shift", "mlm")

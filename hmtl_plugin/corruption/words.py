@@ -1,11 +1,12 @@
 """Words of a flat batch: runs of pieces between word starts."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from hmtl_plugin.data.batch import FlatBatch
+from hmtl_plugin.corruption.batch import FlatBatch
 
 
 @dataclass
@@ -25,13 +26,27 @@ class Words:
     boundary_W: npt.NDArray[np.bool_]
     sentence_start_W: npt.NDArray[np.bool_]
 
+    @cached_property
+    def word_N(self) -> npt.NDArray[np.int64]:
+        """(N,) the word of each token."""
+        return number_runs(self.length_W)
+
     def every(self, flags_N: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """(W,) whether all tokens of the word are flagged."""
-        return np.logical_and.reduceat(flags_N, self.start_W)
+        result_W = flags_N.take(self.start_W)
+        result_W[self.word_N.take(np.flatnonzero(~flags_N))] = False
+        return result_W
 
     def spread(self, values_W: npt.NDArray) -> npt.NDArray:
         """(N,) each word's value at each of its tokens."""
-        return np.repeat(values_W, self.length_W)
+        return values_W.take(self.word_N)
+
+
+def number_runs(length_W: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """(N,) 0 for the first run's elements, 1 for the second's ...; no run is empty. Several times as fast as np.repeat."""
+    begins_N = np.zeros(int(length_W.sum()), dtype=np.int64)
+    begins_N[np.cumsum(length_W)[:-1]] = 1
+    return np.cumsum(begins_N, out=begins_N)
 
 
 def find_words(batch: FlatBatch, pieces: bool = False) -> Words:
@@ -44,13 +59,13 @@ def find_words(batch: FlatBatch, pieces: bool = False) -> Words:
     if pieces:
         start_W = np.arange(len(tokens))
     else:
-        start_N = vocabulary.word_start_V[tokens] | batch.sentence_start_N | boundary_N
+        start_N = vocabulary.word_start_V.take(tokens) | batch.sentence_start_N | boundary_N
         start_N[1:] |= boundary_N[:-1]
         start_W = np.flatnonzero(start_N)
     return Words(
         start_W=start_W,
         length_W=np.diff(start_W, append=len(tokens)),
-        sample_W=batch.sample_N[start_W],
-        boundary_W=boundary_N[start_W],
-        sentence_start_W=batch.sentence_start_N[start_W],
+        sample_W=batch.sample_N.take(start_W),
+        boundary_W=boundary_N.take(start_W),
+        sentence_start_W=batch.sentence_start_N.take(start_W),
     )

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from hmtl_plugin.data.vocabulary import Vocabulary
+from hmtl_plugin.corruption.vocabulary import Vocabulary
 
 IGNORE = -1
 """Value of a target where there is none."""
@@ -63,8 +63,9 @@ class FlatBatch:
         """
         if self.label_group_N is not None:
             group_hidden = np.zeros(self.label_group_N[-1] + 1, dtype=bool)
-            group_hidden[self.label_group_N[hidden_N]] = True
-            hidden_N = group_hidden[self.label_group_N]
+            group_hidden[self.label_group_N.take(np.flatnonzero(hidden_N))] = True
+            hidden_N = group_hidden.take(self.label_group_N)
+        hidden = np.flatnonzero(hidden_N)
         for target in self.targets.values():
             if len(target) == len(self.tokens_N):
-                target[hidden_N] = IGNORE
+                target[hidden] = IGNORE
