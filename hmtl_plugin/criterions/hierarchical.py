@@ -6,6 +6,7 @@ with S_k the summed loss of objective k and r_k the expected tokens for each of 
 gradients are exact over ranks and accumulation. Logged are means over targets, S_k / C_k, in nats.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -121,6 +122,8 @@ class HierarchicalCriterion(FairseqCriterion):
     def _objective_metrics(self, name: str, meters: MetersDict) -> dict[str, float]:
         prefix = f"_{name}/"
         counters = {key.removeprefix(prefix): meters[key].sum for key in meters if key.startswith(prefix)}
+        if not all(torch.is_tensor(counter) for counter in counters.values()):
+            return defaultdict(lambda: float("nan"))  # fairseq has reset its meters, nothing was logged since
         return self.objectives[name].metrics(counters)
 
     def _metric(self, name: str, metric: str, meters: MetersDict) -> float:
@@ -138,5 +141,7 @@ class HierarchicalCriterion(FairseqCriterion):
 
 
 def _mean(key: str, meters: MetersDict) -> float:
+    if not torch.is_tensor(meters[key].sum):
+        return float("nan")
     total, count = (float(value) for value in meters[key].sum)
-    return round(total / count, 5) if count else 0.0
+    return round(total / count, 5) if count else float("nan")

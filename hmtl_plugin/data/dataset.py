@@ -149,6 +149,20 @@ class PretrainingDataset(FairseqDataset):
         order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self))
         return order[np.argsort(self.sizes[order].astype(np.uint16), kind="stable")]  # 16 bits: numpy sorts by radix
 
+    def batch_by_size(
+        self,
+        indices: Int64Array,
+        max_tokens: int | None = None,
+        max_sentences: int | None = None,
+        required_batch_size_multiple: int = 1,
+    ) -> list[npt.NDArray[np.int64]]:
+        """fairseq's batches, and what they leave out: up to ``required_batch_size_multiple - 1`` last samples, the longest."""
+        batches = list(super().batch_by_size(indices, max_tokens, max_sentences, required_batch_size_multiple))
+        covered = sum(map(len, batches))
+        if covered < len(indices):
+            batches += super().batch_by_size(indices[covered:], max_tokens, max_sentences, 1)
+        return batches
+
     def collater(self, samples: list[int]) -> dict[str, Any]:
         """The trainer's batch of the samples with these numbers; rows are grouped by view. ``{}`` for no
         samples.

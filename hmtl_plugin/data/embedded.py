@@ -179,7 +179,7 @@ def topics() -> list[list[str]]:
     """The prose of Python's language reference, a topic a document."""
     from pydoc_data.topics import topics as texts
 
-    return [paragraphs(texts[name]) for name in sorted(texts)]
+    return [paragraphs(texts[name], indented=True) for name in sorted(texts)]
 
 
 def documents(workers: int, progress: bool = True) -> Iterator[list[str]]:

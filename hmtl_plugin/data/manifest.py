@@ -62,7 +62,7 @@ def read_manifest(folder: Path | str) -> Manifest | None:
     path = Path(folder) / FILE_NAME
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); prepare the corpus again") from error

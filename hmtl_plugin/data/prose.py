@@ -25,11 +25,13 @@ _ADMONITION = re.compile(
     r"|versionadded|versionchanged|deprecated)::.*$",
     re.IGNORECASE,
 )
-_MARKUP = [
+_LINKS = [
     (re.compile(r":[a-z:+-]+:`~?!?([^`<]*?)\s*<[^`>]*>`"), r"\1"),  # :ref:`text <target>`
     (re.compile(r":[a-z:+-]+:`[~!]?([^`]*)`"), r"\1"),  # :func:`name`
     (re.compile(r"`([^`<]*?)\s*<[^`>]*>`__?"), r"\1"),  # `text <url>`_
     (re.compile(r"\[([^\]\[]+)\]\((?:[^()\s]|\([^()\s]*\))+\)"), r"\1"),  # [text](url)
+]
+_MARKUP = [
     (re.compile(r"(``?)([^`]+)\1(?:__?(?!\w))?"), r"\2"),  # ``code``, `name`_
     (re.compile(r"(?<!\w)\*\*([^*\s](?:[^*]*[^*\s])?)\*\*(?!\w)"), r"\1"),
     (re.compile(r"(?<![\w*])\*([^*\s](?:[^*]*[^*\s])?)\*(?![\w*])"), r"\1"),
@@ -39,7 +41,7 @@ _MARKUP = [
     (re.compile(r"::$"), ":"),
 ]
 _NOT_PROSE = re.compile(
-    r">>>|\\[a-zA-Z]{2,}|\\\\|:math:|\$[^$]+\$|https?://|www\.|[{}<>|~]{2,}|={2,}|-{3,}|_{3,}|\*{3,}|\.{4,}|[#]{2,}|::|&[a-z]+;"
+    r">>>|\\[a-zA-Z]{2,}|\\\\|\$[^$]+\$|https?://|www\.|[{}<>|~]{2,}|={2,}|-{3,}|_{3,}|\*{3,}|\.{4,}|[#]{2,}|::|&[a-z]+;"
     r"|\b(?:in|of|from|see|by|to|and|on|with|is) \[[\w#]+\]_"  # a citation that is part of its sentence
     r"|<[/a-zA-Z][^>]*>|copyright|all rights reserved|permission is hereby"
     r"|warranties?\b|licensed under|spdx|@\w+\.\w+"
@@ -55,12 +57,15 @@ _NAME = re.compile(r"\w_\w|[a-z][A-Z]|\w\.[a-z_]\w|\(\)|[A-Z]{5,}|\w\[|\w=\w|[a-
 _SYMBOLS = re.compile(r"[=+*/\\<>{}\[\]|^~@#$%&_]")
 
 
-def paragraphs(text: str) -> list[str]:
-    """The prose paragraphs of a docstring or plain-text document, each one line, markup removed."""
-    return [found for block in _blocks(inspect.cleandoc(text)) if (found := _prose(block))]
+def paragraphs(text: str, indented: bool = False) -> list[str]:
+    """The prose paragraphs of a docstring or plain-text document, each one line, markup removed.
+
+    With `indented` also those that are indented, as the definitions of the language reference are.
+    """
+    return [found for block in _blocks(inspect.cleandoc(text), indented) if (found := _prose(block))]
 
 
-def _blocks(text: str) -> list[list[str]]:
+def _blocks(text: str, indented: bool) -> list[list[str]]:
     """Blocks of unindented lines; what is indented is code or a list of parameters, but in an admonition it
     is prose.
     """
@@ -89,7 +94,7 @@ def _blocks(text: str) -> list[list[str]]:
             inside = 1
         else:
             indent = len(line) - len(line.lstrip())
-            if inside and indent:
+            if indented or (inside and indent):
                 block.append(stripped)
             else:
                 inside = 0
@@ -107,6 +112,10 @@ def _prose(lines: list[str]) -> str | None:
     if sum(bool(_LIST_ITEM.match(line)) for line in lines) > (0 if _LIST_ITEM.match(lines[0]) else 1):
         return None
     text = " ".join(" ".join(lines).split())
+    if ":math:" in text:
+        return None
+    for pattern, replacement in _LINKS:
+        text = pattern.sub(replacement, text)
     if _NOT_PROSE.search(text):
         return None
     for pattern, replacement in _MARKUP:

@@ -1,5 +1,7 @@
 """Task ``hmtl_pretraining``: pairs of segments, corrupted and labelled as the model's hierarchy asks."""
 
+import logging
+import platform
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -59,6 +61,9 @@ class HmtlPretrainingConfig(FairseqDataclass):
         default="none", metadata={"help": "bf16: run forward passes in bfloat16, weights stay fp32 (CPU and GPU)"}
     )
     seed: int = II("common.seed")
+
+
+logger = logging.getLogger(__name__)
 
 
 class NonFiniteLoss(UserError):
@@ -124,6 +129,8 @@ class HmtlPretrainingTask(FairseqTask):
                 f"{cfg.max_positions}: lower the one or raise the other (with --resize-positions for a trained model)"
             )
         self._check_data()
+        if str(self.cfg.autocast) == "bf16" and not torch.cuda.is_available() and not _cpu_computes_in_bf16():
+            logger.warning("--autocast bf16: this CPU has no bfloat16 instructions, training will be many times slower")
         return super().build_model(cfg, from_checkpoint)
 
     def place(self, cfg: Any) -> None:
@@ -249,6 +256,10 @@ def check_finite(sample: dict[str, Any], update: int, logging_output: dict[str, 
         f"the loss of {' and '.join(sorted(losses)) or 'the weighting'} is not finite at update {update} (samples {shown}): "
         "lower --lr, warm up longer or set --clip-norm"
     )
+
+
+def _cpu_computes_in_bf16() -> bool:
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() or platform.machine() == "arm64")
 
 
 def _to_tensor(content: bytes) -> torch.Tensor:

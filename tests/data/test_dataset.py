@@ -330,3 +330,14 @@ def test_a_view_is_needed(corpus: Corpus, vocabulary: Vocabulary) -> None:
 def test_streams_are_apart() -> None:
     keys = {stream_key(1, 1, name) for name in ("pairing.chunk", "pairing.random", "pairing.cut")}
     assert len(keys) == 3
+
+
+@pytest.mark.parametrize("multiple", [1, 8])
+def test_every_sample_is_in_one_batch(corpus: Corpus, vocabulary: Vocabulary, multiple: int) -> None:
+    """fairseq's own batching leaves out the last few samples, the longest of an epoch."""
+    data = everything(corpus, vocabulary)
+    order = data.ordered_indices()
+    for count in (1, 3, 9, len(order)):
+        batches = data.batch_by_size(order[:count], max_tokens=500, required_batch_size_multiple=multiple)
+        assert np.concatenate(batches).tolist() == order[:count].tolist()
+        assert all(data.num_tokens_vec(batch).max() * len(batch) <= 500 for batch in batches)

@@ -12,7 +12,7 @@ from hmtl_plugin.data.tokenizer import MASK, SPECIALS, Tokenizer, train_tokenize
 from hmtl_plugin.errors import UserError
 from tests.data.texts import documents
 
-SENTENCES = [s for doc in documents(150) for s in doc] + ["a < b > c / d <mask> </s> <s> <unk> <pad>"] * 20
+SENTENCES = [s for doc in documents(150) for s in doc] + ["a < b > c / d k u <mask> </s> <s> <unk> <pad>"] * 20
 
 
 @pytest.fixture(scope="module", params=["unigram", "bpe"])

@@ -1,5 +1,7 @@
 """Small pre-training runs for tests: a made-up language in stock format, and fairseq-train in this process or another."""
 
+import json
+import logging
 import os
 import subprocess
 import sys
@@ -25,7 +27,7 @@ HIERARCHY = ["--hierarchy", "bigram_shift@1,nsp@1,mlm@2", "--transfer", "nsp>mlm
 TINY = "--encoder-layers 2 --encoder-embed-dim 32 --encoder-attention-heads 2 --max-positions 64".split()
 
 
-def make_data(folder: Path, documents: int = 60, seed: int = 0, words: int = 90) -> Path:
+def make_data(folder: Path, documents: int = 60, seed: int = 0, words: int = 48) -> Path:
     """A data folder as ``fairseq-preprocess`` would write it, of sentences with a little word-order structure."""
     folder.mkdir(parents=True, exist_ok=True)
     dictionary = Dictionary()
@@ -36,9 +38,9 @@ def make_data(folder: Path, documents: int = 60, seed: int = 0, words: int = 90)
     for split, count in (("train", documents), ("valid", max(4, documents // 6))):
         builder = MMapIndexedDatasetBuilder(str(folder / f"{split}.bin"), dtype=np.uint16)
         for _ in range(count):
-            topic = rng.integers(4, 4 + words - 24)
+            topic = rng.integers(4, 4 + words - 12)
             for _ in range(rng.integers(3, 9)):
-                sentence = np.sort(rng.integers(topic, topic + 24, rng.integers(4, 14)))
+                sentence = np.sort(rng.integers(topic, topic + 12, rng.integers(4, 14)))
                 builder.add_item(torch.tensor([*sentence.tolist(), 2]))
             builder.add_item(torch.tensor([2]))
         builder.finalize(str(folder / f"{split}.idx"))
@@ -52,20 +54,47 @@ def arguments(data: Path | str, save_dir: Path, *extra: str) -> list[str]:
         *TINY,
         *HIERARCHY,
         *"--optimizer hmtl_adamw --lr 2e-3 --lr-scheduler polynomial_decay --total-num-update 200 --warmup-updates 3".split(),
-        *"--tokens-per-sample 40 --max-tokens 400 --seed 3 --cpu --num-workers 0 --log-format none --no-epoch-checkpoints".split(),
+        *"--tokens-per-sample 40 --max-tokens 400 --seed 3 --cpu --num-workers 0 --no-epoch-checkpoints".split(),
         *("--save-dir", str(save_dir)),
         *extra,
     ]
 
 
-def train(args: list[str]) -> None:
-    """``fairseq-train`` in this process, from a clean slate of fairseq's global state."""
+class _Statistics(logging.Handler):
+    """Collects what ``--log-format json`` logs."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.lines: list[dict[str, float]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message.startswith("{") and '"epoch"' in message:
+            self.lines.append({key: float(value) for key, value in json.loads(message).items()})
+
+
+def train(args: list[str]) -> list[dict[str, float]]:
+    """``fairseq-train`` in this process, from a clean slate of fairseq's global state.
+
+    Returns:
+        The logged statistics in order: keys as in the log for training intervals, with ``train_`` at the end of an
+        epoch, with ``valid_`` for validation.
+    """
     metrics.reset()
     if hasattr(checkpoint_utils.save_checkpoint, "best"):
         del checkpoint_utils.save_checkpoint.best
     parser = options.get_training_parser()
-    cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, args))
-    distributed_utils.call_main(cfg, fairseq_train.main)
+    cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, [*args, "--log-format", "json"]))
+    root, statistics = logging.getLogger(), _Statistics()
+    level = root.level
+    root.addHandler(statistics)
+    root.setLevel(logging.INFO)
+    try:
+        distributed_utils.call_main(cfg, fairseq_train.main)
+    finally:
+        root.removeHandler(statistics)
+        root.setLevel(level)
+    return statistics.lines
 
 
 def run(command: list[str], timeout: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -2,11 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from fairseq.logging import metrics
 
 from hmtl_plugin.checkpoints import load_checkpoint
 from tests.training.runs import arguments, assert_same_weights, fairseq_command, make_data, run, train, weights
@@ -22,12 +21,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_dir = tmp_path_factory.mktemp("trained")
-    train(arguments(data, save_dir, "--max-update", "40"))
+    train(arguments(data, save_dir, "--max-update", "100"))
     return save_dir
-
-
-def logged(name: str) -> dict[str, Any]:
-    return dict(metrics.get_smoothed_values(name))
 
 
 def error_of(args: list[str]) -> str:
@@ -40,19 +35,16 @@ def error_of(args: list[str]) -> str:
 
 def test_golden_loss_curve(data: Path, tmp_path: Path) -> None:
     """The curve of a fixed seed, dropout included. A change that should not change results must not move it."""
-    curve = []
-    for updates in (1, 10, 20):
-        train(arguments(data, tmp_path, "--max-update", str(updates)))
-        last = logged("train")
-        curve.append({key: round(float(last[key]), 4) for key in ("loss", "mlm_loss", "nsp_loss", "bigram_shift_loss")})
+    lines = train(arguments(data, tmp_path, "--max-update", "20", "--log-interval", "5"))
+    keys = ("loss", "mlm_loss", "nsp_loss", "bigram_shift_loss")
+    curve = [{key: line[key] for key in keys} for line in lines if "loss" in line]
     expected = json.loads(GOLDEN.read_text())
     for got, want in zip(curve, expected, strict=True):
         assert got == pytest.approx(want, abs=2e-3), f"recorded {expected}, now {curve}"
 
 
-def test_every_objective_is_logged_in_train_and_valid(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    train(arguments(data, tmp_path, "--max-update", "4", "--log-format", "json", "--log-interval", "1"))
-    lines = [json.loads(line[line.index("{") :]) for line in capfd.readouterr().err.splitlines() if "{" in line and '"epoch"' in line]
+def test_every_objective_is_logged_in_train_and_valid(data: Path, tmp_path: Path) -> None:
+    lines = train(arguments(data, tmp_path, "--max-update", "4", "--log-interval", "1"))
     train_lines = [line for line in lines if "loss" in line]
     valid_lines = [line for line in lines if "valid_loss" in line]
     for objective, metric in (("mlm", "ppl"), ("mlm", "accuracy"), ("nsp", "accuracy"), ("nsp", "loss"), ("bigram_shift", "auc")):
@@ -64,7 +56,7 @@ def test_every_objective_is_logged_in_train_and_valid(data: Path, tmp_path: Path
 
 def test_losses_fall(trained: Path, data: Path) -> None:
     state = torch.load(trained / "checkpoint_best.pt", weights_only=True)
-    assert state["extra_state"]["val_loss"] < 5.5, "ln(90) + ln 2 + ln 2 is 5.9 at the start"
+    assert state["extra_state"]["val_loss"] < 5.02, "it is 5.11 after the first epoch"
 
 
 def test_fairseq_validate_agrees_with_training(trained: Path, data: Path) -> None:
@@ -105,7 +97,7 @@ def test_one_document_with_nsp_is_refused(tmp_path: Path) -> None:
     from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 
     data = make_data(tmp_path / "data", documents=6)
-    builder = MMapIndexedDatasetBuilder(str(data / "train.bin"), dtype="uint16")
+    builder = MMapIndexedDatasetBuilder(str(data / "train.bin"), dtype=np.uint16)
     for _ in range(30):
         builder.add_item(torch.tensor([5, 6, 7, 8, 2]))
     builder.finalize(str(data / "train.idx"))
@@ -133,9 +125,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(data: Path, tmp_path: Path) -> 
 
 
 def test_bf16_autocast_trains_fp32_weights(data: Path, tmp_path: Path) -> None:
-    train(arguments(data, tmp_path, "--max-update", "6", "--autocast", "bf16"))
+    lines = train(arguments(data, tmp_path, "--max-update", "6", "--autocast", "bf16"))
     assert all(value.dtype in (torch.float32, torch.uint8) for value in weights(tmp_path).values())
-    assert float(logged("train")["loss"]) < 7
+    assert lines[-1]["train_loss"] < 7
 
 
 def test_shards_take_turns(tmp_path: Path) -> None:
@@ -148,7 +140,7 @@ def test_shards_take_turns(tmp_path: Path) -> None:
 
 
 def test_uncertainty_weighting_and_warmup_and_gradient_norms(data: Path, tmp_path: Path) -> None:
-    train(
+    lines = train(
         arguments(
             data, tmp_path, "--max-update", "8", "--task-weighting", "uncertainty", "--weight-warmup", "bigram_shift:5",
             "--log-gradient-norms", "2",
@@ -156,10 +148,10 @@ def test_uncertainty_weighting_and_warmup_and_gradient_norms(data: Path, tmp_pat
     )  # fmt: skip
     learned = weights(tmp_path)["task_weights"]
     assert learned.dtype == torch.float32 and (learned != 0).all()
-    values = logged("train")
-    assert values["objective"] != pytest.approx(values["loss"], abs=1e-3)
-    assert values["gnorm_mlm@1"] > 0 and values["gnorm_nsp@1"] > 0
-    assert "gnorm_nsp@2" not in values, "nsp at layer 1 sends no gradient to layer 2"
+    values = lines[-1]
+    assert values["train_objective"] != pytest.approx(values["train_loss"], abs=1e-3)
+    assert values["train_gnorm_mlm@1"] > 0 and values["train_gnorm_nsp@1"] > 0
+    assert "train_gnorm_nsp@2" not in values, "nsp at layer 1 sends no gradient to layer 2"
 
 
 def test_continue_with_another_hierarchy_and_more_positions(data: Path, trained: Path, tmp_path: Path) -> None:
@@ -189,7 +181,7 @@ def test_a_checkpoint_needs_nothing_beside_it(trained: Path, tmp_path: Path) -> 
     alone = tmp_path / "model.pt"
     alone.write_bytes((trained / "checkpoint_best.pt").read_bytes())
     checkpoint = load_checkpoint(tmp_path)
-    assert len(checkpoint.dictionary) == 95 and checkpoint.updates == 40
+    assert len(checkpoint.dictionary) == 53 and 0 < checkpoint.updates <= 100
     tokens = torch.tensor([[0, 10, 11, 12, 2]])
     features, _ = checkpoint.model(tokens, features_only=True)
     assert features.shape == (1, 5, 32)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from hmtl_plugin.errors import UserError
 
@@ -20,6 +21,7 @@ MAX_FILES_A_TASK = 256
 _BOM = b"\xef\xbb\xbf"
 _FEFF = "\ufeff"
 _SCAN_BYTES = 1 << 16
+_FAR = 1 << 20
 # Control characters and the white space other than " " and "\n"; what `str.split` takes for white space is
 # all in here.
 _UNTIDY = re.compile("[\x00-\x09\x0b-\x1f\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]")
@@ -98,25 +100,22 @@ def spans(path: str, boundary: bytes = b"\n", skip: int = 0) -> Iterator[Span]:
             start, first = end, False
 
 
-def _cut(file: object, position: int, size: int, boundary: bytes) -> int:
-    """The end of the first `boundary` that begins at or after ``position - 1``; after 1 MiB without, of the
-    first line.
-    """
-    line_end = -1
+def _cut(file: IO[bytes], position: int, size: int, boundary: bytes) -> int:
+    """The end of the first `boundary` that ends at `position` or later; after 1 MiB without one, of a line."""
+    line_end = 0
     offset = max(0, position - len(boundary))
-    block = b""
     while offset < size:
-        file.seek(offset)  # type: ignore[attr-defined]
-        block = file.read(_SCAN_BYTES)  # type: ignore[attr-defined]
+        file.seek(offset)
+        block = file.read(_SCAN_BYTES)
         found = block.find(boundary)
         if found >= 0:
             return offset + found + len(boundary)
-        if line_end < 0 and b"\n" in block:
-            line_end = offset + block.index(b"\n") + 1
-        if line_end >= 0 and offset - position > 1 << 20:
+        if not line_end and (newline := block.find(b"\n", max(0, position - 1 - offset))) >= 0:
+            line_end = offset + newline + 1
+        if line_end and offset - position > _FAR:
             return line_end
         offset += max(1, len(block) - len(boundary) + 1)
-    return line_end if line_end >= 0 and size - line_end > 0 and boundary != b"\n" else size
+    return size
 
 
 def tasks(all_spans: Iterable[Span]) -> Iterator[list[Span]]:

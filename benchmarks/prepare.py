@@ -1,0 +1,220 @@
+#!/usr/bin/env python
+"""Speed of corpus preparation, each row against its peer, interleaved, on the same text.
+
+    python benchmarks/prepare.py [--text FILES...] [--megabytes 12] [--repeats 3] [--json FILE]
+
+Row 1, "sentences to binarised data", sentencepiece model given: `scripts/prepare_corpus.py` against `spm_encode` and then
+`fairseq-preprocess --workers 2`, all as commands. Both are given with their start (imports) and without it, the start being
+what the command takes on four lines of text. Where there is no `spm_encode` program, its Python equivalent runs in its place.
+
+Row 2, "paragraphs to sentences": the reading stage (read, clean, split, hash, deduplicate, write) over all processes
+against the splitting library alone in one process (read, split, write).
+
+Text: files of running prose, a paragraph a line; by default the embedded corpus, gathered first. It is repeated up to
+the size asked for, each copy made different so that nothing is dropped as a duplicate.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from hmtl_plugin.data.embedded import gather_embedded
+from hmtl_plugin.data.parallel import cpu_count
+from hmtl_plugin.data.prepare import PrepareOptions
+from hmtl_plugin.data.sources import gather_sources
+from hmtl_plugin.data.splitting import SentenceSplitter
+from hmtl_plugin.data.tokenizer import train_tokenizer
+from hmtl_plugin.errors import UserError, run_cli
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+_SPM_ENCODE = """
+import sys, sentencepiece
+model = sentencepiece.SentencePieceProcessor(model_file=sys.argv[1])
+with open(sys.argv[2], encoding="utf-8", newline="\\n") as text, open(sys.argv[3], "w", encoding="utf-8") as out:
+    for line in text:
+        out.write(" ".join(model.encode(line.rstrip("\\n"), out_type=str)) + "\\n")
+"""
+_LIBRARY = """
+import sys, sentencex
+with open(sys.argv[1], encoding="utf-8", newline="\\n") as text, open(sys.argv[2], "w", encoding="utf-8") as out:
+    for line in text:
+        out.write("\\n".join(sentencex.segment("en", line.rstrip("\\n"))) + "\\n")
+"""
+
+
+def make_text(sources: list[Path], target: Path, size: int) -> None:
+    """Repeat the sources up to `size` bytes; copy n has n before every paragraph's first full stop."""
+    written = copy = 0
+    with target.open("w", encoding="utf-8", newline="\n") as out:
+        while written < size:
+            for source in sources:
+                with source.open(encoding="utf-8", newline="\n") as file:
+                    for line in file:
+                        text = line.replace(". ", f" {copy}. ", 1) if copy and ". " in line else line
+                        text = text if text != line or not copy or line == "\n" else f"{copy} {line}"
+                        written += out.write(text)
+                        if written >= size and line == "\n":
+                            return
+            copy += 1
+            out.write("\n")
+
+
+def timed(command: list[str | Path]) -> float:
+    """Wall seconds of a command; its output is shown only when it fails."""
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "HMTL_PROGRESS": "0"}
+    started = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=REPOSITORY)
+    seconds = time.perf_counter() - started
+    if done.returncode:
+        raise UserError(f"{' '.join(map(str, command))} failed: {done.stderr.strip()[-300:]}")
+    return seconds
+
+
+def prepare(text: Path, model: Path, folder: Path) -> float:
+    """Our command from sentences to binarised data."""
+    script = REPOSITORY / "scripts" / "prepare_corpus.py"
+    out = folder / "ours"
+    options = ["--format", "sentences", "--tokenizer", model, "--valid-fraction", "0", "--out", out, "--overwrite"]
+    return timed([sys.executable, script, text, *options])
+
+
+def peer(text: Path, model: Path, dictionary: Path, folder: Path) -> float:
+    """`spm_encode`, then `fairseq-preprocess --workers 2`."""
+    pieces = folder / "pieces.txt"
+    if program := shutil.which("spm_encode"):
+        encode: list[str | Path] = [program, f"--model={model}", f"--output={pieces}", text]
+    else:
+        encode = [sys.executable, "-c", _SPM_ENCODE, model, text, pieces]
+    seconds = timed(encode)
+    options = ["--only-source", "--workers", "2", "--srcdict", dictionary, "--trainpref", pieces]
+    shutil.rmtree(folder / "theirs", ignore_errors=True)
+    command = [sys.executable, "-m", "fairseq_cli.preprocess", *options, "--destdir", folder / "theirs"]
+    return seconds + timed(command)
+
+
+def split_ours(text: Path, folder: Path) -> float:
+    """Our reading stage, in this process and its workers."""
+    part = folder / "spool"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    started = time.perf_counter()
+    gather_sources([str(text)], part, PrepareOptions("paragraphs"), cpu_count())
+    return time.perf_counter() - started
+
+
+def split_library(text: Path, folder: Path) -> float:
+    """The library alone: read, split, write, in a process of its own; its start not counted."""
+    command: list[str | Path] = [sys.executable, "-c", _LIBRARY, text, folder / "split.txt"]
+    return timed(command) - timed([sys.executable, "-c", "import sentencex"])
+
+
+def interleaved(runs: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+    """Run all in turn, `repeats` times."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            seconds[name].append(run())
+    return seconds
+
+
+def to_sentences(text: Path, target: Path) -> None:
+    """The text as ``--format sentences``."""
+    splitter = SentenceSplitter()
+    with text.open(encoding="utf-8", newline="\n") as file, target.open("w", encoding="utf-8", newline="\n") as out:
+        for line in file:
+            out.write("\n".join(splitter.split(line.strip())) + "\n")
+
+
+def measure(sources: list[Path], folder: Path, megabytes: float, repeats: int) -> dict[str, object]:
+    """All numbers, as they go into the JSON file."""
+    text, sentences, few = folder / "paragraphs.txt", folder / "sentences.txt", folder / "few.txt"
+    make_text(sources, text, int(megabytes * 1e6))
+    to_sentences(text, sentences)
+    with sentences.open(encoding="utf-8") as file:
+        lines = [line.strip() for line in file if line.strip()]
+    few.write_text("\n".join(lines[:4]) + "\n", encoding="utf-8")
+    model = folder / "model"
+    model.write_bytes(train_tokenizer(lines[:: max(1, len(lines) // 50_000)], 8000))
+    prepare(few, model, folder)
+    dictionary = folder / "dict.txt"
+    shutil.copy(folder / "ours" / "dict.txt", dictionary)
+    seconds = interleaved(
+        {
+            "ours start": lambda: prepare(few, model, folder),
+            "peer start": lambda: peer(few, model, dictionary, folder),
+            "ours": lambda: prepare(sentences, model, folder),
+            "peer": lambda: peer(sentences, model, dictionary, folder),
+            "split ours": lambda: split_ours(text, folder),
+            "split library": lambda: split_library(text, folder),
+        },
+        repeats,
+    )
+    same = all(
+        (folder / "ours" / f"train.{suffix}").read_bytes() == (folder / "theirs" / f"train.{suffix}").read_bytes()
+        for suffix in ("bin", "idx")
+    )
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    size = {"sentences": sentences.stat().st_size / 1e6, "paragraphs": text.stat().st_size / 1e6}
+    ours, theirs = (median[name] - median[f"{name} start"] for name in ("ours", "peer"))
+    return {
+        "text_MB": size,
+        "seconds": seconds,
+        "identical_bytes": same,
+        "binarise": {
+            "ours_MB_per_s": size["sentences"] / ours,
+            "peer_MB_per_s": size["sentences"] / theirs,
+            "ratio": theirs / ours,
+            "ratio_with_start": median["peer"] / median["ours"],
+        },
+        "split": {
+            "ours_MB_per_s": size["paragraphs"] / median["split ours"],
+            "library_MB_per_s": size["paragraphs"] / median["split library"],
+            "ratio": median["split library"] / median["split ours"],
+        },
+        "machine": {
+            "processors": cpu_count(),
+            "python": platform.python_version(),
+            "load": os.getloadavg()[0],
+            "spm_encode": shutil.which("spm_encode") is not None,
+        },
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--text", nargs="+", type=Path, metavar="FILE", help="paragraphs, one a line")
+    p.add_argument("--megabytes", type=float, default=12.0)
+    p.add_argument("--repeats", type=int, default=3)
+    p.add_argument("--json", type=Path, metavar="FILE")
+    args = p.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        sources = args.text or [gather_embedded(folder / "embedded.txt", max_megabytes=3).path]
+        result = measure(sources, folder, args.megabytes, args.repeats)
+    b, s = result["binarise"], result["split"]
+    print("median of", args.repeats, "| text", {k: f"{v:.1f} MB" for k, v in result["text_MB"].items()})  # type: ignore[attr-defined]
+    print(
+        "sentences to binarised data: ours {ours_MB_per_s:.1f} MB/s, spm_encode + fairseq-preprocess "
+        "{peer_MB_per_s:.2f} MB/s: {ratio:.1f}x ({ratio_with_start:.1f}x with start-up)".format(**b)  # type: ignore[arg-type]
+    )
+    print("files identical:", result["identical_bytes"])
+    print(
+        "paragraphs to sentences: ours {ours_MB_per_s:.1f} MB/s, library alone {library_MB_per_s:.1f} MB/s: "
+        "{ratio:.2f}x".format(**s)  # type: ignore[arg-type]
+    )
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_cli(main)

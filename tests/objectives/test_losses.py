@@ -1,0 +1,63 @@
+"""Heads' losses and metrics: sums, empty batches, histograms."""
+
+import pytest
+import torch
+
+import hmtl_plugin.objectives  # noqa: F401  registers
+from hmtl_plugin.objectives.base import HeadConfig, ObjectiveOptions, build_objectives
+
+CONFIG = HeadConfig(hidden=8, vocabulary=20, activation=torch.nn.functional.gelu, layer_norm_eps=1e-5, dropout=0.0)
+NAMES = ("mlm", "nsp", "sop", "bigram_shift")
+
+
+def options(**changes: object) -> object:
+    return type("Options", (), {**vars(ObjectiveOptions()), **changes})
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("granularity", ["token", "sentence", "both"])
+def test_every_head_stays_in_the_graph_without_targets(name: str, granularity: str) -> None:
+    (objective,) = build_objectives((name,), options(bigram_granularity=granularity)).values()
+    head = objective.build_head(CONFIG)
+    embedding = torch.randn(20, 8)
+    shape = (3, 8) if objective.scope == "sentence" else (0, 8) if objective.sparse else (3, 5, 8)
+    logits = head.classify(head.transform(torch.randn(shape)), embedding)
+    assert next(iter(logits)) == objective.target_names[0] and set(logits) == set(objective.target_names)
+    loss = objective.loss(logits, {}, 10.0)
+    assert float(loss.scaled_sum) == 0
+    loss.scaled_sum.backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in head.parameters())
+    values = objective.metrics(loss.counters)
+    assert values["loss"] != values["loss"], "no target, no value"
+
+
+def test_sums_scale_by_the_tokens_a_target_stands_for() -> None:
+    objectives = build_objectives(NAMES, options(mask_prob=0.2))
+    logits = torch.randn(4, 2)
+    labels = torch.tensor([0, 1, 1, 0])
+    plain = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+    target = {"positions": torch.arange(4), "labels": labels}
+    assert float(objectives["nsp"].loss({"nsp": logits}, {"nsp": target}, 7.0).scaled_sum) == pytest.approx(7 * float(plain))
+    shift = objectives["bigram_shift"].loss({"bigram_shift": logits.view(2, 2, 2)}, {"bigram_shift": target}, 7.0)
+    assert float(shift.scaled_sum) == pytest.approx(float(plain))
+    words = torch.randn(4, 20)
+    mlm = objectives["mlm"].loss({"mlm": words}, {"mlm": target}, 7.0)
+    assert float(mlm.scaled_sum) == pytest.approx(5 * float(torch.nn.functional.cross_entropy(words, labels, reduction="sum")), rel=1e-5)
+
+
+def test_metrics() -> None:
+    objective = build_objectives(("bigram_shift",), options(bigram_granularity="both"))["bigram_shift"]
+    scores = torch.tensor([3.0, 1.0, -1.0, -3.0, 2.0, -2.0])
+    labels = torch.tensor([1, 1, 0, 0, 0, 1])
+    logits = torch.stack([torch.zeros(6), scores], 1)
+    tokens = {"positions": torch.arange(6), "labels": labels}
+    rows = {"positions": torch.arange(2), "labels": torch.tensor([1, 0])}
+    both = {"bigram_shift": logits.view(2, 3, 2), "bigram_shift_sentence": torch.tensor([[0.0, 1.0], [1.0, 0.0]])}
+    loss = objective.loss(both, {"bigram_shift": tokens, "bigram_shift_sentence": rows}, 3.0)
+    values = objective.metrics({name: 2 * counter for name, counter in loss.counters.items()})
+    pairs = sum((p > n) for p in (3.0, 1.0, -2.0) for n in (-1.0, -3.0, 2.0))
+    assert values["auc"] == pytest.approx(pairs / 9)
+    assert values["accuracy"] == pytest.approx(100 * 4 / 6) and values["sentence_accuracy"] == 100
+    assert values["loss"] == pytest.approx(
+        float(torch.nn.functional.cross_entropy(logits, labels)) + values["sentence_loss"], abs=1e-5
+    )
