@@ -5,8 +5,6 @@ held. Among 10 million documents the chance that any two different ones meet in 
 """
 
 import hashlib
-import re
-import sys
 import unicodedata
 from collections.abc import Iterable
 
@@ -22,23 +20,9 @@ def _dropped(character: str) -> bool:
     return unicodedata.category(character).startswith(_DROPPED_CATEGORIES)
 
 
-def _character_class() -> str:
-    """All dropped characters beyond ASCII as the inside of a regular expression's character class."""
-    ranges: list[str] = []
-    start = None
-    for code in range(0x80, sys.maxunicode + 2):
-        inside = code <= sys.maxunicode and not 0xD800 <= code <= 0xDFFF and _dropped(chr(code))
-        if inside and start is None:
-            start = code
-        elif not inside and start is not None:
-            ranges.append(f"\\U{start:08x}-\\U{code - 1:08x}")
-            start = None
-    return "".join(ranges)
-
-
 _ASCII_DROPPED = bytes(code for code in range(128) if _dropped(chr(code)))
 _ASCII_LOWER = bytes(code + 32 if 65 <= code <= 90 else code for code in range(256))
-_wide_dropped: re.Pattern[str] | None = None  # built at first need: a walk over all of Unicode takes 0.2 s
+_wide: dict[str, bool] = {}  # characters beyond ASCII that were met, and whether they are dropped
 
 
 def normalise(text: str) -> bytes:
@@ -51,17 +35,23 @@ def normalise(text: str) -> bytes:
     if text.isascii():
         raw = text.encode("ascii")
         return raw.translate(_ASCII_LOWER, _ASCII_DROPPED) or b"".join(raw.split())
-    global _wide_dropped
-    if _wide_dropped is None:
-        _wide_dropped = re.compile(f"[{_character_class()}]")
     parts: list[bytes] = []
     for line in text.split("\n"):
-        if line.isascii():
-            parts.append(line.encode("ascii").translate(_ASCII_LOWER, _ASCII_DROPPED))
-        else:
-            folded = _wide_dropped.sub("", unicodedata.normalize("NFKC", line).casefold())
-            parts.append(folded.encode("utf-8").translate(None, _ASCII_DROPPED))
+        if not line.isascii():
+            line = _without_dropped(unicodedata.normalize("NFKC", line).casefold())
+        parts.append(line.encode("utf-8").translate(_ASCII_LOWER, _ASCII_DROPPED))
     return b"".join(parts) or "".join(text.split()).encode("utf-8")
+
+
+def _without_dropped(line: str) -> str:
+    """`line` without those characters beyond ASCII that are dropped; a line has few different ones."""
+    for character in set(line):
+        if character > "\x7f":
+            if character not in _wide:
+                _wide[character] = _dropped(character)
+            if _wide[character]:
+                line = line.replace(character, "")
+    return line
 
 
 def new_hash() -> "hashlib.blake2b":

@@ -26,24 +26,26 @@ class SentenceSplitter:
         self.language = language
 
     def split(self, paragraph: str) -> list[str]:
-        """The sentences of a paragraph in order, stripped; joined by spaces where spaces were, they are the
-        paragraph.
-        """
+        """The sentences of a paragraph in order, stripped; but for spaces between them nothing is lost."""
+        return [sentence for part in self._parts(paragraph) if (sentence := part.strip())]
+
+    def split_lines(self, paragraphs: list[str]) -> str:
+        """All sentences of tidy paragraphs, one a line, without a last line end; empty paragraphs vanish."""
+        parts: list[str] = []
+        for paragraph in paragraphs:
+            if paragraph:
+                parts += self._parts(paragraph)
+        text = "\n".join(parts).replace(" \n", "\n").rstrip(" ")  # the library leaves the space after a sentence
+        if "\n " in text or "\n\n" in text or text[:1] in (" ", "\n") or text[-1:] == "\n":
+            return "\n".join(sentence for part in parts if (sentence := part.strip()))
+        return text
+
+    def _parts(self, paragraph: str) -> list[str]:
         try:
-            parts = sentencex.segment(self.language, paragraph)
+            return sentencex.segment(self.language, paragraph)
         except Exception:
             return [paragraph]
         except BaseException as error:  # a Rust panic is no Exception; Ctrl-C must pass
             if type(error).__name__ != "PanicException":
                 raise
             return [paragraph]
-        if len(parts) == 1:
-            return parts if paragraph else []
-        return [sentence for part in parts if (sentence := part.strip())]
-
-    def split_lines(self, paragraphs: list[str]) -> str:
-        """All sentences of tidy paragraphs, one a line, without a last line end; empty paragraphs vanish."""
-        sentences: list[str] = []
-        for paragraph in paragraphs:
-            sentences += self.split(paragraph)
-        return "\n".join(sentences)

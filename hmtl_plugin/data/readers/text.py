@@ -136,7 +136,7 @@ def tidy_lines(text: str) -> list[str]:
     """The lines of `text` (ended by "\\n" only), each stripped, control characters and runs of white space
     one space.
     """
-    if _UNTIDY.search(text):
+    if not text.replace("\n", "").isprintable():  # quick; it means no control characters, no odd spaces, and more
         text = _UNTIDY.sub(" ", text.replace(_FEFF, ""))
     elif not ("  " in text or " \n" in text or "\n " in text or text.startswith(" ") or text.endswith(" ")):
         return text.split("\n")
