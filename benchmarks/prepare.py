@@ -52,20 +52,24 @@ with open(sys.argv[1], encoding="utf-8", newline="\\n") as text, open(sys.argv[2
 
 
 def make_text(sources: list[Path], target: Path, size: int) -> None:
-    """Repeat the sources up to `size` bytes; copy n has n before every paragraph's first full stop."""
-    written = copy = 0
+    """Repeat the sources up to `size` bytes; every document begins with a number of its own: none is a duplicate."""
+    written = number = 0
+    starts = True
     with target.open("w", encoding="utf-8", newline="\n") as out:
         while written < size:
             for source in sources:
                 with source.open(encoding="utf-8", newline="\n") as file:
                     for line in file:
-                        text = line.replace(". ", f" {copy}. ", 1) if copy and ". " in line else line
-                        text = text if text != line or not copy or line == "\n" else f"{copy} {line}"
-                        written += out.write(text)
-                        if written >= size and line == "\n":
+                        if not (paragraph := " ".join(line.split())):
+                            starts = True
+                            continue
+                        if starts and written >= size:
                             return
-            copy += 1
-            out.write("\n")
+                        number += starts
+                        text = f"{paragraph}\n" if not starts else f"\n{number} {paragraph}\n"
+                        written += out.write(text.lstrip("\n") if number == 1 else text)
+                        starts = False
+            starts = True
 
 
 def timed(command: list[str | Path]) -> float:
@@ -83,7 +87,17 @@ def prepare(text: Path, model: Path, folder: Path) -> float:
     """Our command from sentences to binarised data."""
     script = REPOSITORY / "scripts" / "prepare_corpus.py"
     out = folder / "ours"
-    options = ["--format", "sentences", "--tokenizer", model, "--valid-fraction", "0", "--out", out, "--overwrite"]
+    options: list[str | Path] = [
+        "--format",
+        "sentences",
+        "--tokenizer",
+        model,
+        "--valid-fraction",
+        "0",
+        "--out",
+        out,
+        "--overwrite",
+    ]
     return timed([sys.executable, script, text, *options])
 
 
@@ -95,7 +109,7 @@ def peer(text: Path, model: Path, dictionary: Path, folder: Path) -> float:
     else:
         encode = [sys.executable, "-c", _SPM_ENCODE, model, text, pieces]
     seconds = timed(encode)
-    options = ["--only-source", "--workers", "2", "--srcdict", dictionary, "--trainpref", pieces]
+    options: list[str | Path] = ["--only-source", "--workers", "2", "--srcdict", dictionary, "--trainpref", pieces]
     shutil.rmtree(folder / "theirs", ignore_errors=True)
     command = [sys.executable, "-m", "fairseq_cli.preprocess", *options, "--destdir", folder / "theirs"]
     return seconds + timed(command)
@@ -131,7 +145,7 @@ def to_sentences(text: Path, target: Path) -> None:
     splitter = SentenceSplitter()
     with text.open(encoding="utf-8", newline="\n") as file, target.open("w", encoding="utf-8", newline="\n") as out:
         for line in file:
-            out.write("\n".join(splitter.split(line.strip())) + "\n")
+            out.write(splitter.split_lines([line.strip()]) + "\n")
 
 
 def measure(sources: list[Path], folder: Path, megabytes: float, repeats: int) -> dict[str, object]:

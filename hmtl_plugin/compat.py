@@ -106,6 +106,7 @@ def _allow_checkpoint_globals() -> None:
     import numpy as np
     import torch
     from fairseq.distributed.utils import _TensorPlaceholder
+    from numpy._core.multiarray import scalar as type_of_scalars
     from omegaconf import DictConfig, ListConfig
     from omegaconf.base import ContainerMetadata, Metadata
     from omegaconf.nodes import AnyNode
@@ -113,7 +114,7 @@ def _allow_checkpoint_globals() -> None:
     torch.serialization.add_safe_globals(
         [
             *(argparse.Namespace, _TensorPlaceholder, DictConfig, ListConfig, ContainerMetadata, Metadata, AnyNode),
-            *(typing.Any, collections.defaultdict, dict, list, int, np._core.multiarray.scalar, np.dtype),
+            *(typing.Any, collections.defaultdict, dict, list, int, type_of_scalars, np.dtype),
             *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")),
         ]
     )

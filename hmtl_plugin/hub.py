@@ -8,7 +8,7 @@ Sequences are built as in pre-training: ``<s> A </s>`` and ``<s> A </s> B </s>``
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 import torch
@@ -156,6 +156,10 @@ class HierarchicalBert(nn.Module):
 
     # ---- the objectives' answers ----
 
+    @overload
+    def fill_mask(self, texts: str, topk: int = ...) -> list[Filled]: ...  # type: ignore[overload-overlap]
+    @overload
+    def fill_mask(self, texts: Sequence[str], topk: int = ...) -> list[list[Filled]]: ...
     @torch.inference_mode()
     def fill_mask(self, texts: Texts, topk: int = 5) -> list[Filled] | list[list[Filled]]:
         """The ``topk`` likeliest fillings of a text's first ``<mask>``, best first; others stay masked in ``text``.
@@ -188,6 +192,10 @@ class HierarchicalBert(nn.Module):
         filled[column] = token
         return Filled(self.decode(filled), probability, self.dictionary[token])
 
+    @overload
+    def next_sentence(self, first: str, second: str) -> float: ...  # type: ignore[overload-overlap]
+    @overload
+    def next_sentence(self, first: Sequence[str], second: Sequence[str]) -> list[float]: ...
     @torch.inference_mode()
     def next_sentence(self, first: Texts, second: Texts) -> float | list[float]:
         """Probability that ``second`` follows ``first`` (of sop: that they stand in their order)."""
@@ -200,6 +208,10 @@ class HierarchicalBert(nn.Module):
                 answers[number] = float(probability_B[row])
         return answers[0] if isinstance(first, str) else answers
 
+    @overload
+    def word_order(self, texts: str) -> list[WordOrder]: ...  # type: ignore[overload-overlap]
+    @overload
+    def word_order(self, texts: Sequence[str]) -> list[list[WordOrder]]: ...
     @torch.inference_mode()
     def word_order(self, texts: Texts) -> list[WordOrder] | list[list[WordOrder]]:
         """For each word the probability of standing in a swapped pair (mean over its pieces)."""
@@ -223,7 +235,7 @@ class HierarchicalBert(nn.Module):
         starts[0] = True
         begin = np.flatnonzero(starts)
         means = np.add.reduceat(moved, begin) / np.diff(begin, append=len(tokens))
-        return [WordOrder(self.decode(run), float(p)) for run, p in zip(np.split(tokens, begin[1:]), means, strict=True)]
+        return [WordOrder(self.decode(run.tolist()), float(p)) for run, p in zip(np.split(tokens, begin[1:]), means, strict=True)]
 
     def _logits(self, tokens_BT: Tensor, positions: dict[str, Tensor]) -> dict[str, Tensor]:
         targets = {name: {"positions": where, "labels": torch.zeros_like(where)} for name, where in positions.items()}

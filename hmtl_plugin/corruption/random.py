@@ -49,12 +49,9 @@ def bits(key: np.uint64 | UInt64Array, counter: npt.ArrayLike) -> UInt64Array:
 
 def uniform(key: np.uint64 | UInt64Array, counter: npt.ArrayLike) -> FloatArray:
     """Uniform draws in [0, 1), one for each counter."""
-    return (bits(key, counter) >> np.uint64(11)) * _UNIT
-
-
-def integers(key: np.uint64 | UInt64Array, counter: npt.ArrayLike, high: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Integers in [0, high), one for each counter; ``high`` (at least 1) broadcasts. Bias below 2**-29 for high < 2**24."""
-    return (uniform(key, counter) * high).astype(np.int64)
+    draws: FloatArray = (bits(key, counter) >> np.uint64(11)).astype(np.float64)
+    draws *= _UNIT
+    return draws
 
 
 class BatchRandom:

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from fairseq.criterions import FairseqCriterion, register_criterion
@@ -66,7 +66,7 @@ class HierarchicalCriterion(FairseqCriterion):
         tokens: int = sample["ntokens"]
         weights = warmed_up(self.weights, self.warmup, self.update) if self.training else self.weights
         sums = {name: loss.scaled_sum for name, loss in losses.items()}
-        total = self.weighting(sums, weights, tokens, model.task_weights)
+        total = self.weighting(sums, weights, tokens, cast(Tensor, model.task_weights))
         logging: dict[str, Any] = {
             "ntokens": tokens,
             "nsentences": sample["nsentences"],

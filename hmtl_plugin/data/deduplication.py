@@ -4,6 +4,7 @@ Everything works on 64-bit hashes of normalised text, 8 bytes a document or excl
 held. Among 10 million documents the chance that any two different ones meet in a hash is 3 in a million.
 """
 
+import functools
 import hashlib
 import unicodedata
 from collections.abc import Iterable
@@ -20,38 +21,50 @@ def _dropped(character: str) -> bool:
     return unicodedata.category(character).startswith(_DROPPED_CATEGORIES)
 
 
+_ASCII = bytes(range(128))
 _ASCII_DROPPED = bytes(code for code in range(128) if _dropped(chr(code)))
 _ASCII_LOWER = bytes(code + 32 if 65 <= code <= 90 else code for code in range(256))
-_wide: dict[str, bool] = {}  # characters beyond ASCII that were met, and whether they are dropped
 
 
 def normalise(text: str) -> bytes:
     """What counts when texts are compared: case folded, without white space, punctuation and the like.
 
-    `The  "cat", sat!` and `the cat sat` are equal. Text of nothing but punctuation keeps it (but for the
-    spaces), so that two such texts are equal only if they are. Lines are normalised one by one: where they
-    break does not matter.
+    `The  "cat", sat!` and `the cat sat` are equal. Where lines break does not matter, and a text cut at line
+    ends may be normalised in parts.
     """
-    if text.isascii():
-        raw = text.encode("ascii")
-        return raw.translate(_ASCII_LOWER, _ASCII_DROPPED) or b"".join(raw.split())
-    parts: list[bytes] = []
-    for line in text.split("\n"):
-        if not line.isascii():
-            line = _without_dropped(unicodedata.normalize("NFKC", line).casefold())
-        parts.append(line.encode("utf-8").translate(_ASCII_LOWER, _ASCII_DROPPED))
-    return b"".join(parts) or "".join(text.split()).encode("utf-8")
+    raw = text.encode("utf-8")
+    if not text.isascii():
+        wide = _wide_characters(raw)
+        if not all(map(_is_simple, wide)):
+            raw = unicodedata.normalize("NFKC", text).encode("utf-8")
+            wide = _wide_characters(raw)
+        for character in wide:
+            if (replacement := _replacement(character)) != character:
+                raw = raw.replace(character.encode("utf-8"), replacement.encode("utf-8"))
+    return raw.translate(_ASCII_LOWER, _ASCII_DROPPED)
 
 
-def _without_dropped(line: str) -> str:
-    """`line` without those characters beyond ASCII that are dropped; a line has few different ones."""
-    for character in set(line):
-        if character > "\x7f":
-            if character not in _wide:
-                _wide[character] = _dropped(character)
-            if _wide[character]:
-                line = line.replace(character, "")
-    return line
+def _wide_characters(raw: bytes) -> set[str]:
+    """The different characters beyond ASCII of a UTF-8 text; there are few."""
+    return set(raw.translate(None, _ASCII).decode("utf-8"))
+
+
+@functools.cache
+def _is_simple(character: str) -> bool:
+    """Whether NFKC leaves the character alone wherever it stands."""
+    code = ord(character)
+    in_plain_block = code < 0x300 or 0x2010 <= code <= 0x2027
+    return in_plain_block and unicodedata.normalize("NFKC", character) == character
+
+
+@functools.cache
+def _replacement(character: str) -> str:
+    return "" if _dropped(character) else character.casefold()
+
+
+def comparable(text: str) -> bytes:
+    """`normalise`, but a text of nothing but punctuation keeps it (less the spaces): `...` is not `---`."""
+    return normalise(text) or "".join(text.split()).encode("utf-8")
 
 
 def new_hash() -> "hashlib.blake2b":
@@ -61,7 +74,7 @@ def new_hash() -> "hashlib.blake2b":
 
 def key(text: str) -> int:
     """64-bit key of a text's normalised form."""
-    return int.from_bytes(hashlib.blake2b(normalise(text), digest_size=8).digest(), "little")
+    return int.from_bytes(hashlib.blake2b(comparable(text), digest_size=8).digest(), "little")
 
 
 def split_keys(document_keys: Uint64Array, seed: int) -> Uint64Array:

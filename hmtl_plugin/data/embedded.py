@@ -86,9 +86,14 @@ def package_folders() -> list[Path]:
     return list(folders.values())
 
 
+def standard_library() -> Path:
+    """The folder of the standard library's modules."""
+    return Path(sysconfig.get_path("stdlib"))
+
+
 def source_files() -> Iterator[Path]:
     """Python and text files to read, the standard library first, each folder in sorted order."""
-    for root in (Path(sysconfig.get_path("stdlib")), *package_folders()):
+    for root in (standard_library(), *package_folders()):
         for folder, subfolders, files in os.walk(root):
             subfolders[:] = sorted(
                 name for name in subfolders if name not in _SKIPPED_FOLDERS and not name.startswith(".")

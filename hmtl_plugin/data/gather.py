@@ -14,7 +14,7 @@ from typing import IO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hmtl_plugin.data.deduplication import ExcludedSentences, SeenKeys, new_hash, normalise
+from hmtl_plugin.data.deduplication import ExcludedSentences, SeenKeys, comparable, new_hash, normalise
 from hmtl_plugin.data.readers.plain import TextOptions, read_span
 from hmtl_plugin.data.readers.text import SPAN_BYTES, Span
 from hmtl_plugin.data.splitting import SentenceSplitter
@@ -63,12 +63,13 @@ class Reader:
         """A piece of sentences one a line, without a last line end."""
         if not text:
             return Piece(b"", 0, b"", b"", False)
-        normal = normalise(text)
-        digest = b""
+        digest = normal = b""
         if whole:
             running = new_hash()
-            running.update(normal)
-            digest, normal = running.digest(), b""
+            running.update(comparable(text))
+            digest = running.digest()
+        else:
+            normal = normalise(text)
         return Piece(text.encode() + b"\n", text.count("\n") + 1, digest, normal, self.shares(text))
 
 

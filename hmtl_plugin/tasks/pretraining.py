@@ -175,6 +175,12 @@ class HmtlPretrainingTask(FairseqTask):
             seed=self.cfg.seed if training else self.cfg.valid_seed,
         )
 
+    def get_batch_iterator(self, *args: Any, **kwargs: Any) -> Any:
+        """fairseq's, but workers end with their epoch: those of the next must be forked with its pairs in memory."""
+        iterator = super().get_batch_iterator(*args, **kwargs)
+        iterator.persistent_workers = iterator.reuse_dataloader = False
+        return iterator
+
     # ---- steps ----
 
     def train_step(

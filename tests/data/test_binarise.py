@@ -149,5 +149,7 @@ def test_tokenizer_bytes_decide_ids(tmp_path: Path) -> None:
     sentences = [s for doc in documents(60) for s in doc]
     tokenizer = Tokenizer.from_bytes("m", train_tokenizer(sentences, 90))
     (tmp_path / "m.model").write_bytes(tokenizer.to_bytes())
-    summary = prepare([write_sentences(tmp_path / "t", [sentences[:3]])], tmp_path / "d", tokenizer=str(tmp_path / "m.model"))
+    summary = prepare(
+        [write_sentences(tmp_path / "t", [sentences[:3]])], tmp_path / "d", tokenizer=str(tmp_path / "m.model")
+    )
     assert [item[:-1] for item in read_items(summary.folder / "train")] == tokenizer.encode_batch(sentences[:3])

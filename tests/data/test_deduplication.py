@@ -34,7 +34,14 @@ def test_normalise_joins(one: str, other: str) -> None:
     ("one", "other"), [("C++", "C"), ("...", "---"), ("a", "b"), ("\u0915\u093f", "\u0915\u0940"), ("", ".")]
 )
 def test_normalise_keeps_apart(one: str, other: str) -> None:
-    assert normalise(one) != normalise(other)
+    assert key(one) != key(other)
+
+
+def test_normalised_in_parts() -> None:
+    text = "Caf\u00e9 one.\n\u201cTwo\u201d\n***\nThree e\u0301\n\u0301x"
+    for place in range(len(text)):
+        if text[place] == "\n":
+            assert normalise(text[:place]) + normalise(text[place + 1 :]) == normalise(text)
 
 
 def test_seen_keys_against_a_set() -> None:

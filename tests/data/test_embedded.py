@@ -12,7 +12,7 @@ from hmtl_plugin.errors import UserError
 PROSE = "This function returns the number of items that were found in the list, or zero if there are none."
 OTHER = "The caller must hold the lock while it is running, because other threads may change the table."
 
-DOCSTRING = f'''{PROSE}
+DOCSTRING = f"""{PROSE}
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ DOCSTRING = f'''{PROSE}
     +------+-----+
 
     Permission is hereby granted, free of charge, to any person who has a copy of this software.
-    '''
+    """
 
 
 def test_prose_is_kept_and_the_rest_is_not() -> None:
@@ -94,7 +94,7 @@ x = """Not a docstring {filler}"""
     assert docstrings(b"\xff\xfe" + b'"""' + b"a" * 300 + b'"""') == []
 
 
-@pytest.fixture()
+@pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine with three small packages instead of its own."""
     root = tmp_path / "site-packages"
@@ -108,8 +108,8 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "z.dist-info").mkdir()
     (root / "z.dist-info" / "METADATA").write_text(f"Name: z\n\nHere {PROSE}\n\nHere {OTHER}\n")
     monkeypatch.setattr(embedded, "package_folders", lambda: [root])
-    monkeypatch.setattr(embedded, "topics", lambda: [])
-    monkeypatch.setattr(embedded.sysconfig, "get_path", lambda name: str(tmp_path / "nothing"))
+    monkeypatch.setattr(embedded, "topics", list)
+    monkeypatch.setattr(embedded, "standard_library", lambda: tmp_path / "nothing")
     return root
 
 

@@ -10,7 +10,7 @@ from hmtl_plugin.errors import UserError
 from tests.data.texts import documents, prepare, write_sentences
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return prepare([write_sentences(tmp_path / "t.txt", documents(40))], tmp_path / "data", valid_documents=4).folder
 

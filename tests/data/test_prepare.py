@@ -9,14 +9,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hmtl_plugin.data import binarise, gather, prepare
+from hmtl_plugin.data.prepare_options import PrepareOptions
 from hmtl_plugin.data.readers import text as text_reader
+from hmtl_plugin.data.sources import gather_sources
 from hmtl_plugin.errors import UserError
-from tests.data.texts import documents, prepare as run
-from tests.data.texts import read_documents, read_items, write_sentences
+from tests.data.texts import documents, read_documents, read_items, write_sentences
+from tests.data.texts import prepare as run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = documents(60)
@@ -68,6 +71,19 @@ def test_result_depends_on_neither_workers_nor_spans(
     assert read_documents(other.folder) + read_documents(other.folder, "valid") != DOCS
     both = read_documents(other.folder) + read_documents(other.folder, "valid")
     assert sorted(both) == sorted(DOCS)
+
+
+def test_a_dropped_document_leaves_no_trace_in_the_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer than a span, it was written before its end showed it to be a duplicate."""
+    for module in (text_reader, gather):
+        monkeypatch.setattr(module, "SPAN_BYTES", 40)
+    docs = [*DOCS[:5], *documents(1, seed=4, length=1), DOCS[1] * 3, DOCS[1] * 3]
+    source = write_sentences(tmp_path / "t", docs)
+    spool = gather_sources([str(source)], tmp_path, PrepareOptions("sentences"), workers=1)
+    assert spool.text.read_bytes() == write_sentences(tmp_path / "kept", docs[:-1]).read_bytes()
+    assert spool.size == spool.text.stat().st_size
+    assert spool.keys.stat().st_size == 8 * spool.documents == 8 * len(docs[:-1])
+    assert max(place for place, _ in spool.starts) <= spool.size
 
 
 def test_duplicates_are_found_through_case_and_breaks(tmp_path: Path, tokenizer: str) -> None:
@@ -202,7 +218,7 @@ def test_rerun_does_nothing_and_other_options_are_refused(tmp_path: Path) -> Non
     assert len(read_documents(out)) == len(DOCS) - 1
     assert (out / "notes.md").read_text() == "mine"
     (out / "train.bin").write_bytes(b"")
-    with pytest.raises(UserError, match="train.bin"):
+    with pytest.raises(UserError, match=r"train\.bin"):
         run([source], out)
 
 
@@ -256,7 +272,7 @@ def test_bad_text_is_one_line_and_leaves_nothing(content: bytes, message: str, t
         ({"exclude": ("absent",)}, "absent: no such file"),
     ],
 )
-def test_options_that_cannot_be(options: dict[str, object], message: str, tmp_path: Path) -> None:
+def test_options_that_cannot_be(options: dict[str, Any], message: str, tmp_path: Path) -> None:
     source = write_sentences(tmp_path / "t", DOCS)
     with pytest.raises(UserError, match=message) as error:
         run([source], tmp_path / "d", **options)
@@ -315,18 +331,30 @@ def test_a_full_disk_leaves_nothing(module: object, tmp_path: Path, monkeypatch:
 def test_command_line_on_a_disk_that_is_really_full(tmp_path: Path, tokenizer: str) -> None:
     """With a limit on file sizes the operating system itself refuses to write."""
     source = write_sentences(tmp_path / "t", documents(3000, seed=5))
-    limit = 60_000
+
+    def limit_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
     done = subprocess.run(
-        [sys.executable, REPOSITORY / "scripts" / "prepare_corpus.py", source, "--format", "sentences"]
-        + ["--tokenizer", tokenizer, "--out", tmp_path / "d", "--workers", "2"],
+        [
+            sys.executable,
+            REPOSITORY / "scripts" / "prepare_corpus.py",
+            source,
+            "--format",
+            "sentences",
+            "--tokenizer",
+            tokenizer,
+            "--out",
+            tmp_path / "d",
+            "--workers",
+            "2",
+        ],
         cwd=REPOSITORY,
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
-        preexec_fn=lambda: (
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
-        ),
+        preexec_fn=limit_files,
     )
     last = done.stderr.strip().split("\n")[-1]
     assert (done.returncode, last[:24]) == (1, "error: no space left for"), done.stderr

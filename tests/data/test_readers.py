@@ -1,5 +1,6 @@
 """Readers: lines, spans, formats; what is wrong is named with its place."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def test_spans_cover_the_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         for boundary in (b"\n", b"\n\n"):
             found = list(spans(str(path), boundary))
             assert [found[0].start, found[-1].end] == [3, path.stat().st_size]
-            assert all(a.end == b.start for a, b in zip(found, found[1:]))
+            assert all(a.end == b.start for a, b in itertools.pairwise(found))
             assert [s.first for s in found] == [True] + [False] * (len(found) - 1)
             assert [s.last for s in found] == [False] * (len(found) - 1) + [True]
             data = path.read_bytes()
@@ -78,9 +79,7 @@ def test_empty_file_and_many_small_ones(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("span_bytes", [4, 10_000])
-def test_not_utf8_names_file_and_byte(
-    span_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_not_utf8_names_file_and_byte(span_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_reader, "SPAN_BYTES", span_bytes)
     path = tmp_path / "latin.txt"
     path.write_bytes("good é\nline\nca".encode() + b"f\xe9 bad\n")
@@ -139,8 +138,7 @@ def test_squad_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     from hmtl_plugin.data.readers import squad
 
     data = [
-        {"title": "t]", "paragraphs": [{"context": f"Käse {i}.\n]", "qas": [{"question": "Why? "}]}]}
-        for i in range(5)
+        {"title": "t]", "paragraphs": [{"context": f"Käse {i}.\n]", "qas": [{"question": "Why? "}]}]} for i in range(5)
     ]
     path = tmp_path / "s.json"
     for document in ({"version": "x", "data": data}, {"data": data, "version": "x"}):
@@ -212,8 +210,8 @@ def test_nli_jsonl(tmp_path: Path) -> None:
     [span] = spans(str(path))
     rows = read_rows(span, columns)
     assert (rows.lines, rows.incomplete) == (b"A man.\tA dog.\n", 1)
+    path.write_text('{"text": "x"}')
     with pytest.raises(UserError, match="no known pair of sentence fields"):
-        path.write_text('{"text": "x"}')
         jsonl_columns(str(path), None)
 
 
@@ -237,7 +235,7 @@ def test_groups_are_connected_components(seed: int) -> None:
     random = np.random.default_rng(seed)
     pairs = [tuple(p) for p in random.integers(0, int(random.integers(5, 120)), (40, 2)).tolist()]
     keys = np.array(pairs, dtype=np.uint64).reshape(-1) * np.uint64(0x9E3779B97F4A7C15)
-    assert group_rows(keys).tolist() == components(pairs)  # type: ignore[arg-type]
+    assert group_rows(keys).tolist() == components(pairs)
 
 
 def test_a_long_chain_is_one_group() -> None:

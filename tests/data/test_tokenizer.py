@@ -3,6 +3,7 @@
 import io
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sentencepiece
@@ -20,7 +21,7 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     return Tokenizer.from_bytes("sentencepiece.bpe.model", train_tokenizer(SENTENCES, 120, request.param, 1.0))
 
 
-def stock_model(**options: object) -> Tokenizer:
+def stock_model(**options: Any) -> Tokenizer:
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(SENTENCES), model_writer=model, vocab_size=110, minloglevel=2, **options
@@ -66,7 +67,7 @@ def test_foreign_ids_are_mapped_by_piece(tokenizer: Tokenizer) -> None:
     dictionary = stock.dictionary()
     assert dictionary.symbols[:5] == [*SPECIALS, MASK]
     assert [dictionary[i] for i in stock.encode(text)] == pieces
-    assert stock.encode("\u4e2d") [-1:] == [dictionary.unk()]
+    assert stock.encode("\u4e2d")[-1:] == [dictionary.unk()]
     assert stock.decode(stock.encode(text)) == text
     with pytest.raises(UserError, match="does not belong to the dictionary"):
         stock.check(tokenizer.dictionary())
@@ -81,7 +82,7 @@ def test_check_lets_symbols_at_the_end_pass(tokenizer: Tokenizer) -> None:
     shorter = Dictionary()
     for symbol in tokenizer.symbols[4:-1]:
         shorter.add_symbol(symbol)
-    with pytest.raises(UserError, match="nothing in dict.txt"):
+    with pytest.raises(UserError, match=r"nothing in dict\.txt"):
         tokenizer.check(shorter)
 
 

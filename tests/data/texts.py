@@ -7,7 +7,9 @@ import numpy as np
 
 from hmtl_plugin.data.prepare import PrepareOptions, Summary, prepare_corpus
 
-_NOUNS = "cat dog bird farmer teacher river garden window letter street summer winter engine doctor sailor bridge".split()
+_NOUNS = (
+    "cat dog bird farmer teacher river garden window letter street summer winter engine doctor sailor bridge".split()
+)
 _VERBS = "sees finds carries watches follows paints opens leaves reaches remembers".split()
 _ADJECTIVES = "old young quiet green heavy small bright slow famous empty".split()
 

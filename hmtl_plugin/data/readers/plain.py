@@ -40,7 +40,7 @@ def read_span(span: Span, options: TextOptions, splitter: SentenceSplitter) -> l
 
 
 def _lines(span: Span) -> list[str]:
-    lines = tidy_lines(span.read())
+    lines = span.read_tidy().split("\n")
     if not lines[-1]:
         lines.pop()  # what stands after the last line end is no blank line
     return lines
