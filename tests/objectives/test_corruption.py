@@ -1,6 +1,7 @@
 """Properties of shifts and masks over many samples: right labels, untouched specials, no empty swaps, 80/10/10."""
 
 import copy
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -16,8 +17,13 @@ BOTH = ("bigram_shift", "mlm")
 
 
 def pair_of_batches(samples: int, names: tuple[str, ...] = BOTH, seed: int = 0, **options: object) -> tuple[FlatBatch, FlatBatch]:
-    clean = make_batch(np.random.default_rng(seed), VOCABULARY, samples)
+    clean = clean_batch(samples, seed)
     return clean, corrupt(copy.deepcopy(clean), names, **options)
+
+
+@lru_cache(maxsize=40)
+def clean_batch(samples: int, seed: int) -> FlatBatch:
+    return make_batch(np.random.default_rng(seed), VOCABULARY, samples)
 
 
 def shifted_truth(clean: FlatBatch, shifted: FlatBatch) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.runs import PLUGIN, arguments, assert_same_weights, make_data, run, train, weights
+from tests.training.runs import PLUGIN, ROOT, arguments, assert_same_weights, make_data, run, train, weights
 
 NO_DROPOUT = ["--dropout", "0", "--attention-dropout", "0"]
 
@@ -30,13 +30,13 @@ def test_two_processes_give_the_gradients_of_one(data: Path, tmp_path: Path) -> 
 
 def test_hydra_trains_as_the_command_line_does(data: Path, tmp_path: Path) -> None:
     train(arguments(data, tmp_path / "argparse", "--max-update", "4"))
-    overrides = f"""common.user_dir={PLUGIN} common.seed=3 common.cpu=true common.log_format=none task._name=hmtl_pretraining
-        task.data={data} ++task.tokens_per_sample=40 criterion._name=hmtl model._name=hmtl_bert ++model.encoder_layers=2
-        ++model.encoder_embed_dim=32 ++model.encoder_attention_heads=2 ++model.max_positions=64 optimizer._name=hmtl_adamw
-        lr_scheduler._name=polynomial_decay ++lr_scheduler.total_num_update=200 ++lr_scheduler.warmup_updates=3
-        optimization.lr=[0.002] optimization.max_update=4 dataset.max_tokens=400 dataset.num_workers=0
-        checkpoint.save_dir={tmp_path / "hydra"} checkpoint.no_epoch_checkpoints=true hydra.run.dir={tmp_path / "log"}""".split()
-    overrides += ['++model.hierarchy="bigram_shift@1,nsp@1,mlm@2"', '++model.transfer="nsp>mlm:concat"']
+    overrides = f"""common.user_dir={PLUGIN} common.seed=3 ++common.cpu=true task.data={data} task.tokens_per_sample=40
+        model.encoder_layers=2 model.encoder_embed_dim=32 ++model.encoder_attention_heads=2 ++model.max_positions=64
+        ++optimizer.weight_decay=0.01 lr_scheduler.total_num_update=200 lr_scheduler.warmup_updates=3 optimization.lr=[0.002]
+        optimization.max_update=4 optimization.clip_norm=0 dataset.max_tokens=400 dataset.num_workers=0
+        checkpoint.save_dir={tmp_path / "hydra"} hydra.run.dir={tmp_path / "log"}""".split()
+    overrides += ['model.hierarchy="bigram_shift@1,nsp@1,mlm@2"', 'model.transfer="nsp>mlm:concat"']
+    overrides = ["--config-dir", str(ROOT / "recipes/configs"), "--config-name", "small", *overrides]
     script = "from fairseq_cli.hydra_train import cli_main; cli_main()"
     result = run([sys.executable, "-c", script, *overrides])
     assert result.returncode == 0, result.stderr[-3000:]
