@@ -38,9 +38,8 @@ def mix(state: UInt64Array) -> UInt64Array:
 def bits(key: np.uint64 | UInt64Array, counter: npt.ArrayLike) -> UInt64Array:
     """64 random bits for each counter (any integer array) under ``key`` (one, or an array that broadcasts)."""
     state: UInt64Array = np.asarray(counter).astype(np.uint64)  # always a copy: mixed in place
-    state += np.uint64(1)
     state *= GOLDEN
-    if isinstance(key, np.ndarray):
+    if isinstance(key, np.ndarray) and key.shape != state.shape:
         state = state + key
     else:
         state += key
@@ -49,7 +48,9 @@ def bits(key: np.uint64 | UInt64Array, counter: npt.ArrayLike) -> UInt64Array:
 
 def uniform(key: np.uint64 | UInt64Array, counter: npt.ArrayLike) -> FloatArray:
     """Uniform draws in [0, 1), one for each counter."""
-    draws: FloatArray = (bits(key, counter) >> np.uint64(11)).astype(np.float64)
+    state = bits(key, counter)
+    state >>= np.uint64(11)
+    draws: FloatArray = state.astype(np.float64)
     draws *= _UNIT
     return draws
 
@@ -78,5 +79,5 @@ class BatchRandom:
         """Uniform draws, one for each token: all N of them, or those at the token indices ``where``."""
         key_B = bits(stream_key(self._seed, self._epoch, stream), self._index_B)
         if where is None:
-            return uniform(key_B[self._sample_N], self._position_N)
-        return uniform(key_B[self._sample_N[where]], self._position_N[where])
+            return uniform(key_B.take(self._sample_N), self._position_N)
+        return uniform(key_B.take(self._sample_N.take(where)), self._position_N.take(where))

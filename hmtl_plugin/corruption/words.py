@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from hmtl_plugin.corruption.batch import FlatBatch
+from hmtl_plugin.corruption.batch import FlatBatch, number_runs
 
 
 @dataclass
@@ -40,13 +40,6 @@ class Words:
     def spread(self, values_W: npt.NDArray) -> npt.NDArray:
         """(N,) each word's value at each of its tokens."""
         return values_W.take(self.word_N)
-
-
-def number_runs(length_W: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """(N,) 0 for the first run's elements, 1 for the second's ...; no run is empty. Several times as fast as np.repeat."""
-    begins_N = np.zeros(int(length_W.sum()), dtype=np.int64)
-    begins_N[np.cumsum(length_W)[:-1]] = 1
-    return np.cumsum(begins_N, out=begins_N)
 
 
 def find_words(batch: FlatBatch, pieces: bool = False) -> Words:

@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from hmtl_plugin.corruption.batch import IGNORE, FlatBatch
+from hmtl_plugin.corruption.batch import IGNORE, FlatBatch, number_runs
 from hmtl_plugin.corruption.random import BatchRandom
-from hmtl_plugin.corruption.words import Words, find_words, number_runs
+from hmtl_plugin.corruption.words import Words, find_words
 from hmtl_plugin.objectives.base import (
     Head,
     HeadConfig,

@@ -68,7 +68,7 @@ class MaskedLanguageModel(Objective):
         chosen_N = self._choose(batch, random)
         where = np.flatnonzero(chosen_N)
         target_N = np.full(len(batch.tokens_N), IGNORE, dtype=np.int64)
-        target_N[where] = batch.tokens_N[where]
+        target_N[where] = batch.tokens_N.take(where)
 
         fate = random.per_token("mlm/fate", where)
         masked = where[fate < MASKED_SHARE]
@@ -85,14 +85,14 @@ class MaskedLanguageModel(Objective):
 
     def _choose(self, batch: FlatBatch, random: BatchRandom) -> npt.NDArray[np.bool_]:
         """(N,) the tokens to predict."""
-        maskable_N = ~batch.vocabulary.special_V[batch.tokens_N]
+        maskable_N = ~batch.vocabulary.special_V.take(batch.tokens_N)
         free_N = maskable_N if batch.moved_N is None else maskable_N & ~batch.moved_N
         rate_B = np.full(len(batch.lengths_B), self.options.mask_prob)
         if batch.moved_N is not None:  # the same number of masks with and without shifts
             free_B = batch.count_per_sample(free_N)
             rate_B *= batch.count_per_sample(maskable_N) / np.maximum(free_B, 1)
         if self.options.mask_scheme == "token":
-            return free_N & (random.per_token("mlm/choice") < rate_B[batch.sample_N])
+            return free_N & (random.per_token("mlm/choice") < rate_B.take(batch.sample_N))
         return free_N & self._choose_words(batch, random, rate_B)
 
     def _choose_words(self, batch: FlatBatch, random: BatchRandom, rate_B: FloatArray) -> npt.NDArray[np.bool_]:
