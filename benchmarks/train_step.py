@@ -135,9 +135,7 @@ def compare(first: Step, second: Step, rounds: int, device: str) -> tuple[float,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="small,base")
     parser.add_argument("--precisions", default="fp32,bf16")
     parser.add_argument(
@@ -170,8 +168,7 @@ def run(size: str, precision: str, args: argparse.Namespace) -> None:
     if "hf" in args.peers:
         ours, theirs = compare(flat, their_step(size, batch, args.device, bf16), args.rounds, args.device)
         print(
-            f"{label}: hmtl_bert {ours * 1e3:.0f} ms, BertForPreTraining {theirs * 1e3:.0f} ms: "
-            f"{theirs / ours:.2f}x",
+            f"{label}: hmtl_bert {ours * 1e3:.0f} ms, BertForPreTraining {theirs * 1e3:.0f} ms: {theirs / ours:.2f}x",
             flush=True,
         )
     if "flat" in args.peers:
@@ -189,9 +186,7 @@ def profile(step: Step) -> None:
     step()
     with torch.profiler.profile() as profiler:
         step()
-    print(
-        profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=32, max_name_column_width=50)
-    )
+    print(profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=32, max_name_column_width=50))
 
 
 if __name__ == "__main__":

@@ -60,7 +60,9 @@ def find_checkpoint(path: str | Path) -> Path:
     for name in PREFERRED:
         if (path / name).is_file():
             return path / name
-    raise UserError(f"{path}: holds none of {', '.join(PREFERRED)}: give a checkpoint file, or a folder that a run has saved into")
+    raise UserError(
+        f"{path}: holds none of {', '.join(PREFERRED)}: give a checkpoint file, or a folder that a run has saved into"
+    )
 
 
 def read_state(path: str | Path) -> dict[str, Any]:
@@ -118,7 +120,9 @@ def _dictionary(file: Path, inside: dict[str, Any]) -> Dictionary:
         for symbol in inside["dictionary"].numpy().tobytes().decode().split("\n")[dictionary.nspecial :]:
             dictionary.add_symbol(symbol)
     else:
-        raise UserError(f"{file}: no dictionary inside and no dict.txt beside it: copy the data folder's dict.txt there")
+        raise UserError(
+            f"{file}: no dictionary inside and no dict.txt beside it: copy the data folder's dict.txt there"
+        )
     if MASK not in dictionary.indices:
         dictionary.add_symbol(MASK)
     return dictionary

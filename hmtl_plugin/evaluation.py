@@ -142,7 +142,10 @@ def _sums_scores(logits: Tensor, target: Mapping[str, Tensor], unigram_V: Tensor
     return F.one_hot(index + SCORE_BINS * target["labels"], 2 * SCORE_BINS)
 
 
-_SUMS: dict[str, Callable[[Tensor, Mapping[str, Tensor], Tensor], Tensor]] = {"mlm": _sums_mlm, "bigram_shift": _sums_scores}
+_SUMS: dict[str, Callable[[Tensor, Mapping[str, Tensor], Tensor], Tensor]] = {
+    "mlm": _sums_mlm,
+    "bigram_shift": _sums_scores,
+}
 
 
 def _estimate(target: str, sums: FloatArray) -> Estimate:

@@ -151,7 +151,9 @@ class Hierarchy:
             if seen.issuperset(pair):
                 raise HierarchyError(f"hierarchy: '{pair[0]}' and '{pair[1]}' cannot be placed together: leave one out")
         if not any(placement.weight > 0 for placement in self.placements):
-            raise HierarchyError("hierarchy: every weight is 0, nothing would be learned; give one objective a weight above 0")
+            raise HierarchyError(
+                "hierarchy: every weight is 0, nothing would be learned; give one objective a weight above 0"
+            )
         self._validate_transfers(num_layers, operators)
         self.order(num_layers)
 
@@ -161,13 +163,19 @@ class Hierarchy:
         for edge in self.transfers:
             for name in (edge.source, edge.target):
                 if name not in layers:
-                    raise HierarchyError(f"transfer: '{edge}' names '{name}', which is not in the hierarchy '{self}': place it or drop the edge")
+                    raise HierarchyError(
+                        f"transfer: '{edge}' names '{name}', which is not in the hierarchy '{self}': place it or drop the edge"
+                    )
             if edge.source == edge.target:
                 raise HierarchyError(f"transfer: '{edge}' is a cycle of one: drop it")
             if edge.operator not in operators:
-                raise HierarchyError(f"transfer: '{edge}' uses an unknown operator: use one of {', '.join(sorted(operators))}")
+                raise HierarchyError(
+                    f"transfer: '{edge}' uses an unknown operator: use one of {', '.join(sorted(operators))}"
+                )
             if edge.operator == "label" and edge.source in _NO_LABEL_SOURCE:
-                raise HierarchyError(f"transfer: '{edge}': {edge.source} has no small label set to embed: use concat, add or gate")
+                raise HierarchyError(
+                    f"transfer: '{edge}': {edge.source} has no small label set to embed: use concat, add or gate"
+                )
             if layers[edge.source] > layers[edge.target]:
                 raise HierarchyError(
                     f"transfer: '{edge}' runs downwards, from layer {layers[edge.source]} to layer {layers[edge.target]}: "
@@ -185,7 +193,9 @@ def _items(text: str) -> list[str]:
 def _parse_placement(item: str) -> Placement:
     match = _PLACEMENT.fullmatch(item)
     if match is None:
-        raise HierarchyError(f"hierarchy: cannot read '{item}': write objective@layer or objective@layer*weight, as in 'nsp@8*0.5'")
+        raise HierarchyError(
+            f"hierarchy: cannot read '{item}': write objective@layer or objective@layer*weight, as in 'nsp@8*0.5'"
+        )
     try:
         weight = float(match["weight"]) if match["weight"] else 1.0
     except ValueError:
@@ -196,13 +206,17 @@ def _parse_placement(item: str) -> Placement:
 def _parse_edge(item: str) -> Transfer:
     match = _EDGE.fullmatch(item)
     if match is None:
-        raise HierarchyError(f"transfer: cannot read '{item}': write source>target:operator, as in 'nsp>mlm:concat' (with ! to stop the gradient)")
+        raise HierarchyError(
+            f"transfer: cannot read '{item}': write source>target:operator, as in 'nsp>mlm:concat' (with ! to stop the gradient)"
+        )
     return Transfer(match["source"], match["target"], match["operator"], bool(match["stop"]))
 
 
 def _check_placement(placement: Placement, objectives: Collection[str], seen: set[str]) -> None:
     if placement.objective not in objectives:
-        raise HierarchyError(f"hierarchy: '{placement}' names an unknown objective: use one of {', '.join(sorted(objectives))}")
+        raise HierarchyError(
+            f"hierarchy: '{placement}' names an unknown objective: use one of {', '.join(sorted(objectives))}"
+        )
     if placement.objective in seen:
         raise HierarchyError(f"hierarchy: '{placement}' places {placement.objective} a second time: keep one placement")
     if not isfinite(placement.weight) or placement.weight < 0:

@@ -82,7 +82,9 @@ class HierarchicalBert(nn.Module):
         if pair is not None:
             ids += [*self._pieces(pair), self.vocabulary.eos]
         if len(ids) > self.model.max_positions():
-            raise UserError(f"a text of {len(ids)} tokens is longer than the model's {self.model.max_positions()} positions: cut it")
+            raise UserError(
+                f"a text of {len(ids)} tokens is longer than the model's {self.model.max_positions()} positions: cut it"
+            )
         return torch.tensor(ids)
 
     def decode(self, ids: Tensor | Sequence[int]) -> str:
@@ -110,7 +112,9 @@ class HierarchicalBert(nn.Module):
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         for start in range(0, len(order), batch_size):
             numbers = order[start : start + batch_size]
-            padded = nn.utils.rnn.pad_sequence([rows[i] for i in numbers], batch_first=True, padding_value=self.vocabulary.pad)
+            padded = nn.utils.rnn.pad_sequence(
+                [rows[i] for i in numbers], batch_first=True, padding_value=self.vocabulary.pad
+            )
             yield numbers, padded.to(self.device)
 
     # ---- representations ----
@@ -217,7 +221,9 @@ class HierarchicalBert(nn.Module):
         """For each word the probability of standing in a swapped pair (mean over its pieces)."""
         self._need("bigram_shift")
         if bigram_shift.TOKEN not in self.checkpoint.objectives["bigram_shift"].target_names:
-            raise UserError("word_order: this checkpoint was trained with --bigram-granularity sentence, it has one label a sample")
+            raise UserError(
+                "word_order: this checkpoint was trained with --bigram-granularity sentence, it has one label a sample"
+            )
         rows = [self.encode(text) for text in _listed(texts)]
         answers: list[list[WordOrder]] = [[] for _ in rows]
         for numbers, tokens_BT in self._batches(rows, 32):
@@ -235,7 +241,10 @@ class HierarchicalBert(nn.Module):
         starts[0] = True
         begin = np.flatnonzero(starts)
         means = np.add.reduceat(moved, begin) / np.diff(begin, append=len(tokens))
-        return [WordOrder(self.decode(run.tolist()), float(p)) for run, p in zip(np.split(tokens, begin[1:]), means, strict=True)]
+        return [
+            WordOrder(self.decode(run.tolist()), float(p))
+            for run, p in zip(np.split(tokens, begin[1:]), means, strict=True)
+        ]
 
     def _logits(self, tokens_BT: Tensor, positions: dict[str, Tensor]) -> dict[str, Tensor]:
         targets = {name: {"positions": where, "labels": torch.zeros_like(where)} for name, where in positions.items()}

@@ -47,9 +47,7 @@ def is_ours(cfg: Any) -> bool:
     return isinstance(name, str) and name.startswith(OUR_TASKS)
 
 
-def check_launch(
-    cfg: Any, environ: Mapping[str, str], gpus: int | None = None, training: bool = True
-) -> None:
+def check_launch(cfg: Any, environ: Mapping[str, str], gpus: int | None = None, training: bool = True) -> None:
     """Complete the distributed options of ``cfg`` in place; raises `UserError` where that cannot be done.
 
     ``environ``: the environment (torchrun's variables); ``gpus``: visible GPUs, asked of torch when not
@@ -175,7 +173,9 @@ def user_message(error: Exception) -> str | None:
     link: BaseException | None = error
     while link is not None:
         text = str(link)
-        carried = re.findall(r"^(?:hmtl_plugin\.[a-z_.]+\.)?(?:UserError|NonFiniteLoss): (.+)$", text, flags=re.MULTILINE)
+        carried = re.findall(
+            r"^(?:hmtl_plugin\.[a-z_.]+\.)?(?:UserError|NonFiniteLoss): (.+)$", text, flags=re.MULTILINE
+        )
         if carried:
             return str(carried[-1])
         if isinstance(link, UserError):
@@ -231,9 +231,7 @@ def _check_cpu(distributed: Any, environ: Mapping[str, str], gpus: int, training
         distributed.distributed_world_size = 1  # --cpu on a machine with GPUs: the default counts those
     if init_method is not None and not distributed.distributed_no_spawn:
         # fairseq spawns one process per GPU, here none: exit status 0, and nothing trained
-        raise UserError(
-            f"--distributed-init-method {init_method} on the CPU would start no process: {CPU_RECIPE}"
-        )
+        raise UserError(f"--distributed-init-method {init_method} on the CPU would start no process: {CPU_RECIPE}")
     if distributed.distributed_world_size == 1:
         if init_method is not None:
             _set_cpu_backend(distributed)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Held-out value of every objective of one or several checkpoints, with 95 % intervals, beside its baseline.
 
-    python scripts/evaluate.py runs/books runs/books-flat --data data/books
+python scripts/evaluate.py runs/books runs/books-flat --data data/books
 """
 
 import argparse
@@ -24,7 +24,9 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", help="checkpoint files or folders")
     parser.add_argument("--data", required=True, type=Path, help="folder of binarised data")
     parser.add_argument("--split", default="valid")
-    parser.add_argument("--samples", type=int, default=2000, help="samples of each validation view (default: %(default)s)")
+    parser.add_argument(
+        "--samples", type=int, default=2000, help="samples of each validation view (default: %(default)s)"
+    )
     parser.add_argument("--max-tokens", type=int, default=8192, help="tokens of a batch (default: %(default)s)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--autocast", choices=["none", "bf16"], default="none")
@@ -94,7 +96,10 @@ def _columns(estimate: Estimate) -> list[str]:
 def _table(rows: list[list[str]]) -> str:
     header = ["run", "objective", "metric", "held out", "95 % interval", "baseline", "beats it", "samples"]
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [header, *rows]]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [header, *rows]
+    ]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 

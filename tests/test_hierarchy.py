@@ -13,7 +13,9 @@ layers = st.one_of(
     st.integers(1, 12).map(str), st.integers(1, 12).map(lambda n: f"-{n}"), st.integers(1, 100).map(lambda n: f"{n}%")
 )
 placements = st.builds(Placement, st.sampled_from(OBJECTIVES), layers, st.floats(0, 100, allow_nan=False))
-edges = st.builds(Transfer, st.sampled_from(OBJECTIVES), st.sampled_from(OBJECTIVES), st.sampled_from(OPERATORS), st.booleans())
+edges = st.builds(
+    Transfer, st.sampled_from(OBJECTIVES), st.sampled_from(OBJECTIVES), st.sampled_from(OPERATORS), st.booleans()
+)
 
 
 @given(st.lists(placements, min_size=1, max_size=4), st.lists(edges, max_size=3))

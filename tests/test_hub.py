@@ -26,7 +26,9 @@ def write_text(path: Path, documents: int = 120) -> Path:
     lines = []
     for _ in range(documents):
         subject = draw.choice(SUBJECTS)
-        sentences = [f"{subject} {draw.choice(VERBS)} {draw.choice(OBJECTS)} on day {draw.randint(1, 99)}." for _ in range(6)]
+        sentences = [
+            f"{subject} {draw.choice(VERBS)} {draw.choice(OBJECTS)} on day {draw.randint(1, 99)}." for _ in range(6)
+        ]
         lines += [" ".join(s[0].upper() + s[1:] for s in sentences[k : k + 3]) for k in (0, 3)] + [""]
     path.write_text("\n".join(lines))
     return path
@@ -84,7 +86,9 @@ def test_answers(model: HierarchicalBert) -> None:
     assert len(filled) == 3 and filled[0].probability >= filled[1].probability
     assert "<mask>" not in filled[0].text and filled[0].piece not in ("<s>", "</s>", "<mask>", "<unk>")
     listed = model.fill_mask(["The old <mask> sees.", "A <mask>."], topk=2)
-    assert listed[0][0].probability == pytest.approx(model.fill_mask("The old <mask> sees.", topk=2)[0].probability, abs=1e-5)
+    assert listed[0][0].probability == pytest.approx(
+        model.fill_mask("The old <mask> sees.", topk=2)[0].probability, abs=1e-5
+    )
     follows = model.next_sentence(["The old cat sees."] * 2, ["The old cat likes.", "A dog."])
     assert len(follows) == 2 and 0 < follows[0] < 1
     order = model.word_order("The old cat sees the red house.")
@@ -96,7 +100,9 @@ def test_answers(model: HierarchicalBert) -> None:
 
 def test_torch_hub(folder: Path, model: HierarchicalBert) -> None:
     loaded = torch.hub.load(str(ROOT), "hmtl_bert", str(folder / "run"), source="local")
-    assert torch.equal(loaded.extract_features(loaded.encode("The cat.")), model.extract_features(model.encode("The cat.")))
+    assert torch.equal(
+        loaded.extract_features(loaded.encode("The cat.")), model.extract_features(model.encode("The cat."))
+    )
 
 
 def test_one_file_is_enough_and_files_beside_it_win(folder: Path, tmp_path: Path) -> None:

@@ -36,9 +36,7 @@ def recipes(tmp_path: Path) -> Path:
     shutil.copytree(REPOSITORY / "recipes", tmp_path / "recipes")
     python = tmp_path / "bin" / "python"
     python.parent.mkdir()
-    python.write_text(
-        '#!/bin/sh\ncase "$*" in *bf16*) echo none yes;; *device_count*) echo 0;; *) echo 4;; esac\n'
-    )
+    python.write_text('#!/bin/sh\ncase "$*" in *bf16*) echo none yes;; *device_count*) echo 0;; *) echo 4;; esac\n')
     python.chmod(0o755)
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "setup.sh").write_text(f"echo {python}\n")
@@ -77,9 +75,7 @@ def test_pretrain_makes_a_command_that_fairseq_takes(recipes: Path, size: str, l
 
 def test_options_given_replace_defaults(recipes: Path) -> None:
     mine = ["--max-update", "500", "--lr", "3e-4", "--hierarchy", "bigram_shift@2,nsp@3,mlm@4"]
-    cfg = configuration(
-        recipes / "pretrain.sh", "data/books", "runs/books", *mine, "--transfer", "nsp>mlm:concat"
-    )
+    cfg = configuration(recipes / "pretrain.sh", "data/books", "runs/books", *mine, "--transfer", "nsp>mlm:concat")
     assert cfg.model.encoder_layers == 4
     assert (cfg.model.hierarchy, cfg.model.transfer) == (mine[-1], "nsp>mlm:concat")
     assert (cfg.optimization.max_update, cfg.optimization.lr) == (500, [3e-4])
@@ -115,12 +111,8 @@ def test_two_phases_in_turn(recipes: Path) -> None:
     arguments = ["data", str(run_folder), "tiny", "--lr", "1e-3", "--max-update", "1000"]
     assert run(recipes / "two_phase.sh", *arguments, HMTL_PRETRAIN=str(phase), FAILS="1").returncode == 1
     first, second, _ = run(recipes / "two_phase.sh", *arguments, HMTL_PRETRAIN=str(phase)).stdout.splitlines()
-    assert first.startswith(
-        f"data {run_folder}/phase1 tiny --lr 1e-3 --max-update 900 --tokens-per-sample 128"
-    )
-    assert second.startswith(
-        f"data {run_folder}/phase2 tiny --lr 1e-3 --max-update 100 --tokens-per-sample 512"
-    )
+    assert first.startswith(f"data {run_folder}/phase1 tiny --lr 1e-3 --max-update 900 --tokens-per-sample 128")
+    assert second.startswith(f"data {run_folder}/phase2 tiny --lr 1e-3 --max-update 100 --tokens-per-sample 512")
     assert f"--finetune-from-model {run_folder}/phase1/checkpoint_last.pt --resize-positions" in second
     again = run(recipes / "two_phase.sh", *arguments, HMTL_PRETRAIN=str(phase)).stdout.splitlines()
     assert len(again) == 1  # both are done

@@ -62,9 +62,7 @@ class Machine:
 
     def has(self, distribution: str, version: str) -> None:
         """Let the environment hold a distribution that was there before."""
-        self.add(
-            f"{distribution}-{version}.dist-info/METADATA", f"Name: {distribution}\nVersion: {version}\n"
-        )
+        self.add(f"{distribution}-{version}.dist-info/METADATA", f"Name: {distribution}\nVersion: {version}\n")
 
     @property
     def calls(self) -> list[str]:
@@ -213,9 +211,7 @@ def test_constraints_pin_what_setup_installs() -> None:
     }
     code = "import runpy, setuptools, json; setuptools.setup = lambda **k: print(json.dumps("
     code += "[*k['install_requires'], *sum(k['extras_require'].values(), [])])); runpy.run_path('setup.py')"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     for text in eval(done.stdout):
         wanted = Requirement(text)
         assert wanted.name.lower() in pins, f"{text}: not in constraints.txt"

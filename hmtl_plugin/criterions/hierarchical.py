@@ -56,7 +56,9 @@ class HierarchicalCriterion(FairseqCriterion):
         """The trainer's update count, for weight warm-up and the gradient-norm interval."""
         self.update = update
 
-    def forward(self, model: nn.Module, sample: Mapping[str, Any], reduce: bool = True) -> tuple[Tensor, int, dict[str, Any]]:
+    def forward(
+        self, model: nn.Module, sample: Mapping[str, Any], reduce: bool = True
+    ) -> tuple[Tensor, int, dict[str, Any]]:
         """Loss (scalar, of order N), N, and logging outputs: the same keys on every rank and batch."""
         logits, extra = model(**sample["net_input"], targets=sample["targets"])
         losses = {
@@ -113,7 +115,9 @@ class HierarchicalCriterion(FairseqCriterion):
         metrics.log_derived("loss", self._weighted_loss, priority=5)
         for position, (name, objective) in enumerate(self.objectives.items()):
             keys = [key for key in sums if key.startswith(f"{name}/")]
-            for metric in objective.metrics({key.partition("/")[2]: torch.zeros_like(torch.as_tensor(sums[key])) for key in keys}):
+            for metric in objective.metrics(
+                {key.partition("/")[2]: torch.zeros_like(torch.as_tensor(sums[key])) for key in keys}
+            ):
                 metrics.log_derived(f"{name}_{metric}", partial(self._metric, name, metric), priority=10 + position)
         for key in sums:
             if key.startswith("gradient_norm/"):

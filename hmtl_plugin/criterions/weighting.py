@@ -20,7 +20,9 @@ def fixed(sums: Mapping[str, Tensor], weights: Mapping[str, float], tokens: int,
     return torch.stack([weights[name] * value for name, value in sums.items()]).sum() + 0.0 * log_variances_K.sum()
 
 
-def uncertainty(sums: Mapping[str, Tensor], weights: Mapping[str, float], tokens: int, log_variances_K: Tensor) -> Tensor:
+def uncertainty(
+    sums: Mapping[str, Tensor], weights: Mapping[str, float], tokens: int, log_variances_K: Tensor
+) -> Tensor:
     """Homoscedastic uncertainty (Kendall, Gal, Cipolla 2018, for classification): exp(-s_k) * L_k + s_k / 2.
 
     N * s_k / 2 instead of s_k / 2 keeps the sum additive. An objective of weight 0 takes no part.

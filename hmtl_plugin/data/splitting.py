@@ -43,8 +43,6 @@ class SentenceSplitter:
     def _parts(self, paragraph: str) -> list[str]:
         try:
             return sentencex.segment(self.language, paragraph)
-        except Exception:
-            return [paragraph]
         except BaseException as error:  # a Rust panic is no Exception; Ctrl-C must pass
             if type(error).__name__ != "PanicException":
                 raise

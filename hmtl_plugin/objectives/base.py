@@ -195,4 +195,8 @@ def basic_counters(loss: Tensor, selected: Tensor, labels: Tensor, count: Tensor
 def basic_metrics(counters: Tensor) -> dict[str, float]:
     """Mean loss (nats) and accuracy (percent) from `basic_counters`."""
     loss, count, right = (float(value) for value in counters)
-    return {"loss": loss / count, "accuracy": 100 * right / count} if count else {"loss": float("nan"), "accuracy": float("nan")}
+    return (
+        {"loss": loss / count, "accuracy": 100 * right / count}
+        if count
+        else {"loss": float("nan"), "accuracy": float("nan")}
+    )

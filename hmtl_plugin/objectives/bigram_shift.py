@@ -79,7 +79,9 @@ class BigramShift(Objective):
         first_W = np.flatnonzero(swapped_W)
         length_W, start_W = words.length_W.copy(), words.start_W
         length_W[first_W], length_W[first_W + 1] = words.length_W[first_W + 1], words.length_W[first_W]
-        batch.tokens_N = _exchange(batch.tokens_N, start_W[first_W], words.length_W[first_W], words.length_W[first_W + 1])
+        batch.tokens_N = _exchange(
+            batch.tokens_N, start_W[first_W], words.length_W[first_W], words.length_W[first_W + 1]
+        )
         moved_W = swapped_W.copy()
         moved_W[1:] |= swapped_W[:-1]
         word_N = number_runs(length_W)
@@ -106,7 +108,9 @@ class BigramShift(Objective):
         pair_W[:-1] = movable_W[:-1] & movable_W[1:] & ~words.sentence_start_W[1:]
         # only words that begin with the same piece and are of one length can be equal
         first_W = tokens.take(words.start_W)
-        alike = np.flatnonzero((first_W[:-1] == first_W[1:]) & (words.length_W[:-1] == words.length_W[1:]) & pair_W[:-1])
+        alike = np.flatnonzero(
+            (first_W[:-1] == first_W[1:]) & (words.length_W[:-1] == words.length_W[1:]) & pair_W[:-1]
+        )
         pair_W[alike[_equal(tokens, words.start_W[alike], words.start_W[alike + 1], words.length_W[alike])]] = False
         return pair_W
 
@@ -162,7 +166,10 @@ class BigramShift(Objective):
 
 
 def _equal(
-    tokens_N: npt.NDArray[np.int64], one: npt.NDArray[np.int64], other: npt.NDArray[np.int64], length: npt.NDArray[np.int64]
+    tokens_N: npt.NDArray[np.int64],
+    one: npt.NDArray[np.int64],
+    other: npt.NDArray[np.int64],
+    length: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.bool_]:
     """Whether the runs of ``length`` tokens at ``one`` and at ``other`` are the same, piece by piece."""
     same = np.ones(len(one), dtype=bool)
@@ -173,7 +180,10 @@ def _equal(
 
 
 def _exchange(
-    tokens_N: npt.NDArray[np.int64], start: npt.NDArray[np.int64], left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]
+    tokens_N: npt.NDArray[np.int64],
+    start: npt.NDArray[np.int64],
+    left: npt.NDArray[np.int64],
+    right: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.int64]:
     """Tokens with each run of ``left`` tokens at ``start`` and the ``right`` tokens after it in exchanged order."""
     length = left + right

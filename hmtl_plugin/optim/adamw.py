@@ -21,9 +21,7 @@ from hmtl_plugin.errors import UserError
 class HmtlAdamWConfig(FairseqDataclass):
     """Options of ``hmtl_adamw``."""
 
-    adam_betas: str = field(
-        default="(0.9, 0.98)", metadata={"help": "decay rates of the moments, '(first, second)'"}
-    )
+    adam_betas: str = field(default="(0.9, 0.98)", metadata={"help": "decay rates of the moments, '(first, second)'"})
     adam_eps: float = field(default=1e-6, metadata={"help": "added to the root of the second moment"})
     weight_decay: float = field(
         default=0.01, metadata={"help": "decoupled weight decay of matrices; vectors are not decayed"}
@@ -66,9 +64,7 @@ class HmtlAdamW(FairseqOptimizer):
         """No: one flat vector would lose the groups. fairseq then asks for ``--fp16-no-flatten-grads``."""
         return False
 
-    def load_state_dict(
-        self, state_dict: dict[str, Any], optimizer_overrides: Optional[dict[str, Any]] = None
-    ) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any], optimizer_overrides: Optional[dict[str, Any]] = None) -> None:
         """Load, but keep this run's learning rate, betas, epsilon and weight decay, as fairseq does.
 
         Raises:
@@ -84,9 +80,7 @@ class HmtlAdamW(FairseqOptimizer):
         ours, theirs = self.param_groups, state_dict["param_groups"]
         same = [len(group["params"]) for group in ours] == [len(group["params"]) for group in theirs]
         if same:
-            for index, parameter in zip(
-                (i for group in theirs for i in group["params"]), self.params, strict=True
-            ):
+            for index, parameter in zip((i for group in theirs for i in group["params"]), self.params, strict=True):
                 moment = state_dict["state"].get(index, {}).get("exp_avg")
                 same = same and (moment is None or moment.shape == parameter.shape)
         if not same:

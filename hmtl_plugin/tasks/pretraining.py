@@ -41,7 +41,9 @@ class HmtlPretrainingConfig(FairseqDataclass):
             "auto: what the hierarchy needs, else nsp pairs so that results compare (single if there is one document)"
         },
     )
-    short_seq_prob: float = field(default=0.1, metadata={"help": "share of samples that aim at a random shorter length"})
+    short_seq_prob: float = field(
+        default=0.1, metadata={"help": "share of samples that aim at a random shorter length"}
+    )
     mask_prob: float = field(default=0.15, metadata={"help": "share of the maskable tokens that are predicted"})
     mask_scheme: ChoiceEnum(["token", "word", "ngram"]) = field(  # type: ignore[valid-type]
         default="token", metadata={"help": "mask single pieces, whole words, or runs of one to three words"}
@@ -84,7 +86,9 @@ class HmtlPretrainingTask(FairseqTask):
     objectives: dict[str, Objective]
     layers: dict[str, int]
 
-    def __init__(self, cfg: HmtlPretrainingConfig, dictionary: Dictionary, tokenizer: Optional[Tokenizer] = None) -> None:
+    def __init__(
+        self, cfg: HmtlPretrainingConfig, dictionary: Dictionary, tokenizer: Optional[Tokenizer] = None
+    ) -> None:
         super().__init__(cfg)
         _check_config(cfg)
         if MASK not in dictionary.indices:
@@ -100,7 +104,9 @@ class HmtlPretrainingTask(FairseqTask):
         folder = Path(utils.split_paths(cfg.data)[0])
         path = folder / "dict.txt"
         if not path.is_file():
-            raise UserError(f"{path}: no dictionary: give the folder that scripts/prepare_corpus.py or fairseq-preprocess wrote")
+            raise UserError(
+                f"{path}: no dictionary: give the folder that scripts/prepare_corpus.py or fairseq-preprocess wrote"
+            )
         found = Tokenizer.find(folder)
         return cls(cfg, Dictionary.load(str(path)), Tokenizer.load(found) if found else None)
 
@@ -184,7 +190,13 @@ class HmtlPretrainingTask(FairseqTask):
     # ---- steps ----
 
     def train_step(
-        self, sample: dict[str, Any], model: Any, criterion: Any, optimizer: Any, update_num: int, ignore_grad: bool = False
+        self,
+        sample: dict[str, Any],
+        model: Any,
+        criterion: Any,
+        optimizer: Any,
+        update_num: int,
+        ignore_grad: bool = False,
     ) -> tuple[torch.Tensor, int, dict[str, Any]]:
         """Forward under `--autocast`, backward; a loss that is not finite ends the run and says whose it is."""
         model.train()
@@ -200,7 +212,9 @@ class HmtlPretrainingTask(FairseqTask):
             optimizer.backward(loss)
         return loss, sample_size, logging_output
 
-    def valid_step(self, sample: dict[str, Any], model: Any, criterion: Any) -> tuple[torch.Tensor, int, dict[str, Any]]:
+    def valid_step(
+        self, sample: dict[str, Any], model: Any, criterion: Any
+    ) -> tuple[torch.Tensor, int, dict[str, Any]]:
         """Forward under `--autocast`, no gradient."""
         model.eval()
         with torch.no_grad(), self._autocast(sample):
@@ -243,7 +257,10 @@ class HmtlPretrainingTask(FairseqTask):
         Raises:
             UserError: if it is another.
         """
-        if "dictionary" in state and state["dictionary"].numpy().tobytes() != self.state_dict()["dictionary"].numpy().tobytes():
+        if (
+            "dictionary" in state
+            and state["dictionary"].numpy().tobytes() != self.state_dict()["dictionary"].numpy().tobytes()
+        ):
             raise UserError(f"{self.cfg.data}: the dictionary is not the one that the checkpoint was trained with")
 
 
@@ -265,7 +282,9 @@ def check_finite(sample: dict[str, Any], update: int, logging_output: dict[str, 
 
 
 def _cpu_computes_in_bf16() -> bool:
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() or platform.machine() == "arm64")
+    return bool(
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() or platform.machine() == "arm64"
+    )
 
 
 def _to_tensor(content: bytes) -> torch.Tensor:

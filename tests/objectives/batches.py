@@ -21,7 +21,9 @@ def make_dictionary(words: int = 60, endings: int = 20, marked: bool = True) -> 
     return dictionary
 
 
-def make_batch(rng: np.random.Generator, vocabulary: Vocabulary, samples: int, length: int = 40, pairs: bool = True) -> FlatBatch:
+def make_batch(
+    rng: np.random.Generator, vocabulary: Vocabulary, samples: int, length: int = 40, pairs: bool = True
+) -> FlatBatch:
     """Samples ``<s> A </s> [B </s>]`` of random pieces cut into sentences of 3 to 12 tokens."""
     rows, starts = [], []
     for _ in range(samples):

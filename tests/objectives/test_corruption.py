@@ -16,7 +16,9 @@ VOCABULARY = Vocabulary.from_dictionary(make_dictionary())
 BOTH = ("bigram_shift", "mlm")
 
 
-def pair_of_batches(samples: int, names: tuple[str, ...] = BOTH, seed: int = 0, **options: object) -> tuple[FlatBatch, FlatBatch]:
+def pair_of_batches(
+    samples: int, names: tuple[str, ...] = BOTH, seed: int = 0, **options: object
+) -> tuple[FlatBatch, FlatBatch]:
     clean = clean_batch(samples, seed)
     return clean, corrupt(copy.deepcopy(clean), names, **options)
 
@@ -32,7 +34,9 @@ def shifted_truth(clean: FlatBatch, shifted: FlatBatch) -> np.ndarray:
     return np.where(target == IGNORE, shifted.tokens_N, target)
 
 
-@pytest.mark.parametrize("options", [{}, {"mask_scheme": "word"}, {"mask_scheme": "ngram", "bigram_granularity": "both"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"mask_scheme": "word"}, {"mask_scheme": "ngram", "bigram_granularity": "both"}]
+)
 def test_composed_corruption_keeps_every_label_right(options: dict[str, object]) -> None:
     """10^5 samples in all: undoing the swaps that the labels tell gives back the clean text, token by token."""
     moved = total = 0
@@ -43,7 +47,9 @@ def test_composed_corruption_keeps_every_label_right(options: dict[str, object])
         # every position that holds another token than before is a moved one, and no other
         assert not ((truth != clean.tokens_N) & ~dirty.moved_N).any()
         special = VOCABULARY.special_V[clean.tokens_N]
-        assert (truth[special] == clean.tokens_N[special]).all() and (dirty.tokens_N[special] == clean.tokens_N[special]).all()
+        assert (truth[special] == clean.tokens_N[special]).all() and (
+            dirty.tokens_N[special] == clean.tokens_N[special]
+        ).all()
         assert (dirty.targets["mlm"][special] == IGNORE).all()
         # masks stay away from moved words
         assert not (dirty.moved_N & (dirty.targets["mlm"] != IGNORE)).any()

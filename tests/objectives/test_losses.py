@@ -37,12 +37,16 @@ def test_sums_scale_by_the_tokens_a_target_stands_for() -> None:
     labels = torch.tensor([0, 1, 1, 0])
     plain = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
     target = {"positions": torch.arange(4), "labels": labels}
-    assert float(objectives["nsp"].loss({"nsp": logits}, {"nsp": target}, 7.0).scaled_sum) == pytest.approx(7 * float(plain))
+    assert float(objectives["nsp"].loss({"nsp": logits}, {"nsp": target}, 7.0).scaled_sum) == pytest.approx(
+        7 * float(plain)
+    )
     shift = objectives["bigram_shift"].loss({"bigram_shift": logits.view(2, 2, 2)}, {"bigram_shift": target}, 7.0)
     assert float(shift.scaled_sum) == pytest.approx(float(plain))
     words = torch.randn(4, 20)
     mlm = objectives["mlm"].loss({"mlm": words}, {"mlm": target}, 7.0)
-    assert float(mlm.scaled_sum) == pytest.approx(5 * float(torch.nn.functional.cross_entropy(words, labels, reduction="sum")), rel=1e-5)
+    assert float(mlm.scaled_sum) == pytest.approx(
+        5 * float(torch.nn.functional.cross_entropy(words, labels, reduction="sum")), rel=1e-5
+    )
 
 
 def test_metrics() -> None:

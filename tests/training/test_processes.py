@@ -22,7 +22,17 @@ def test_two_processes_give_the_gradients_of_one(data: Path, tmp_path: Path) -> 
     train(one)
     for updates in ("5", "8"):
         two = arguments(data, tmp_path / "two", *NO_DROPOUT, "--max-update", updates)
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29541", "-m", "fairseq_cli.train"]
+        torchrun = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc_per_node",
+            "2",
+            "--master_port",
+            "29541",
+            "-m",
+            "fairseq_cli.train",
+        ]
         result = run([*torchrun, *two])
         assert result.returncode == 0, result.stderr[-3000:]
     assert_same_weights(weights(tmp_path / "two"), weights(tmp_path / "one"))

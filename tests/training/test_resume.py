@@ -126,7 +126,9 @@ def test_a_finished_run_stays_as_it_is(data: Path, whole: Path, tmp_path: Path) 
 @pytest.mark.slow
 def test_sigkill_at_any_moment(data: Path, whole: Path, tmp_path: Path) -> None:
     """Killed again and again after a random while; every life saves every 2 updates."""
-    args = arguments(data, tmp_path, "--max-update", str(UPDATES), "--save-interval-updates", "2", "--keep-interval-updates", "1")
+    args = arguments(
+        data, tmp_path, "--max-update", str(UPDATES), "--save-interval-updates", "2", "--keep-interval-updates", "1"
+    )
     import subprocess
     import time
 

@@ -47,7 +47,13 @@ def test_every_objective_is_logged_in_train_and_valid(data: Path, tmp_path: Path
     lines = train(arguments(data, tmp_path, "--max-update", "4", "--log-interval", "1"))
     train_lines = [line for line in lines if "loss" in line]
     valid_lines = [line for line in lines if "valid_loss" in line]
-    for objective, metric in (("mlm", "ppl"), ("mlm", "accuracy"), ("nsp", "accuracy"), ("nsp", "loss"), ("bigram_shift", "auc")):
+    for objective, metric in (
+        ("mlm", "ppl"),
+        ("mlm", "accuracy"),
+        ("nsp", "accuracy"),
+        ("nsp", "loss"),
+        ("bigram_shift", "auc"),
+    ):
         assert f"{objective}_{metric}" in train_lines[0]
         assert f"valid_{objective}_{metric}" in valid_lines[0]
     fixed_sum = sum(float(train_lines[0][f"{name}_loss"]) for name in ("mlm", "nsp", "bigram_shift"))
@@ -68,10 +74,14 @@ def test_fairseq_validate_agrees_with_training(trained: Path, data: Path) -> Non
         )
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    line = next(line for line in (result.stdout + result.stderr).splitlines() if '"valid_loss"' in line or '"loss"' in line)
+    line = next(
+        line for line in (result.stdout + result.stderr).splitlines() if '"valid_loss"' in line or '"loss"' in line
+    )
     values = json.loads(line[line.index("{") :])
     value = float(values.get("valid_loss", values.get("loss", "nan")))
-    assert value == pytest.approx(torch.load(trained / "checkpoint_last.pt", weights_only=True)["extra_state"]["val_loss"], abs=1e-4)
+    assert value == pytest.approx(
+        torch.load(trained / "checkpoint_last.pt", weights_only=True)["extra_state"]["val_loss"], abs=1e-4
+    )
 
 
 @pytest.mark.parametrize(
@@ -102,7 +112,11 @@ def test_one_document_with_nsp_is_refused(tmp_path: Path) -> None:
         builder.add_item(torch.tensor([5, 6, 7, 8, 2]))
     builder.finalize(str(data / "train.idx"))
     assert "holds one document" in error_of(arguments(data, tmp_path / "run", "--max-update", "1"))
-    train(arguments(data, tmp_path / "sop", "--max-update", "2", "--hierarchy", "sop@1,mlm@2", "--transfer", "sop>mlm:gate"))
+    train(
+        arguments(
+            data, tmp_path / "sop", "--max-update", "2", "--hierarchy", "sop@1,mlm@2", "--transfer", "sop>mlm:gate"
+        )
+    )
     train(arguments(data, tmp_path / "mlm", "--max-update", "2", "--hierarchy", "mlm@2", "--transfer", ""))
 
 
@@ -120,7 +134,9 @@ def test_data_that_does_not_belong_is_refused(what: str, tmp_path: Path) -> None
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(data: Path, tmp_path: Path) -> None:
-    message = error_of(arguments(data, tmp_path, "--max-update", "20", "--lr", "1e30", "--warmup-updates", "0", "--clip-norm", "0"))
+    message = error_of(
+        arguments(data, tmp_path, "--max-update", "20", "--lr", "1e30", "--warmup-updates", "0", "--clip-norm", "0")
+    )
     assert "the loss of" in message and "is not finite at update" in message and "samples" in message
 
 
@@ -161,11 +177,13 @@ def test_continue_with_another_hierarchy_and_more_positions(data: Path, trained:
         *("--hierarchy", "sop@2,mlm@2", "--transfer", "sop>mlm:add"),
     ]
     assert "--resize-positions" in error_of(arguments(data, tmp_path, *changed, "--max-positions", "96"))
-    train(arguments(data, tmp_path, *changed, "--max-positions", "96", "--resize-positions", "--tokens-per-sample", "80"))
+    train(
+        arguments(data, tmp_path, *changed, "--max-positions", "96", "--resize-positions", "--tokens-per-sample", "80")
+    )
     old, new = weights(trained), weights(tmp_path)
     key = next(key for key in old if "position" in key)
     assert torch.equal(new[key][:64], old[key]) and torch.equal(new[key][64:], old[key][:32])
-    encoder = [key for key in old if key.startswith("encoder.") and key != key.replace("layers", "") ]
+    encoder = [key for key in old if key.startswith("encoder.") and key != key.replace("layers", "")]
     assert encoder and all(torch.equal(old[key], new[key]) for key in encoder)
     assert torch.equal(old["heads.mlm.dense.weight"], new["heads.mlm.dense.weight"])
     assert any(key.startswith("heads.sop") for key in new) and not any(key.startswith("heads.nsp") for key in new)
@@ -189,7 +207,18 @@ def test_a_checkpoint_needs_nothing_beside_it(trained: Path, tmp_path: Path) -> 
 
 def test_tensorboard(data: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    train(arguments(data, tmp_path / "run", "--max-update", "2", "--log-format", "simple", "--tensorboard-logdir", str(tmp_path / "tb")))
+    train(
+        arguments(
+            data,
+            tmp_path / "run",
+            "--max-update",
+            "2",
+            "--log-format",
+            "simple",
+            "--tensorboard-logdir",
+            str(tmp_path / "tb"),
+        )
+    )
     assert list((tmp_path / "tb" / "valid").glob("events*"))
 
 
