@@ -2,7 +2,7 @@
 
 Words move with all their pieces. What could give the answer away without any knowledge of word order stays where it is: the
 first word of a sentence, words with punctuation attached, two equal words. Only words that could have moved carry a
-label, so no score can be earned by telling punctuation from letters.
+label, and all of these with the same probability, so no score can be earned without knowing word order.
 """
 
 from collections.abc import Mapping
@@ -71,30 +71,30 @@ class BigramShift(Objective):
 
     def corrupt(self, batch: FlatBatch, random: BatchRandom) -> None:
         words = find_words(batch, pieces=self.options.bigram_unit == "piece")
-        pair_W = self._exchangeable(batch, words)
-        swapped_W = self._choose(batch, words, pair_W, random)
-        could_move_W = pair_W.copy()
-        could_move_W[1:] |= pair_W[:-1]
+        tile_W = self._tile(self._exchangeable(batch, words), words, random)
+        swapped_W = self._choose(batch, words, tile_W, random)
+        second_W = np.zeros(len(tile_W), dtype=bool)  # second word of a tile
+        second_W[1:] = tile_W[:-1]
 
         first_W = np.flatnonzero(swapped_W)
         length_W, start_W = words.length_W.copy(), words.start_W
         length_W[first_W], length_W[first_W + 1] = words.length_W[first_W + 1], words.length_W[first_W]
-        batch.tokens_N = _exchange(
-            batch.tokens_N, start_W[first_W], words.length_W[first_W], words.length_W[first_W + 1]
-        )
+        lengths = words.length_W[first_W], words.length_W[first_W + 1]
+        batch.tokens_N = _exchange(batch.tokens_N, start_W[first_W], *lengths)
         moved_W = swapped_W.copy()
         moved_W[1:] |= swapped_W[:-1]
         word_N = number_runs(length_W)
         batch.moved_N = moved_W.take(word_N)
         if SENTENCE in self.target_names:
-            shifted_B = np.zeros(len(batch.lengths_B), dtype=np.int64)
-            shifted_B[words.sample_W[first_W]] = 1
+            rows = len(batch.lengths_B)
+            shifted_B = np.minimum(np.bincount(words.sample_W[first_W], minlength=rows), 1)
+            shifted_B[np.bincount(words.sample_W[tile_W], minlength=rows) == 0] = IGNORE
             batch.targets[SENTENCE] = shifted_B
         if TOKEN in self.target_names:
-            # moved 1, could have moved 0, IGNORE = -1 else; what has moved could move
-            target_W = moved_W.astype(np.int64) + could_move_W + IGNORE
+            # moved 1, could have moved 0, IGNORE = -1 else
+            target_W = moved_W.astype(np.int64) + (tile_W | second_W) + IGNORE
             batch.targets[TOKEN] = target_W.take(word_N)
-            batch.label_group_N = word_N
+            batch.label_group_N = np.cumsum(~second_W).take(word_N)  # both words of a tile
 
     def _exchangeable(self, batch: FlatBatch, words: Words) -> npt.NDArray[np.bool_]:
         """(W,) whether word w and the next one may change places."""
@@ -114,29 +114,35 @@ class BigramShift(Objective):
         pair_W[alike[_equal(tokens, words.start_W[alike], words.start_W[alike + 1], words.length_W[alike])]] = False
         return pair_W
 
+    def _tile(self, pair_W: npt.NDArray[np.bool_], words: Words, random: BatchRandom) -> npt.NDArray[np.bool_]:
+        """(W,) first words of the tiles: each run of movable words cut into pairs, beginning at its first or second word.
+
+        Every tile moves with the same probability and words outside have no label, so where a word stands in its run
+        and how long the run is tell nothing about whether it moved.
+        """
+        begins_W = pair_W.copy()
+        begins_W[1:] &= ~pair_W[:-1]
+        begins = np.flatnonzero(begins_W)
+        run_W = np.cumsum(begins_W) - 1
+        place_W = np.arange(len(pair_W)) - (begins.take(run_W, mode="clip") if len(begins) else 0)
+        late = (
+            random.per_token("bigram_shift/order", words.start_W[begins]) < 0.5
+        )  # the run's tiles begin at its second word
+        late_W = late.take(run_W, mode="clip") if len(begins) else np.zeros(len(pair_W), dtype=bool)
+        tile_W: npt.NDArray[np.bool_] = pair_W & ((place_W + late_W) % 2 == 0)
+        return tile_W
+
     def _choose(
-        self, batch: FlatBatch, words: Words, pair_W: npt.NDArray[np.bool_], random: BatchRandom
+        self, batch: FlatBatch, words: Words, tile_W: npt.NDArray[np.bool_], random: BatchRandom
     ) -> npt.NDArray[np.bool_]:
-        """(W,) pairs that change places: no two overlap, and on average ``bigram_rate`` of a sample's words move."""
-        pairs = np.flatnonzero(pair_W)
-        draw_W = np.full(len(pair_W), _NEVER)
-        draw_W[pairs] = random.per_token("bigram_shift/order", words.start_W[pairs])
-        lowest_W = pair_W.copy()  # a pair that draws less than both its neighbours overlaps no other such pair
-        lowest_W[1:] &= draw_W[1:] < draw_W[:-1]
-        lowest_W[:-1] &= draw_W[:-1] < draw_W[1:]
-        rows = len(batch.lengths_B)
-        boundaries_B = np.bincount(words.sample_W.take(np.flatnonzero(words.boundary_W)), minlength=rows)
-        words_B = np.diff(np.searchsorted(words.start_W, batch.offsets)) - boundaries_B
-        lowest = np.flatnonzero(lowest_W)
-        lowest_sample = words.sample_W.take(lowest)
-        lowest_B = np.bincount(lowest_sample, minlength=rows)
-        rate_B = 0.5 * self.options.bigram_rate * words_B / np.maximum(lowest_B, 1)
-        swapped_W = np.zeros(len(pair_W), dtype=bool)
-        swapped_W[lowest] = random.per_token("bigram_shift/choice", words.start_W[lowest]) < rate_B[lowest_sample]
+        """(W,) tiles whose words change places: ``bigram_rate`` of them."""
+        draw_W = np.full(len(tile_W), _NEVER)
+        draw_W[tile_W] = random.per_token("bigram_shift/choice", words.start_W[tile_W])
+        swapped_W = draw_W < self.options.bigram_rate
         if SENTENCE in self.target_names:
-            first_word_B = np.searchsorted(words.sample_W, np.arange(rows))
+            first_word_B = np.searchsorted(words.start_W, batch.offsets[:-1])
             least_B = np.minimum.reduceat(draw_W, first_word_B)
-            swapped_W |= lowest_W & (draw_W == least_B[words.sample_W])  # a sample that carries shifts has one at least
+            swapped_W |= tile_W & (draw_W == least_B[words.sample_W])  # a sample that carries shifts has one at least
             swapped_W &= (random.per_sample("bigram_shift/carries") < 0.5)[words.sample_W]
         return swapped_W
 

@@ -65,26 +65,32 @@ class MaskedLanguageModel(Objective):
         return "token"
 
     def corrupt(self, batch: FlatBatch, random: BatchRandom) -> None:
-        chosen_N = self._choose(batch, random)
-        where = np.flatnonzero(chosen_N)
-        target_N = np.full(len(batch.tokens_N), IGNORE, dtype=np.int64)
-        target_N[where] = batch.tokens_N.take(where)
+        """Mask, and hide from other objectives what can no longer be seen.
 
-        fate = random.per_token("mlm/fate", where)
-        masked = where[fate < MASKED_SHARE]
-        replaced = where[(fate >= MASKED_SHARE) & (fate < MASKED_SHARE + REPLACED_SHARE)]
+        Moved words are not masked, but drawn all the same, and lose their label where a mask would have fallen:
+        else a label that is left would tell that its word has moved, the more so the longer the word.
+        """
+        drawn = np.flatnonzero(self._choose(batch, random))
+        fate = random.per_token("mlm/fate", drawn)
+        hidden_N = np.zeros(len(batch.tokens_N), dtype=bool)
+        hidden_N[drawn[fate < MASKED_SHARE + REPLACED_SHARE]] = True
+        batch.hide(hidden_N)
+        if batch.moved_N is not None:
+            still = ~batch.moved_N.take(drawn)
+            drawn, fate = drawn[still], fate[still]
+
+        target_N = np.full(len(batch.tokens_N), IGNORE, dtype=np.int64)
+        target_N[drawn] = batch.tokens_N.take(drawn)
+        masked = drawn[fate < MASKED_SHARE]
+        replaced = drawn[(fate >= MASKED_SHARE) & (fate < MASKED_SHARE + REPLACED_SHARE)]
         candidates = batch.vocabulary.replacements
         pick = (random.per_token("mlm/replacement", replaced) * len(candidates)).astype(np.int64)
         batch.tokens_N[masked] = batch.vocabulary.mask
         batch.tokens_N[replaced] = candidates[pick]
-
-        hidden_N = np.zeros(len(target_N), dtype=bool)
-        hidden_N[masked] = hidden_N[replaced] = True
-        batch.hide(hidden_N)
         batch.targets["mlm"] = target_N
 
     def _choose(self, batch: FlatBatch, random: BatchRandom) -> npt.NDArray[np.bool_]:
-        """(N,) the tokens to predict."""
+        """(N,) the tokens to predict, and the moved ones that would be if they could."""
         maskable_N = ~batch.vocabulary.special_V.take(batch.tokens_N)
         free_N = maskable_N if batch.moved_N is None else maskable_N & ~batch.moved_N
         rate_B = np.full(len(batch.lengths_B), self.options.mask_prob)
@@ -92,8 +98,8 @@ class MaskedLanguageModel(Objective):
             free_B = batch.count_per_sample(free_N)
             rate_B *= batch.count_per_sample(maskable_N) / np.maximum(free_B, 1)
         if self.options.mask_scheme == "token":
-            return free_N & (random.per_token("mlm/choice") < rate_B.take(batch.sample_N))
-        return free_N & self._choose_words(batch, random, rate_B)
+            return maskable_N & (random.per_token("mlm/choice") < rate_B.take(batch.sample_N))
+        return maskable_N & self._choose_words(batch, random, rate_B)
 
     def _choose_words(self, batch: FlatBatch, random: BatchRandom, rate_B: FloatArray) -> npt.NDArray[np.bool_]:
         words = find_words(batch)

@@ -51,7 +51,7 @@ class HmtlPretrainingConfig(FairseqDataclass):
     bigram_granularity: ChoiceEnum(["token", "sentence", "both"]) = field(  # type: ignore[valid-type]
         default="token", metadata={"help": "bigram shift: a label for each word, one for each sample, or both"}
     )
-    bigram_rate: float = field(default=0.1, metadata={"help": "bigram shift: share of the words that move"})
+    bigram_rate: float = field(default=0.1, metadata={"help": "bigram shift: share of the words that may move that do"})
     bigram_unit: ChoiceEnum(["word", "piece"]) = field(  # type: ignore[valid-type]
         default="word", metadata={"help": "bigram shift: what changes places"}
     )
@@ -294,8 +294,8 @@ def _to_tensor(content: bytes) -> torch.Tensor:
 def _check_config(cfg: HmtlPretrainingConfig) -> None:
     if not 0 < cfg.mask_prob < 1:
         raise UserError(f"--mask-prob {cfg.mask_prob}: use a share above 0 and below 1")
-    if not 0 <= cfg.bigram_rate <= 0.5:
-        raise UserError(f"--bigram-rate {cfg.bigram_rate}: use a share from 0 to 0.5")
+    if not 0 < cfg.bigram_rate < 1:
+        raise UserError(f"--bigram-rate {cfg.bigram_rate}: use a share above 0 and below 1")
     if not 0 <= cfg.short_seq_prob <= 1:
         raise UserError(f"--short-seq-prob {cfg.short_seq_prob}: use a share from 0 to 1")
     if cfg.tokens_per_sample < 8:
