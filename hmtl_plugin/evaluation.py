@@ -26,7 +26,7 @@ from hmtl_plugin.data.splits import open_split
 
 FloatArray = npt.NDArray[np.float64]
 RESAMPLES = 1000
-SCORE_BINS = 256
+SCORE_BINS = 512
 UNIGRAM_TOKENS = 50_000_000
 
 
@@ -138,7 +138,7 @@ def _sums_right(logits: Tensor, target: Mapping[str, Tensor], unigram_V: Tensor)
 def _sums_scores(logits: Tensor, target: Mapping[str, Tensor], unigram_V: Tensor) -> Tensor:
     """(M, 2 * bins) one-hot of score bin, first for label 0, then for label 1."""
     pair = logits.flatten(0, -2)[target["positions"]]
-    index = ((pair[:, 1] - pair[:, 0]).clamp(-8, 8) + 8).mul((SCORE_BINS - 1) / 16).long()
+    index = ((pair[:, 1] - pair[:, 0]).clamp(-6, 6) + 6).mul((SCORE_BINS - 1) / 12).long()
     return F.one_hot(index + SCORE_BINS * target["labels"], 2 * SCORE_BINS)
 
 

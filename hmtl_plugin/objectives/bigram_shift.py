@@ -31,7 +31,7 @@ from hmtl_plugin.objectives.base import (
 
 TOKEN, SENTENCE = "bigram_shift", "bigram_shift_sentence"
 _NEVER = 2.0  # above every uniform draw
-_BINS, _RANGE = 128, 8.0  # histogram of log-odds, for the area under the ROC curve
+_BINS, _RANGE = 512, 6.0  # histogram of log-odds, for the area under the ROC curve
 
 
 class ShiftTokenHead(Head):
