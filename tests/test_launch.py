@@ -4,7 +4,6 @@ import copy
 import multiprocessing
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -299,7 +298,6 @@ def holder(tmp_path: Path) -> Iterator[Any]:
     process.join()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="locks are POSIX record locks")
 def test_one_training_a_folder(tmp_path: Path, holder: Any) -> None:
     with pytest.raises(UserError, match=rf"process {holder.pid} on .* is training into this folder") as error:
         hold_save_dir(tmp_path)

@@ -5,6 +5,7 @@ All start as the identity on h: their contribution is added to h and its last ma
 functions.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ Expand = Callable[[Tensor], Tensor]
 _BOS = 0
 
 
-class Operator(nn.Module):
+class Operator(nn.Module, ABC):
     """One edge. ``forward(h, z, expand)`` gives h, in the same shape, with the source's information in it."""
 
     def __init__(self, hidden: int, num_labels: int | None, generator: torch.Generator) -> None:
@@ -30,17 +31,17 @@ class Operator(nn.Module):
         initialise(self, generator)
         nn.init.zeros_(self.last().weight)
 
+    @abstractmethod
     def build(self, hidden: int, num_labels: int | None) -> None:
         """Create the sub-modules."""
-        raise NotImplementedError
 
+    @abstractmethod
     def last(self) -> nn.Linear:
         """The matrix that starts at zero."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, h: Tensor, z: Tensor, expand: Expand) -> Tensor:
         """h (..., H), z in the source's rows; z is mapped before it is expanded, on fewer rows."""
-        raise NotImplementedError
 
 
 class Concat(Operator):

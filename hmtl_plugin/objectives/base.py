@@ -3,6 +3,7 @@
 To add an objective, add one file to this folder with a class under `@register_objective`; nothing else changes.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
@@ -41,16 +42,16 @@ class HeadConfig:
     dropout: float
 
 
-class Head(nn.Module):
+class Head(nn.Module, ABC):
     """The model's side of one placed objective."""
 
+    @abstractmethod
     def transform(self, x: Tensor) -> Tensor:
         """(..., H) hidden states of the tap, after transfers, to z (..., H): what is handed to other objectives."""
-        raise NotImplementedError
 
+    @abstractmethod
     def classify(self, z: Tensor, embedding_VH: Tensor) -> dict[str, Tensor]:
         """z to logits (..., classes) by target name; ``embedding_VH`` is the encoder's input embedding."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Loss:
     counters: dict[str, Tensor]
 
 
-class Objective:
+class Objective(ABC):
     """One pre-training objective.
 
     Attributes:
@@ -91,9 +92,9 @@ class Objective:
         self.options = options
 
     @property
+    @abstractmethod
     def scope(self) -> Literal["token", "sentence"]:
         """Which hidden states the head sees."""
-        raise NotImplementedError
 
     @property
     def target_names(self) -> tuple[str, ...]:
@@ -103,20 +104,20 @@ class Objective:
     def corrupt(self, batch: FlatBatch, random: BatchRandom) -> None:
         """Change the batch and write the targets. Objectives whose labels come with the pairs have nothing to do."""
 
+    @abstractmethod
     def build_head(self, config: HeadConfig) -> Head:
         """The head, freshly built; the model initialises its weights from a generator keyed by the name."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, logits: Mapping[str, Tensor], targets: Targets, mean_tokens: float) -> Loss:
         """Loss and counters of a micro-batch; ``mean_tokens`` is the epoch's mean number of tokens a sample."""
-        raise NotImplementedError
 
+    @abstractmethod
     def metrics(self, counters: Mapping[str, Tensor]) -> dict[str, float]:
         """Named values for the log from summed counters; ``loss`` (nats, mean over targets) is always among them.
 
         Counters that have seen no target give NaN for a value that then has no meaning.
         """
-        raise NotImplementedError
 
 
 _REGISTRY: dict[str, type[Objective]] = {}
