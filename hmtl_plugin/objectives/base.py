@@ -101,8 +101,9 @@ class Objective(ABC):
         """Names of the targets it fills in and learns from; the first one's logits feed ``label`` transfers."""
         return (self.name,)
 
+    @abstractmethod
     def corrupt(self, batch: FlatBatch, random: BatchRandom) -> None:
-        """Change the batch and write the targets. Objectives whose labels come with the pairs have nothing to do."""
+        """Change the batch in place and write the targets."""
 
     @abstractmethod
     def build_head(self, config: HeadConfig) -> Head:

@@ -8,6 +8,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from hmtl_plugin.corruption.batch import FlatBatch
+from hmtl_plugin.corruption.random import BatchRandom
 from hmtl_plugin.objectives.base import (
     Head,
     HeadConfig,
@@ -28,6 +30,9 @@ class SentencePairObjective(Objective):
     @property
     def scope(self) -> Literal["token", "sentence"]:
         return "sentence"
+
+    def corrupt(self, batch: FlatBatch, random: BatchRandom) -> None:
+        """Nothing to do: the labels come with the pairs."""
 
     def build_head(self, config: HeadConfig) -> Head:
         return PooledHead(config, self.name)
