@@ -12,13 +12,6 @@ IGNORE = -1
 """Value of a target where there is none."""
 
 
-def number_runs(length_W: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """(N,) 0 for the first run's elements, 1 for the second's ...; no run is empty. Faster than np.repeat for many short runs."""
-    begins_N = np.zeros(int(length_W.sum()), dtype=np.int64)
-    begins_N[np.cumsum(length_W)[:-1]] = 1
-    return np.cumsum(begins_N, out=begins_N)
-
-
 @dataclass
 class FlatBatch:
     """B samples ``<s> A </s> [B </s>]`` laid end to end, N tokens in all.
@@ -51,7 +44,7 @@ class FlatBatch:
     @cached_property
     def sample_N(self) -> npt.NDArray[np.int64]:
         """Row of each token's sample."""
-        return np.repeat(np.arange(len(self.lengths_B)), self.lengths_B)  # few long runs: faster than `number_runs`
+        return np.repeat(np.arange(len(self.lengths_B)), self.lengths_B)
 
     @cached_property
     def position_N(self) -> npt.NDArray[np.int64]:

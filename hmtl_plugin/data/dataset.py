@@ -239,7 +239,7 @@ def _places(batch: FlatBatch, width: int, row: int) -> Int64Array | slice:
 
 
 def _join(parts: list[tuple[Int64Array, Int64Array]]) -> dict[str, torch.Tensor]:
-    positions, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
+    positions, labels = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
     return {
         "positions": torch.from_numpy(positions),
         "labels": torch.from_numpy(labels.astype(np.int64, copy=False)),

@@ -100,7 +100,7 @@ class PairIndex:
             place = ends[:-1] - segment_begin[segment]  # of each sentence in its segment
             low = skip.ravel()[segment]
             high = low + keep.ravel()[segment]
-            cut_begin, cut_end = np.clip(low - place, 0, lengths), np.clip(high - place, 0, lengths)
+            cut_begin, cut_end = (np.minimum(np.maximum(at - place, 0), lengths) for at in (low, high))
             sources, lengths = sources + cut_begin, cut_end - cut_begin
         return self._lay_out(corpus, index_B, vocabulary, counts, keep, sources, lengths)
 

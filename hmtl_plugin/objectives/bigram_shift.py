@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from hmtl_plugin.corruption.batch import IGNORE, FlatBatch, number_runs
+from hmtl_plugin.corruption.batch import IGNORE, FlatBatch
 from hmtl_plugin.corruption.random import BatchRandom
 from hmtl_plugin.corruption.words import Words, find_words
 from hmtl_plugin.objectives.base import (
@@ -30,7 +30,6 @@ from hmtl_plugin.objectives.base import (
 )
 
 TOKEN, SENTENCE = "bigram_shift", "bigram_shift_sentence"
-_NEVER = 2.0  # above every uniform draw
 _BINS, _RANGE = 512, 6.0  # histogram of log-odds, for the area under the ROC curve
 
 
@@ -71,30 +70,27 @@ class BigramShift(Objective):
 
     def corrupt(self, batch: FlatBatch, random: BatchRandom) -> None:
         words = find_words(batch, pieces=self.options.bigram_unit == "piece")
-        tile_W = self._tile(self._exchangeable(batch, words), words, random)
-        swapped_W = self._choose(batch, words, tile_W, random)
-        second_W = np.zeros(len(tile_W), dtype=bool)  # second word of a tile
-        second_W[1:] = tile_W[:-1]
+        tile = self._tile(self._exchangeable(batch, words), words, random)
+        swapped = tile[self._choose(batch, words, tile, random)]
+        left, right = words.length_W.take(swapped), words.length_W.take(swapped + 1)
+        batch.tokens_N = _exchange(batch.tokens_N, words.start_W.take(swapped), left, right)
 
-        first_W = np.flatnonzero(swapped_W)
-        length_W, start_W = words.length_W.copy(), words.start_W
-        length_W[first_W], length_W[first_W + 1] = words.length_W[first_W + 1], words.length_W[first_W]
-        lengths = words.length_W[first_W], words.length_W[first_W + 1]
-        batch.tokens_N = _exchange(batch.tokens_N, start_W[first_W], *lengths)
-        moved_W = swapped_W.copy()
-        moved_W[1:] |= swapped_W[:-1]
-        word_N = number_runs(length_W)
-        batch.moved_N = moved_W.take(word_N)
+        # both words of a tile share a label, so it does not matter which of them a token belongs to now
+        label_W = np.full(len(words.start_W), IGNORE)
+        label_W[tile] = label_W[tile + 1] = 0
+        label_W[swapped] = label_W[swapped + 1] = 1
+        label_N = words.spread(label_W)
+        batch.moved_N = label_N == 1
         if SENTENCE in self.target_names:
-            rows = len(batch.lengths_B)
-            shifted_B = np.minimum(np.bincount(words.sample_W[first_W], minlength=rows), 1)
-            shifted_B[np.bincount(words.sample_W[tile_W], minlength=rows) == 0] = IGNORE
+            shifted_B = np.full(len(batch.lengths_B), IGNORE)
+            shifted_B[words.sample_W[tile]] = 0
+            shifted_B[words.sample_W[swapped]] = 1
             batch.targets[SENTENCE] = shifted_B
         if TOKEN in self.target_names:
-            # moved 1, could have moved 0, IGNORE = -1 else
-            target_W = moved_W.astype(np.int64) + (tile_W | second_W) + IGNORE
-            batch.targets[TOKEN] = target_W.take(word_N)
-            batch.label_group_N = np.cumsum(~second_W).take(word_N)  # both words of a tile
+            batch.targets[TOKEN] = label_N
+            begins_W = np.ones(len(label_W), dtype=bool)
+            begins_W[tile + 1] = False
+            batch.label_group_N = words.spread(np.cumsum(begins_W))
 
     def _exchangeable(self, batch: FlatBatch, words: Words) -> npt.NDArray[np.bool_]:
         """(W,) whether word w and the next one may change places."""
@@ -114,37 +110,34 @@ class BigramShift(Objective):
         pair_W[alike[_equal(tokens, words.start_W[alike], words.start_W[alike + 1], words.length_W[alike])]] = False
         return pair_W
 
-    def _tile(self, pair_W: npt.NDArray[np.bool_], words: Words, random: BatchRandom) -> npt.NDArray[np.bool_]:
-        """(W,) first words of the tiles: each run of movable words cut into pairs, beginning at its first or second word.
+    def _tile(self, pair_W: npt.NDArray[np.bool_], words: Words, random: BatchRandom) -> npt.NDArray[np.int64]:
+        """First words of the tiles: each run of movable words cut into pairs, beginning at its first or second word.
 
         Every tile moves with the same probability and words outside have no label, so where a word stands in its run
         and how long the run is tell nothing about whether it moved.
         """
-        begins_W = pair_W.copy()
-        begins_W[1:] &= ~pair_W[:-1]
-        begins = np.flatnonzero(begins_W)
-        run_W = np.cumsum(begins_W) - 1
-        place_W = np.arange(len(pair_W)) - (begins.take(run_W, mode="clip") if len(begins) else 0)
-        late = (
-            random.per_token("bigram_shift/order", words.start_W[begins]) < 0.5
-        )  # the run's tiles begin at its second word
-        late_W = late.take(run_W, mode="clip") if len(begins) else np.zeros(len(pair_W), dtype=bool)
-        tile_W: npt.NDArray[np.bool_] = pair_W & ((place_W + late_W) % 2 == 0)
-        return tile_W
+        pair_P = np.flatnonzero(pair_W)
+        begins_P = np.diff(pair_P, prepend=-2) > 1
+        begins = np.flatnonzero(begins_P)
+        # whether the run's tiles begin at its second word
+        late = random.per_token("bigram_shift/order", words.start_W.take(pair_P.take(begins))) < 0.5
+        run_P = np.cumsum(begins_P) - 1
+        place_P = np.arange(len(pair_P)) - (begins - late).take(run_P)
+        return pair_P[place_P & 1 == 0]
 
     def _choose(
-        self, batch: FlatBatch, words: Words, tile_W: npt.NDArray[np.bool_], random: BatchRandom
+        self, batch: FlatBatch, words: Words, tile: npt.NDArray[np.int64], random: BatchRandom
     ) -> npt.NDArray[np.bool_]:
-        """(W,) tiles whose words change places: ``bigram_rate`` of them."""
-        draw_W = np.full(len(tile_W), _NEVER)
-        draw_W[tile_W] = random.per_token("bigram_shift/choice", words.start_W[tile_W])
-        swapped_W = draw_W < self.options.bigram_rate
+        """Which of the tiles' words change places: ``bigram_rate`` of them."""
+        draw = random.per_token("bigram_shift/choice", words.start_W.take(tile))
+        swapped = draw < self.options.bigram_rate
         if SENTENCE in self.target_names:
-            first_word_B = np.searchsorted(words.start_W, batch.offsets[:-1])
-            least_B = np.minimum.reduceat(draw_W, first_word_B)
-            swapped_W |= tile_W & (draw_W == least_B[words.sample_W])  # a sample that carries shifts has one at least
-            swapped_W &= (random.per_sample("bigram_shift/carries") < 0.5)[words.sample_W]
-        return swapped_W
+            sample = words.sample_W.take(tile)
+            least_B = np.ones(len(batch.lengths_B))  # above every draw
+            np.minimum.at(least_B, sample, draw)
+            swapped |= draw == least_B.take(sample)  # a sample that carries shifts has one at least
+            swapped &= (random.per_sample("bigram_shift/carries") < 0.5).take(sample)
+        return swapped
 
     def build_head(self, config: HeadConfig) -> Head:
         if self.scope == "sentence":
