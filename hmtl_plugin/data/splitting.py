@@ -27,23 +27,19 @@ class SentenceSplitter:
 
     def split(self, paragraph: str) -> list[str]:
         """The sentences of a paragraph in order, stripped; but for spaces between them nothing is lost."""
-        return [sentence for part in self._parts(paragraph) if (sentence := part.strip())]
+        return [sentence for part in self._parts([paragraph]) if (sentence := part.strip())]
 
     def split_lines(self, paragraphs: list[str]) -> str:
         """All sentences of tidy paragraphs, one a line, without a last line end; empty paragraphs vanish."""
+        return "\n".join(filter(None, map(str.strip, self._parts(paragraphs))))
+
+    def _parts(self, paragraphs: list[str]) -> list[str]:
         parts: list[str] = []
         for paragraph in paragraphs:
-            if paragraph:
-                parts += self._parts(paragraph)
-        text = "\n".join(parts).replace(" \n", "\n").rstrip(" ")  # the library leaves the space after a sentence
-        if "\n " in text or "\n\n" in text or text[:1] in (" ", "\n") or text[-1:] == "\n":
-            return "\n".join(sentence for part in parts if (sentence := part.strip()))
-        return text
-
-    def _parts(self, paragraph: str) -> list[str]:
-        try:
-            return sentencex.segment(self.language, paragraph)
-        except BaseException as error:  # a Rust panic is no Exception; Ctrl-C must pass
-            if type(error).__name__ != "PanicException":
-                raise
-            return [paragraph]
+            try:
+                parts += sentencex.segment(self.language, paragraph)
+            except BaseException as error:  # a Rust panic is no Exception; Ctrl-C must pass
+                if type(error).__name__ != "PanicException":
+                    raise
+                parts.append(paragraph)
+        return parts

@@ -159,11 +159,14 @@ def tidy_bytes(data: bytes) -> bytes:
 
 
 def _has_loose_space(data: bytes) -> bool:
-    """Whether a space stands beside another or beside a line end; ten times as quick as to search for the two bytes."""
+    """Whether a space stands beside another or beside a line end; ten times as quick as to search for the two bytes.
+
+    No other control characters may be left.
+    """
     codes = np.frombuffer(data, dtype=np.uint8)
-    space, line_end = codes == 32, codes == 10
-    either = space | line_end
-    return bool((either[1:] & either[:-1] & ~(line_end[1:] & line_end[:-1])).any())
+    space_or_end = codes <= 32
+    neighbours = np.flatnonzero(space_or_end[1:] & space_or_end[:-1])  # next to none: blank lines
+    return bool(((codes[neighbours] == 32) | (codes[neighbours + 1] == 32)).any())
 
 
 def tidy_lines(text: str) -> list[str]:
