@@ -143,6 +143,7 @@ def main() -> None:
         default="hf,flat",
         help="hf: against BertForPreTraining; flat: three objectives against flat",
     )
+    parser.add_argument("--rows", type=int, help="sequences in a batch (default: by size)")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--profile", action="store_true", help="profile our flat step instead")
@@ -159,9 +160,10 @@ def main() -> None:
 
 def run(size: str, precision: str, args: argparse.Namespace) -> None:
     """Print the rows of one size and precision."""
-    batch, bf16 = make_batch(BATCH[size], args.device), precision == "bf16"
+    rows, bf16 = args.rows or BATCH[size], precision == "bf16"
+    batch = make_batch(rows, args.device)
     flat = our_step(size, FLAT, batch, args.device, bf16)
-    label = f"{size} {BATCH[size]}x{LENGTH} {precision}"
+    label = f"{size} {rows}x{LENGTH} {precision}"
     if args.profile:
         profile(flat)
         return

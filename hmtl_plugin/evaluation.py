@@ -23,6 +23,7 @@ from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.dataset import PretrainingDataset
 from hmtl_plugin.data.splits import open_split
+from hmtl_plugin.precision import autocast
 
 FloatArray = npt.NDArray[np.float64]
 RESAMPLES = 1000
@@ -61,7 +62,7 @@ def evaluate(
     split: str = "valid",
     samples: int = 2000,
     max_tokens: int = 8192,
-    bf16: bool = False,
+    precision: str = "none",
     device: str = "cpu",
 ) -> list[Estimate]:
     """Estimates of every target of a checkpoint's hierarchy on up to ``samples`` samples of each validation view.
@@ -82,7 +83,7 @@ def evaluate(
     for batch in _progress(_batches(data, samples, max_tokens), checkpoint.path.parent.name):
         sample = data.collater(batch)
         on_device = utils.move_to_cuda(sample) if torch.device(device).type == "cuda" else sample
-        with torch.inference_mode(), torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=bf16):
+        with torch.inference_mode(), autocast(precision, torch.device(device).type):
             logits, _ = model(**on_device["net_input"], targets=on_device["targets"])
         length = sample["net_input"]["src_tokens"].shape[1]
         for name, target in sample["targets"].items():

@@ -45,19 +45,15 @@ interval=$((updates > 20000 ? 1000 : updates > 20 ? updates / 20 : 1))
 
 python=$(bash "$repo/scripts/setup.sh" --python)
 bin=$(dirname "$python")
-# bf16 where the GPU has it; on CPUs it pays only on some, so that is left to '--autocast bf16'
-read -r autocast tensorboard < <("$python" -W ignore -c '
-import importlib.util
-import torch
-bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-print("bf16" if bf16 else "none", "yes" if importlib.util.find_spec("tensorboard") else "no")')
 options=()
-[ "$tensorboard" = no ] || options+=(--tensorboard-logdir "$run/tensorboard")
+if "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("tensorboard") is None)'; then
+    options+=(--tensorboard-logdir "$run/tensorboard")
+fi
 
 # HMTL_LAUNCHER: what the recipes for several processes put before the command
 # shellcheck disable=SC2086
 exec ${HMTL_LAUNCHER:-} "$bin/fairseq-train" "$data" --user-dir "$repo/hmtl_plugin" --save-dir "$run" \
-    --task hmtl_pretraining --tokens-per-sample 128 --autocast "$autocast" \
+    --task hmtl_pretraining --tokens-per-sample 128 --autocast auto \
     --arch "hmtl_bert_$size" --criterion hmtl \
     --optimizer hmtl_adamw --weight-decay 0.01 --clip-norm 1.0 \
     --lr-scheduler polynomial_decay --lr "$lr" --warmup-updates $((updates / 10)) \

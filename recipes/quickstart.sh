@@ -30,11 +30,6 @@ step "2/5 corpus"
 "$python" scripts/embedded_corpus.py --out "$text" --max-megabytes 5
 "$python" scripts/prepare_corpus.py "$text" --format paragraphs --vocab-size 6000 --valid-fraction 0.2 --out "$data"
 
-# bfloat16 is faster only on processors that compute in it
-precision=$("$python" -W ignore -c '
-import torch
-native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-print("bf16" if native else "none")')
 format=simple
 [ ! -t 2 ] || format=tqdm
 
@@ -43,7 +38,7 @@ pretrain() { # NAME HIERARCHY TRANSFER
     mkdir -p "$run"
     echo "$run: '$2' '$3', $updates updates (log: $run/train.log)"
     "$bin/fairseq-train" "$data" --user-dir hmtl_plugin --task hmtl_pretraining --arch hmtl_bert_mini --criterion hmtl \
-        --hierarchy "$2" --transfer "$3" --tokens-per-sample 64 --max-positions 128 --autocast "$precision" \
+        --hierarchy "$2" --transfer "$3" --tokens-per-sample 64 --max-positions 128 --autocast auto \
         --optimizer hmtl_adamw --lr 1e-3 --lr-scheduler polynomial_decay --warmup-updates 100 --clip-norm 1.0 \
         --max-update "$updates" --total-num-update "$updates" --max-tokens 2048 --cpu --num-workers 0 --seed 1 \
         --save-dir "$run" --save-interval-updates 200 --keep-interval-updates 1 --no-epoch-checkpoints \
@@ -56,6 +51,6 @@ step "4/5 pre-training a hierarchy: word order below, next sentence handed on, m
 pretrain hierarchical "$hierarchy" "$transfer"
 
 step "5/5 what they have learned, on held-out documents"
-"$python" scripts/evaluate.py "$runs/flat" "$runs/hierarchical" --data "$data" --samples 2000 --autocast "$precision" \
+"$python" scripts/evaluate.py "$runs/flat" "$runs/hierarchical" --data "$data" --samples 2000 --autocast auto \
     --results "$runs/results.jsonl"
 "$python" scripts/try_checkpoint.py "$runs/hierarchical"

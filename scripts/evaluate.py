@@ -16,6 +16,7 @@ logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairs
 from hmtl_plugin.checkpoints import find_checkpoint, load_checkpoint  # noqa: E402
 from hmtl_plugin.errors import run_cli  # noqa: E402
 from hmtl_plugin.evaluation import Estimate, evaluate  # noqa: E402
+from hmtl_plugin.precision import AUTOCAST  # noqa: E402
 from hmtl_plugin.reporting.results import append_results, file_sha256, read_results  # noqa: E402
 
 
@@ -29,7 +30,7 @@ def main() -> None:
     )
     parser.add_argument("--max-tokens", type=int, default=8192, help="tokens of a batch (default: %(default)s)")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--autocast", choices=["none", "bf16"], default="none")
+    parser.add_argument("--autocast", choices=AUTOCAST, default="none")
     parser.add_argument("--results", type=Path, help="append the values to this results.jsonl")
     arguments = parser.parse_args()
 
@@ -59,9 +60,14 @@ def _estimates(run: str, arguments: argparse.Namespace, done: list[dict[str, Any
     if known:
         return [Estimate(**result["metrics"]) for result in known]
     checkpoint = load_checkpoint(file)
-    bf16 = arguments.autocast == "bf16"
     estimates = evaluate(
-        checkpoint, arguments.data, arguments.split, arguments.samples, arguments.max_tokens, bf16, arguments.device
+        checkpoint,
+        arguments.data,
+        arguments.split,
+        arguments.samples,
+        arguments.max_tokens,
+        arguments.autocast,
+        arguments.device,
     )
     if arguments.results:
         shared = {

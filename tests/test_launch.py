@@ -158,6 +158,8 @@ def test_fp16_on_gpus(cfg: Any) -> None:
     launch.check_launch(cfg, {}, gpus=1)
     cfg.optimizer._name = "hmtl_adamw"
     refused(cfg, "needs --fp16-no-flatten-grads", gpus=1)
+    cfg.task.autocast = "auto"
+    refused(cfg, "exclude each other", gpus=1)
     launch.check_launch(cfg, {}, gpus=1, training=False)
     cfg.common.fp16_no_flatten_grads = True
     launch.check_launch(cfg, {}, gpus=1)

@@ -1,7 +1,6 @@
 """Task ``hmtl_pretraining``: pairs of segments, corrupted and labelled as the model's hierarchy asks."""
 
 import logging
-import platform
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -24,6 +23,7 @@ from hmtl_plugin.errors import UserError
 from hmtl_plugin.hierarchy import Hierarchy, HierarchyError
 from hmtl_plugin.models.transfer import OPERATORS
 from hmtl_plugin.objectives.base import Objective, build_objectives, objective_names
+from hmtl_plugin.precision import AUTOCAST, autocast, computes_in_bf16
 
 
 @dataclass
@@ -59,8 +59,11 @@ class HmtlPretrainingConfig(FairseqDataclass):
         default=False, metadata={"help": "bigram shift: also move first words of sentences and words with punctuation"}
     )
     valid_seed: int = field(default=0, metadata={"help": "seed of the validation samples, whatever the training seed"})
-    autocast: ChoiceEnum(["none", "bf16"]) = field(  # type: ignore[valid-type]
-        default="none", metadata={"help": "bf16: run forward passes in bfloat16, weights stay fp32 (CPU and GPU)"}
+    autocast: ChoiceEnum(list(AUTOCAST)) = field(  # type: ignore[valid-type]
+        default="none",
+        metadata={
+            "help": "bf16: run forward passes in bfloat16, weights stay fp32; auto: if CPU or GPU computes in it"
+        },
     )
     seed: int = II("common.seed")
 
@@ -135,8 +138,10 @@ class HmtlPretrainingTask(FairseqTask):
                 f"{cfg.max_positions}: lower the one or raise the other (with --resize-positions for a trained model)"
             )
         self._check_data()
-        if str(self.cfg.autocast) == "bf16" and not torch.cuda.is_available() and not _cpu_computes_in_bf16():
-            logger.warning("--autocast bf16: this CPU has no bfloat16 instructions, training will be many times slower")
+        if str(self.cfg.autocast) == "bf16" and not torch.cuda.is_available() and not computes_in_bf16("cpu"):
+            logger.warning(
+                "--autocast bf16: on this CPU many times slower than fp32; --autocast auto would use fp32 here"
+            )
         return super().build_model(cfg, from_checkpoint)
 
     def place(self, cfg: Any) -> None:
@@ -202,7 +207,7 @@ class HmtlPretrainingTask(FairseqTask):
         model.train()
         model.set_num_updates(update_num)
         criterion.set_num_updates(update_num)
-        with self._autocast(sample), torch.autograd.profiler.record_function("forward"):
+        with self._precision(sample), torch.autograd.profiler.record_function("forward"):
             loss, sample_size, logging_output = criterion(model, sample)
         if not isinstance(optimizer, FP16Optimizer):  # which skips such a step itself
             self._check_finite(sample, update_num, logging_output)
@@ -217,13 +222,12 @@ class HmtlPretrainingTask(FairseqTask):
     ) -> tuple[torch.Tensor, int, dict[str, Any]]:
         """Forward under `--autocast`, no gradient."""
         model.eval()
-        with torch.no_grad(), self._autocast(sample):
+        with torch.no_grad(), self._precision(sample):
             loss, sample_size, logging_output = criterion(model, sample)
         return loss, sample_size, logging_output
 
-    def _autocast(self, sample: dict[str, Any]) -> torch.autocast:
-        device = sample["net_input"]["src_tokens"].device.type
-        return torch.autocast(device, dtype=torch.bfloat16, enabled=str(self.cfg.autocast) == "bf16")
+    def _precision(self, sample: dict[str, Any]) -> torch.autocast:
+        return autocast(str(self.cfg.autocast), sample["net_input"]["src_tokens"].device.type)
 
     def _check_finite(self, sample: dict[str, Any], update: int, logging_output: dict[str, Any]) -> None:
         """On a CPU look at once. On a GPU that would be a device synchronisation a step: fairseq itself finds that the
@@ -278,12 +282,6 @@ def check_finite(sample: dict[str, Any], update: int, logging_output: dict[str, 
     raise NonFiniteLoss(
         f"the loss of {' and '.join(sorted(losses)) or 'the weighting'} is not finite at update {update} (samples {shown}): "
         "lower --lr, warm up longer or set --clip-norm"
-    )
-
-
-def _cpu_computes_in_bf16() -> bool:
-    return bool(
-        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() or platform.machine() == "arm64"
     )
 
 
