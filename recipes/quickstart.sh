@@ -7,11 +7,11 @@
 # hierarchy of the same size, and compares them on held-out text. About ten minutes on two cores after installation.
 # What is done is not done again; a run that was interrupted goes on where it was.
 #
-#   HMTL_UPDATES  updates of each model (default 500)
+#   HMTL_UPDATES  updates of each model (default 1300)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-updates=${HMTL_UPDATES:-500}
+updates=${HMTL_UPDATES:-1300}
 text=data/quickstart/embedded.txt
 data=data/quickstart/corpus
 runs=runs/quickstart
@@ -38,10 +38,11 @@ pretrain() { # NAME HIERARCHY TRANSFER
     mkdir -p "$run"
     echo "$run: '$2' '$3', $updates updates (log: $run/train.log)"
     "$bin/fairseq-train" "$data" --user-dir hmtl_plugin --task hmtl_pretraining --arch hmtl_bert_mini --criterion hmtl \
+        --encoder-embed-dim 128 --encoder-normalize-before --init-std 0.06 --dropout 0 --attention-dropout 0 \
         --hierarchy "$2" --transfer "$3" --tokens-per-sample 64 --max-positions 128 --autocast auto \
-        --optimizer hmtl_adamw --lr 1e-3 --lr-scheduler polynomial_decay --warmup-updates 100 --clip-norm 1.0 \
+        --optimizer hmtl_adamw --lr 2e-3 --lr-scheduler polynomial_decay --warmup-updates 100 --clip-norm 1.0 \
         --max-update "$updates" --total-num-update "$updates" --max-tokens 2048 --cpu --num-workers 0 --seed 1 \
-        --save-dir "$run" --save-interval-updates 200 --keep-interval-updates 1 --no-epoch-checkpoints \
+        --save-dir "$run" --save-interval-updates 500 --keep-interval-updates 1 --no-epoch-checkpoints \
         --disable-validation --log-format "$format" --log-interval 50 >>"$run/train.log"
 }
 

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.attention import SelfAttention, attention_mask
 from hmtl_plugin.models.dropout import add_dropout, dropout
-from hmtl_plugin.models.initialisation import embedding, generator_for, initialise, linear
+from hmtl_plugin.models.initialisation import STANDARD_DEVIATION, embedding, generator_for, initialise, linear
 
 PAD, EOS = 1, 2  # fairseq's ids, the same in every dictionary
 
@@ -40,6 +40,7 @@ class EncoderConfig:
     activation_fn: str = "gelu"
     normalize_before: bool = False
     layer_norm_eps: float = 1e-12
+    init_std: float = STANDARD_DEVIATION
     checkpoint_activations: bool = False
 
 
@@ -111,7 +112,7 @@ class Encoder(nn.Module):
             for _ in range(config.layers if config.normalize_before else 0)
         )
         for name, part in [*self.embeddings.named_children(), *self.layers.named_children()]:
-            initialise(part, generator_for(seed, f"encoder.{name}"))
+            initialise(part, generator_for(seed, f"encoder.{name}"), config.init_std)
 
     def forward(
         self,

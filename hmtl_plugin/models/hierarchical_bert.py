@@ -14,7 +14,7 @@ from hmtl_plugin.errors import UserError
 from hmtl_plugin.hierarchy import Hierarchy, HierarchyError
 from hmtl_plugin.models import state
 from hmtl_plugin.models.encoder import ACTIVATIONS, Encoder, EncoderConfig
-from hmtl_plugin.models.initialisation import generator_for, initialise
+from hmtl_plugin.models.initialisation import STANDARD_DEVIATION, generator_for, initialise
 from hmtl_plugin.models.solver import Solver, Targets
 from hmtl_plugin.models.transfer import OPERATORS
 from hmtl_plugin.objectives.base import HeadConfig, Objective, objective_names
@@ -55,6 +55,10 @@ class HierarchicalBertConfig(FairseqDataclass):
         default=False, metadata={"help": "layer norm before each block instead of after it (BERT)"}
     )
     layer_norm_eps: float = field(default=1e-12, metadata={"help": "epsilon of the layer norms"})
+    init_std: float = field(
+        default=STANDARD_DEVIATION,
+        metadata={"help": "standard deviation of the first weights; narrow models learn faster from larger ones"},
+    )
     dropout: float = field(default=0.1, metadata={"help": "dropout of embeddings and block outputs"})
     attention_dropout: float = field(default=0.1, metadata={"help": "dropout of attention probabilities"})
     activation_dropout: float = field(default=0.0, metadata={"help": "dropout after the feed-forward activation"})
@@ -140,7 +144,7 @@ class HierarchicalBertModel(BaseFairseqModel):
         with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws from the global generator
             for name in hierarchy.objectives:
                 self.heads[name] = objectives[name].build_head(head_config)
-                initialise(self.heads[name], generator_for(seed, f"heads.{name}"))
+                initialise(self.heads[name], generator_for(seed, f"heads.{name}"), config.init_std)
         for edge in hierarchy.transfers:
             name = f"{edge.source}>{edge.target}:{edge.operator}"
             labels = objectives[edge.source].num_labels
@@ -232,6 +236,8 @@ def _resolve_sizes(cfg: Any) -> None:
     cfg.encoder_attention_heads = cfg.encoder_attention_heads or max(1, hidden // 64)
     if cfg.encoder_layers < 1:
         raise UserError(f"--encoder-layers {cfg.encoder_layers}: give 1 or more")
+    if not 0 < cfg.init_std < 1:
+        raise UserError(f"--init-std {cfg.init_std}: use a number above 0 and below 1")
     if hidden % cfg.encoder_attention_heads:
         raise UserError(
             f"--encoder-embed-dim {hidden} does not divide by --encoder-attention-heads "
@@ -253,6 +259,7 @@ def _encoder_config(cfg: Any, vocabulary: int) -> EncoderConfig:
         activation_fn=str(cfg.activation_fn),
         normalize_before=cfg.encoder_normalize_before,
         layer_norm_eps=cfg.layer_norm_eps,
+        init_std=cfg.init_std,
         checkpoint_activations=cfg.checkpoint_activations,
     )
 

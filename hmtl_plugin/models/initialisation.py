@@ -19,8 +19,8 @@ def generator_for(seed: int, name: str) -> torch.Generator:
 
 
 @torch.no_grad()
-def initialise(module: nn.Module, generator: torch.Generator) -> None:
-    """Fill every parameter: matrices from N(0, 0.02), layer norms 1 and 0, all other vectors 0.
+def initialise(module: nn.Module, generator: torch.Generator, std: float = STANDARD_DEVIATION) -> None:
+    """Fill every parameter: matrices from N(0, std), layer norms 1 and 0, all other vectors 0.
 
     Modules with weights that must start elsewhere (transfer operators) set them afterwards.
     """
@@ -29,13 +29,13 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
             if isinstance(part, nn.LayerNorm):
                 parameter.fill_(1.0 if name == "weight" else 0.0)
             elif parameter.ndim >= 2:
-                parameter.copy_(_normal(parameter, generator))
+                parameter.copy_(_normal(parameter, generator, std))
             else:
                 parameter.zero_()
 
 
-def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.empty(like.shape).normal_(0.0, STANDARD_DEVIATION, generator=generator)
+def _normal(like: Tensor, generator: torch.Generator, std: float) -> Tensor:
+    return torch.empty(like.shape).normal_(0.0, std, generator=generator)
 
 
 def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:

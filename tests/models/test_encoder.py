@@ -88,6 +88,15 @@ def test_a_pre_norm_tap_sees_a_normalised_state_and_changes_nothing_above():
     assert torch.equal(run(encoder, TOKENS_BT, (3,))[3], states[3])
 
 
+def test_initial_matrices_have_the_standard_deviation_asked_for():
+    for std in (0.02, 0.06):
+        weights = build(init_std=std, hidden=64, ffn=256, vocabulary=1000).state_dict()
+        matrices = [value for value in weights.values() if value.ndim == 2 and value.numel() > 4000]
+        assert len(matrices) > 3
+        for matrix in matrices:
+            assert matrix.std().item() == pytest.approx(std, rel=0.05)
+
+
 def test_checkpointing_gives_the_same_gradients():
     gradients = []
     for checkpoint_activations in (False, True):
