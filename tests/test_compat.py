@@ -9,7 +9,6 @@ import pytest
 from hmtl_plugin import compat
 
 
-
 @pytest.mark.parametrize("version", [(3, 10), (3, 14)])
 def test_another_python_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, version: tuple[int, int]) -> None:
     name = ".".join(map(str, version))
