@@ -14,6 +14,7 @@ import pytest
 import torch
 from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from omegaconf import OmegaConf
 from torch._utils import ExceptionWrapper
 
 from hmtl_plugin import launch
@@ -158,11 +159,15 @@ def test_fp16_on_gpus(cfg: Any) -> None:
     launch.check_launch(cfg, {}, gpus=1)
     cfg.optimizer._name = "hmtl_adamw"
     refused(cfg, "needs --fp16-no-flatten-grads", gpus=1)
-    cfg.task.autocast = "auto"
-    refused(cfg, "exclude each other", gpus=1)
     launch.check_launch(cfg, {}, gpus=1, training=False)
     cfg.common.fp16_no_flatten_grads = True
     launch.check_launch(cfg, {}, gpus=1)
+
+
+def test_fp16_weights_under_bf16_products(cfg: Any) -> None:
+    cfg.common.fp16 = True
+    OmegaConf.update(cfg, "task.autocast", "auto", force_add=True)
+    refused(cfg, "exclude each other", gpus=1)
 
 
 def test_validation_on_the_cpu_is_one_process(cfg: Any) -> None:

@@ -10,7 +10,7 @@ from hmtl_plugin.errors import UserError
 def test_fixed_is_the_weighted_sum_and_keeps_the_log_variances_in_the_graph() -> None:
     log_variances = torch.zeros(2, requires_grad=True)
     total = fixed({"a": torch.tensor(3.0), "b": torch.tensor(5.0)}, {"a": 1.0, "b": 0.5}, 10, log_variances)
-    assert float(total) == 5.5
+    assert total.item() == 5.5
     total.backward()
     assert log_variances.grad is not None and not log_variances.grad.any()
 

@@ -24,7 +24,7 @@ def test_every_head_stays_in_the_graph_without_targets(name: str, granularity: s
     logits = head.classify(head.transform(torch.randn(shape)), embedding)
     assert next(iter(logits)) == objective.target_names[0] and set(logits) == set(objective.target_names)
     loss = objective.loss(logits, {}, 10.0)
-    assert float(loss.scaled_sum) == 0
+    assert loss.scaled_sum.item() == 0
     loss.scaled_sum.backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in head.parameters())
     values = objective.metrics(loss.counters)
