@@ -28,6 +28,7 @@ from hmtl_plugin.models.hierarchical_bert import (  # noqa: E402
 )
 from hmtl_plugin.objectives.base import ObjectiveOptions, build_objectives  # noqa: E402
 from hmtl_plugin.optim.adamw import HmtlAdamW, HmtlAdamWConfig  # noqa: E402
+from hmtl_plugin.precision import autocast, computes_in_bf16  # noqa: E402
 
 VOCABULARY, LENGTH, MASK = 30522, 128, 4
 BATCH = {"tiny": 16, "mini": 16, "small": 16, "medium": 8, "base": 8, "large": 4}
@@ -81,7 +82,7 @@ def our_step(size: str, hierarchy: tuple[str, str], batch: Any, device: str, bf1
 
     def step() -> None:
         optimizer.zero_grad()
-        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+        with autocast("bf16" if bf16 else "none", device):
             logits, _ = model(batch.tokens_BT, batch.targets, padded=False)
             losses = [objectives[name].loss(logits, batch.targets, LENGTH) for name in names]
         torch.stack([loss.scaled_sum for loss in losses]).sum().div(batch.tokens_BT.numel()).backward()
@@ -151,7 +152,7 @@ def main() -> None:
     print(
         f"torch {torch.__version__}, transformers {transformers.__version__}, {args.device}, "
         f"{torch.get_num_threads()} threads, "
-        f"{torch.backends.cpu.get_cpu_capability()}"
+        f"{torch.backends.cpu.get_cpu_capability()}, bf16 {'native' if computes_in_bf16(args.device) else 'emulated'}"
     )
     for precision in args.precisions.split(","):
         for size in args.sizes.split(","):

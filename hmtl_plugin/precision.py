@@ -1,18 +1,56 @@
 """In what precision forward passes run: ``--autocast none|bf16|auto``. Weights and optimizer stay fp32."""
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
 import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 AUTOCAST = ("none", "bf16", "auto")
+_PRODUCTS = (F.linear, F.scaled_dot_product_attention, torch.bmm, torch.matmul, Tensor.matmul, Tensor.__matmul__)
 
 
-def autocast(choice: str, device: str) -> torch.autocast:
+def autocast(choice: str, device: str) -> AbstractContextManager[Any]:
     """Context of a forward pass; ``auto`` is bfloat16 where the device (``cpu``, ``cuda``) computes in it."""
-    enabled = choice == "bf16" or (choice == "auto" and computes_in_bf16(device))
-    return torch.autocast(device, dtype=torch.bfloat16, enabled=enabled)
+    native = computes_in_bf16(device)
+    if choice == "bf16" and device == "cpu" and not native:
+        return _emulated_bf16()
+    return torch.autocast(device, dtype=torch.bfloat16, enabled=choice == "bf16" or (choice == "auto" and native))
 
 
 def computes_in_bf16(device: str) -> bool:
-    """Whether bfloat16 products are instructions of the device; emulated they take up to 50 times as long as fp32."""
+    """Whether bfloat16 products are instructions of the device."""
     if device == "cuda":
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+@contextmanager
+def _emulated_bf16() -> Iterator[None]:
+    """bfloat16 autocast for a CPU without its instructions, where torch's own products take 50 times as long as fp32.
+
+    A bfloat16 product with fp32 accumulation is an fp32 product of rounded operands whose result is rounded.
+    """
+    with torch.autocast("cpu", dtype=torch.bfloat16), _RoundedProducts():
+        yield
+
+
+class _RoundedProducts(TorchFunctionMode):
+    """Computes the encoder's and heads' products in fp32 on operands rounded to bfloat16, and rounds what comes out."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func not in _PRODUCTS:
+            return func(*args, **(kwargs or {}))
+        with torch.autocast("cpu", enabled=False):
+            rounded = [_rounded(value) for value in args]
+            return func(*rounded, **{key: _rounded(value) for key, value in (kwargs or {}).items()}).bfloat16()
+
+
+def _rounded(value: Any) -> Any:
+    is_float = isinstance(value, Tensor) and value.is_floating_point()
+    return value.bfloat16().float() if is_float else value

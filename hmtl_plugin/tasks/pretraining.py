@@ -1,6 +1,7 @@
 """Task ``hmtl_pretraining``: pairs of segments, corrupted and labelled as the model's hierarchy asks."""
 
 import logging
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -140,7 +141,7 @@ class HmtlPretrainingTask(FairseqTask):
         self._check_data()
         if str(self.cfg.autocast) == "bf16" and not torch.cuda.is_available() and not computes_in_bf16("cpu"):
             logger.warning(
-                "--autocast bf16: on this CPU many times slower than fp32; --autocast auto would use fp32 here"
+                "--autocast bf16: emulated on this CPU, slower than fp32; --autocast auto would use fp32 here"
             )
         return super().build_model(cfg, from_checkpoint)
 
@@ -226,7 +227,7 @@ class HmtlPretrainingTask(FairseqTask):
             loss, sample_size, logging_output = criterion(model, sample)
         return loss, sample_size, logging_output
 
-    def _precision(self, sample: dict[str, Any]) -> torch.autocast:
+    def _precision(self, sample: dict[str, Any]) -> AbstractContextManager[Any]:
         return autocast(str(self.cfg.autocast), sample["net_input"]["src_tokens"].device.type)
 
     def _check_finite(self, sample: dict[str, Any], update: int, logging_output: dict[str, Any]) -> None:
