@@ -111,6 +111,23 @@ def load_checkpoint(path: str | Path) -> LoadedCheckpoint:
     )
 
 
+def load_vocabulary(path: str | Path) -> tuple[Dictionary, Tokenizer]:
+    """Dictionary and tokenizer of a checkpoint, without building its model.
+
+    Raises:
+        UserError: if it has no tokenizer.
+    """
+    file = find_checkpoint(path)
+    inside = read_state(file).get("task_state") or {}
+    dictionary, tokenizer = _dictionary(file, inside), _tokenizer(file.parent, inside)
+    if tokenizer is None:
+        raise UserError(
+            f"{file}: no tokenizer inside or beside it: copy the data folder's sentencepiece.bpe.model there"
+        )
+    tokenizer.check(dictionary)
+    return dictionary, tokenizer
+
+
 def _dictionary(file: Path, inside: dict[str, Any]) -> Dictionary:
     beside = file.parent / "dict.txt"
     if beside.is_file():

@@ -90,15 +90,16 @@ class IndexedWriter:
         if not len(sizes):
             return
         if self._held.separators:
-            self._append(self._held.data, self._held.sizes_I, 1)
+            self.append(self._held.data, self._held.sizes_I, 1)
             self._held = Items(b"", np.empty(0, dtype=np.int32), 0)
         self._ends_separated = bool(sizes[-1] == 1)
         if self._ends_separated:
             self._held = Items(data[-itemsize:], sizes[-1:], 1)
             data, sizes, separators = data[:-itemsize], sizes[:-1], separators - 1
-        self._append(data, sizes, separators)
+        self.append(data, sizes, separators)
 
-    def _append(self, data: bytes, sizes: npt.NDArray[np.int32], separators: int) -> None:
+    def append(self, data: bytes, sizes: npt.NDArray[np.int32], separators: int = 0) -> None:
+        """Append items as they are; an item of size 1 is then an empty text."""
         self._data.write(data)
         self._sha.update(data)
         self._sizes.write(np.ascontiguousarray(sizes, dtype="<i4").tobytes())
@@ -205,13 +206,18 @@ def _items(
     if len(blank_I) > 1:
         doubled = np.append(blank_I[:-1] & blank_I[1:], False)
         lengths_I, blank_I = lengths_I[~doubled], blank_I[~doubled]
+    return with_ends(ids_N, lengths_I, separators=int(blank_I.sum()))
+
+
+def with_ends(ids_N: npt.NDArray[Any], lengths_I: npt.NDArray[np.int64], separators: int = 0) -> Items:
+    """Items of ``lengths_I`` ids each (`narrow`ed), with their ``</s>``."""
     sizes = lengths_I + 1
     ends = np.cumsum(sizes)
     out = np.full(int(ends[-1]) if len(ends) else 0, EOS, dtype=ids_N.dtype)
     is_token = np.ones(len(out), dtype=np.bool_)
     is_token[ends - 1] = False
     out[is_token] = ids_N
-    return Items(out.tobytes(), sizes.astype(np.int32), int(blank_I.sum()))
+    return Items(out.tobytes(), sizes.astype(np.int32), separators)
 
 
 def binarise(

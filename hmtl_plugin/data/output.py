@@ -9,7 +9,7 @@ from typing import IO
 
 from hmtl_plugin.errors import UserError
 
-OURS = {"dict.txt", "corpus.json", "sentencepiece.bpe.model"}
+OURS = {"dict.txt", "corpus.json", "sentencepiece.bpe.model", "glue.json", "input0", "input1", "label"}
 _DATA_SUFFIXES = (".bin", ".idx")
 
 
@@ -63,7 +63,7 @@ class OutputFolder:
         """Make the folder appear: one rename when it was not there, else two, the old one moved aside in
         between.
         """
-        for path in self.part.iterdir():
+        for path in filter(Path.is_file, self.part.rglob("*")):
             with path.open("rb") as file:
                 os.fsync(file.fileno())
         old = self.folder.with_name(self.folder.name + ".old")
