@@ -14,6 +14,8 @@ setup(
         "fairseq-fixed==0.12.3.1",  # the fork of fairseq that imports on Python 3.11 and later
         "hydra-core==1.3.2",  # newer releases drop what fairseq calls
         "numpy>=1.26",
+        "scikit-learn>=1.3",  # metrics of fine-tuning
+        "scipy>=1.11",
         "sentencepiece>=0.2",
         "sentencex>=1.0",  # splits paragraphs into sentences
         "tqdm>=4.60",
