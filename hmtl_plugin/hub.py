@@ -18,9 +18,9 @@ from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint
 from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.models.pooling import POOLINGS, pool
 from hmtl_plugin.objectives import bigram_shift
 
-POOLINGS = ("mean", "cls", "max")
 Texts = str | Sequence[str]
 
 
@@ -144,19 +144,8 @@ class HierarchicalBert(nn.Module):
         result = torch.empty(len(rows), self.model.config.hidden, device=self.device)
         for numbers, tokens_BT in self._batches(rows, batch_size):
             hidden_BTH, _ = self.model(tokens_BT, features_only=True, layer=number)
-            result[numbers] = self._pool(hidden_BTH.float(), tokens_BT, pooling)
+            result[numbers] = pool(hidden_BTH.float(), tokens_BT, pooling)
         return result[0] if isinstance(texts, str) else result
-
-    def _pool(self, hidden_BTH: Tensor, tokens_BT: Tensor, pooling: str) -> Tensor:
-        if pooling == "cls":
-            return hidden_BTH[:, 0]
-        v = self.vocabulary
-        outside = (tokens_BT == v.bos) | (tokens_BT == v.eos) | (tokens_BT == v.pad)
-        if pooling == "max":
-            pooled = hidden_BTH.masked_fill(outside[..., None], float("-inf")).amax(1)
-            return torch.where(torch.isinf(pooled), hidden_BTH[:, 0], pooled)  # an empty text has <s> only
-        inside = (~outside)[..., None].to(hidden_BTH.dtype)
-        return (hidden_BTH * inside).sum(1) / inside.sum(1).clamp(min=1)
 
     # ---- the objectives' answers ----
 

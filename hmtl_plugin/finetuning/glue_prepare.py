@@ -2,6 +2,7 @@
 
     TASK/{input0,input1}/{dict.txt, SPLIT.bin, SPLIT.idx}     a sentence an item, ending in ``</s>``
     TASK/label/{dict.txt, SPLIT.bin, SPLIT.idx}               a class an item; for regression SPLIT.label, a number a line
+    TASK/sentencepiece.bpe.model                              the tokenizer
     TASK/glue.json                                            label map, counts, fingerprints
 
 Splits are train, valid, test, and MNLI's valid_mm, test_mm and ax. Workers read and encode spans; this process writes.
@@ -130,6 +131,7 @@ def _prepare_task(
     for column in columns:
         column.mkdir()
         dictionary.save(str(column / "dict.txt"))
+    (folder / tokenizer.file_name).write_bytes(tokenizer.to_bytes())
     labels = _label_dictionary(task)
     (folder / "label").mkdir()
     if not task.regression:

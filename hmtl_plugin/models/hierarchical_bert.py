@@ -104,6 +104,8 @@ class HierarchicalBertModel(BaseFairseqModel):
         self.encoder = Encoder(config, seed)
         self.heads, self.transfers = nn.ModuleDict(), nn.ModuleDict()
         self.solver: Optional[Solver] = None
+        self.task_head: Optional[nn.Module] = None
+        self.task_layer = config.layers
         if hierarchy is not None:
             hierarchy.validate(config.layers, objective_names(), OPERATORS)
             self._build_heads(hierarchy, objectives or {}, seed)
@@ -154,14 +156,22 @@ class HierarchicalBertModel(BaseFairseqModel):
         self.task_weights = nn.Parameter(torch.zeros(len(hierarchy.objectives)))
         self.solver = Solver(hierarchy, config.layers, objectives)
 
+    def attach_head(self, head: nn.Module, layer: int, seed: int) -> None:
+        """Add the head of a fine-tuning task, a function of (hidden_BTH, tokens_BT), on the states of ``layer``.
+
+        Its weights are drawn from ``seed``, like those of all other parts.
+        """
+        initialise(head, generator_for(seed, "task_head"), self.config.init_std)
+        self.task_head, self.task_layer = head, layer
+        self._freeze_unused()
+
     def _freeze_unused(self) -> None:
         """Layers above the highest tap get no gradient, which distributed training takes for an error."""
-        taps = set(self.solver.layers.values()) if self.solver else {self.config.layers}
-        for parameter in self.encoder.layers[max(taps) :].parameters():
-            parameter.requires_grad_(False)
+        taps = set(self.solver.layers.values()) if self.solver else {self.task_layer}
+        for number, layer in enumerate(self.encoder.layers, start=1):
+            layer.requires_grad_(number <= max(taps))
         for number, norm in enumerate(self.encoder.output_norms, start=1):
-            if number not in taps:
-                norm.requires_grad_(False)
+            norm.requires_grad_(number in taps)
         if max(taps) < self.config.layers:
             logger.info(
                 f"no objective stands above layer {max(taps)}: "
@@ -176,6 +186,7 @@ class HierarchicalBertModel(BaseFairseqModel):
         features_only: bool = False,
         return_all_hiddens: bool = False,
         layer: Optional[int] = None,
+        task_head: bool = False,
         **unused: Any,
     ) -> tuple[Any, dict[str, Any]]:
         """Logits of all objectives, or features.
@@ -187,6 +198,7 @@ class HierarchicalBertModel(BaseFairseqModel):
             padded: whether there is padding in the batch, if known; False is faster.
             features_only: features even if targets are given.
             return_all_hiddens: also give the states of all layers, (B, T, H) each, embeddings first.
+            task_head: instead, the logits of the head that `attach_head` added, and {}.
             layer: whose features, 0 (embeddings) to L; None is the top. No layer above it is run.
 
         Returns:
@@ -201,6 +213,11 @@ class HierarchicalBertModel(BaseFairseqModel):
             if self.solver is None:
                 raise ValueError("this model was built without objectives; call it without targets")
             return self.solver.solve(self.encoder, self.heads, self.transfers, src_tokens, targets, padded)
+        if task_head:
+            if self.task_head is None:
+                raise ValueError("this model has no head of a fine-tuning task; call attach_head first")
+            states = self.encoder(src_tokens, (self.task_layer,), padded)
+            return self.task_head(states[self.task_layer], src_tokens), {}
         wanted = self.config.layers if layer is None else layer
         layers = range(wanted + 1) if return_all_hiddens else (wanted,)
         states = self.encoder(src_tokens, layers, padded)

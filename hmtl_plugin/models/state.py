@@ -22,7 +22,7 @@ RECORD_KEY = "architecture_version"
 POSITION_KEY = "encoder.embeddings.position.weight"
 WEIGHTS_KEY = "task_weights"
 _RECORD_BYTES = 2048
-_HEAD_PREFIXES = ("heads.", "transfers.")
+_HEAD_PREFIXES = ("heads.", "transfers.", "task_head.")
 _COMPARED = {
     "layers": "--encoder-layers",
     "hidden": "--encoder-embed-dim",
@@ -148,13 +148,13 @@ def _fit_heads(state: dict[str, Tensor], own: dict[str, Tensor]) -> None:
         state[key] = own[key].clone()
     if theirs != ours or fitting != ours:
         logger.info(
-            f"another hierarchy than the checkpoint's: loaded the encoder and {_parts(fitting)}; "
+            f"other heads than the checkpoint's: loaded the encoder and {_parts(fitting)}; "
             f"dropped {_parts(theirs - fitting)}; new, with fresh weights {_parts(ours - fitting)}"
         )
 
 
 def _parts(keys: set[str]) -> str:
-    return ", ".join(sorted({key.split(".")[1] for key in keys})) or "nothing"
+    return ", ".join(sorted({key.split(".")[0 if key.startswith("task_head.") else 1] for key in keys})) or "nothing"
 
 
 def _fit_task_weights(

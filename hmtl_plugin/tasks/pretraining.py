@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-import numpy as np
 import torch
 from fairseq import utils
 from fairseq.data import Dictionary
@@ -25,6 +24,7 @@ from hmtl_plugin.hierarchy import Hierarchy, HierarchyError
 from hmtl_plugin.models.transfer import OPERATORS
 from hmtl_plugin.objectives.base import Objective, build_objectives, objective_names
 from hmtl_plugin.precision import AUTOCAST, autocast, computes_in_bf16
+from hmtl_plugin.vocabulary_state import check_dictionary, vocabulary_state
 
 
 @dataclass
@@ -251,22 +251,11 @@ class HmtlPretrainingTask(FairseqTask):
 
     def state_dict(self) -> dict[str, Any]:
         """Dictionary and tokenizer as bytes: a checkpoint needs nothing beside it."""
-        state: dict[str, Any] = {"dictionary": _to_tensor("\n".join(self.dictionary.symbols).encode())}
-        if self.tokenizer is not None:
-            state |= {"tokenizer_name": self.tokenizer.file_name, "tokenizer": _to_tensor(self.tokenizer.to_bytes())}
-        return state
+        return vocabulary_state(self.dictionary, self.tokenizer)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Check that the checkpoint's dictionary is this one's.
-
-        Raises:
-            UserError: if it is another.
-        """
-        if (
-            "dictionary" in state
-            and state["dictionary"].numpy().tobytes() != self.state_dict()["dictionary"].numpy().tobytes()
-        ):
-            raise UserError(f"{self.cfg.data}: the dictionary is not the one that the checkpoint was trained with")
+        """Check that the checkpoint's dictionary is this one's."""
+        check_dictionary(state, self.dictionary, self.cfg.data)
 
 
 def check_finite(sample: dict[str, Any], update: int, logging_output: dict[str, Any]) -> None:
@@ -284,10 +273,6 @@ def check_finite(sample: dict[str, Any], update: int, logging_output: dict[str, 
         f"the loss of {' and '.join(sorted(losses)) or 'the weighting'} is not finite at update {update} (samples {shown}): "
         "lower --lr, warm up longer or set --clip-norm"
     )
-
-
-def _to_tensor(content: bytes) -> torch.Tensor:
-    return torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy())
 
 
 def _check_config(cfg: HmtlPretrainingConfig) -> None:

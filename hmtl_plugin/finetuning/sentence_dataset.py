@@ -1,0 +1,109 @@
+"""Sentences, or pairs of them, with a label each: ``<s> A </s>`` or ``<s> A </s> B </s>``, built a batch at a time."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from fairseq.data import FairseqDataset
+
+from hmtl_plugin.data.corpus import Corpus, Int64Array, expand_ranges
+
+BOS, PAD, EOS = 0, 1, 2
+_JITTER = 0.1  # of a length, when training batches are made of rows of like length
+
+
+class SentenceDataset(FairseqDataset):
+    """Rows of one split.
+
+    Args:
+        columns: one or two binarised files, row r being item r of each.
+        labels: (rows,) class ids (int64) or scores (float32); None where they are hidden.
+        max_tokens: of a row, specials included. A longer one is cut at its end; of a pair the longer sentence first.
+        seed: of the order in training; None keeps rows of one length in their order (validation).
+    """
+
+    def __init__(
+        self, columns: list[Corpus], labels: npt.NDArray[Any] | None, max_tokens: int, seed: int | None = None
+    ) -> None:
+        super().__init__()
+        self.columns, self.labels, self.seed, self.epoch = columns, labels, seed, 1
+        rows = np.arange(len(columns[0]))
+        self._lengths = [column.lengths(rows) for column in columns]
+        self._cut(max_tokens - 1 - len(columns))
+        self.sizes: Int64Array = sum(self._lengths) + 1 + len(columns)  # type: ignore[assignment]
+
+    def _cut(self, room: int) -> None:
+        if len(self._lengths) == 1:
+            self._lengths = [np.minimum(self._lengths[0], room)]
+            return
+        first, second = self._lengths
+        kept = np.minimum(first, np.maximum(room - second, (room + 1) // 2))
+        self._lengths = [kept, np.minimum(second, room - kept)]
+
+    @property
+    def can_reuse_epoch_itr_across_epochs(self) -> bool:
+        """False: every epoch makes other batches."""
+        return False
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch's batches."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, index: int) -> int:
+        return int(index)
+
+    def size(self, index: int) -> int:
+        """Tokens of a row."""
+        return int(self.sizes[index])
+
+    def num_tokens(self, index: int) -> int:
+        """As `size`."""
+        return int(self.sizes[index])
+
+    def num_tokens_vec(self, indices: npt.NDArray[np.integer]) -> Int64Array:
+        """Tokens of the given rows."""
+        return self.sizes[indices]
+
+    def ordered_indices(self) -> Int64Array:
+        """By length, so that batches need little padding; in training by a length blurred anew each epoch, else the
+        same rows would always meet.
+        """
+        if self.seed is None:
+            return np.argsort(self.sizes, kind="stable")
+        blur = np.random.default_rng((self.seed, self.epoch)).uniform(1 - _JITTER, 1 + _JITTER, len(self))
+        return np.argsort(self.sizes * blur)
+
+    def collater(self, samples: list[int]) -> dict[str, Any]:
+        """``id`` (B,), ``net_input``: ``src_tokens`` (B, T) and ``padded``, ``target`` (B,) if labels are known."""
+        if not samples:
+            return {}
+        rows_B = np.asarray(samples, dtype=np.int64)
+        sizes_B = self.sizes[rows_B]
+        tokens_BT = np.full((len(rows_B), int(sizes_B.max())), PAD, dtype=np.int64)
+        tokens_BT[:, 0] = BOS
+        place_B = np.ones(len(rows_B), dtype=np.int64)
+        for column, lengths in zip(self.columns, self._lengths, strict=True):
+            lengths_B = lengths[rows_B]
+            row_N = np.repeat(np.arange(len(rows_B)), lengths_B)
+            tokens_BT[row_N, expand_ranges(place_B, lengths_B)] = column.tokens.take(
+                expand_ranges(column.token_start(rows_B), lengths_B)
+            )
+            place_B += lengths_B
+            tokens_BT[np.arange(len(rows_B)), place_B] = EOS
+            place_B += 1
+        batch = {
+            "id": torch.from_numpy(rows_B),
+            "nsentences": len(rows_B),
+            "ntokens": int(sizes_B.sum()),
+            "net_input": {
+                "src_tokens": torch.from_numpy(tokens_BT),
+                "padded": bool((sizes_B < tokens_BT.shape[1]).any()),
+            },
+        }
+        if self.labels is not None:
+            batch["target"] = torch.from_numpy(self.labels[rows_B])
+        return batch

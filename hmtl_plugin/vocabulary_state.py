@@ -1,0 +1,30 @@
+"""Dictionary and tokenizer as they travel in checkpoints (fairseq's ``task_state``)."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from fairseq.data import Dictionary
+from torch import Tensor
+
+from hmtl_plugin.data.tokenizer import Tokenizer
+from hmtl_plugin.errors import UserError
+
+
+def vocabulary_state(dictionary: Dictionary, tokenizer: Tokenizer | None) -> dict[str, Any]:
+    """What a task puts into a checkpoint, as bytes: it needs nothing beside it then."""
+    state: dict[str, Any] = {"dictionary": _to_tensor("\n".join(dictionary.symbols).encode())}
+    if tokenizer is not None:
+        state |= {"tokenizer_name": tokenizer.file_name, "tokenizer": _to_tensor(tokenizer.to_bytes())}
+    return state
+
+
+def check_dictionary(state: dict[str, Any], dictionary: Dictionary, data: str) -> None:
+    """Raise `UserError` if a checkpoint's state holds another dictionary than that of the folder ``data``."""
+    stored = state.get("dictionary")
+    if stored is not None and stored.numpy().tobytes() != "\n".join(dictionary.symbols).encode():
+        raise UserError(f"{data}: the dictionary is not the one that the checkpoint was trained with")
+
+
+def _to_tensor(content: bytes) -> Tensor:
+    return torch.from_numpy(np.frombuffer(content, dtype=np.uint8).copy())
