@@ -78,7 +78,7 @@ class SentenceDataset(FairseqDataset):
         return np.argsort(self.sizes * blur)
 
     def collater(self, samples: list[int]) -> dict[str, Any]:
-        """``id`` (B,), ``net_input``: ``src_tokens`` (B, T) and ``padded``, ``target`` (B,) if labels are known."""
+        """``id`` (B,), ``set_size`` (rows in all), ``net_input``: ``src_tokens`` (B, T) and ``padded``, ``target`` (B,) if labels are known."""
         if not samples:
             return {}
         rows_B = np.asarray(samples, dtype=np.int64)
@@ -98,6 +98,7 @@ class SentenceDataset(FairseqDataset):
         batch = {
             "id": torch.from_numpy(rows_B),
             "nsentences": len(rows_B),
+            "set_size": len(self),
             "ntokens": int(sizes_B.sum()),
             "net_input": {
                 "src_tokens": torch.from_numpy(tokens_BT),

@@ -8,20 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hmtl_plugin.data.tokenizer import Tokenizer, train_tokenizer
+from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.glue_prepare import PreparedTask, prepare_glue, read_glue_manifest
 from hmtl_plugin.finetuning.glue_tasks import find_task
 from tests.conftest import REPOSITORY
-
-WORDS = "the cat sat on a mat and dogs sing while birds fly over old grey towns".split()
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    random = np.random.default_rng(0)
-    sentences = [" ".join(random.choice(WORDS, 8)) for _ in range(300)]
-    return Tokenizer(train_tokenizer(sentences, 40, character_coverage=1.0))
+from tests.finetuning.conftest import WORDS
 
 
 @pytest.fixture
@@ -104,7 +96,7 @@ def test_workers_change_no_byte(
     monkeypatch.setattr("hmtl_plugin.data.readers.text.SPAN_BYTES", 300)
     one, two = (prepare(glue, tmp_path / str(n), tokenizer, "RTE", workers=n)[0].folder for n in (1, 2))
     files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
-    assert len(files) == 20
+    assert len(files) == 21
     assert all((one / file).read_bytes() == (two / file).read_bytes() for file in files)
 
 
