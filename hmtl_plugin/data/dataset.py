@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from fairseq.data import FairseqDataset
 
 from hmtl_plugin.corruption.batch import IGNORE, FlatBatch
+from hmtl_plugin.data.batching import NumberedDataset
 from hmtl_plugin.data.corpus import Corpus, Int64Array
 from hmtl_plugin.data.pair_index import PairIndex, PairingConfig
 from hmtl_plugin.data.pairing import build_pairs
@@ -42,7 +42,7 @@ class View:
     keep: tuple[str, ...]
 
 
-class PretrainingDataset(FairseqDataset):
+class PretrainingDataset(NumberedDataset):
     """Samples of one or several views of a corpus, one view after the other.
 
     A sample's content is a pure function of (seed, epoch, index); see `hmtl_plugin.corruption.random`.
@@ -79,11 +79,6 @@ class PretrainingDataset(FairseqDataset):
         self._corrupting = [sorted(view.corrupting, key=lambda objective: objective.rank) for view in self.views]
 
     # ---- the epoch ----
-
-    @property
-    def can_reuse_epoch_itr_across_epochs(self) -> bool:
-        """False: every epoch has other pairs, hence other sizes and batches."""
-        return False
 
     def set_epoch(self, epoch: int) -> None:
         """Pair the corpus anew for ``epoch`` (from 1); workers must be started after it
@@ -126,21 +121,6 @@ class PretrainingDataset(FairseqDataset):
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def __getitem__(self, index: int) -> int:
-        return int(index)
-
-    def size(self, index: int) -> int:
-        """Tokens of a sample, special tokens included."""
-        return int(self.sizes[index])
-
-    def num_tokens(self, index: int) -> int:
-        """As `size`."""
-        return int(self.sizes[index])
-
-    def num_tokens_vec(self, indices: npt.NDArray[np.integer]) -> Int64Array:
-        """Tokens of each of the given samples."""
-        return self.sizes[indices].astype(np.int64)
-
     def ordered_indices(self) -> Int64Array:
         """All samples by length, so that batches need little padding; equal lengths in random order.
 
@@ -148,20 +128,6 @@ class PretrainingDataset(FairseqDataset):
         """
         order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self))
         return order[np.argsort(self.sizes[order].astype(np.uint16), kind="stable")]  # 16 bits: numpy sorts by radix
-
-    def batch_by_size(
-        self,
-        indices: Int64Array,
-        max_tokens: int | None = None,
-        max_sentences: int | None = None,
-        required_batch_size_multiple: int = 1,
-    ) -> list[npt.NDArray[np.int64]]:
-        """fairseq's batches, and what they leave out: up to ``required_batch_size_multiple - 1`` last samples, the longest."""
-        batches = list(super().batch_by_size(indices, max_tokens, max_sentences, required_batch_size_multiple))
-        covered = sum(map(len, batches))
-        if covered < len(indices):
-            batches += super().batch_by_size(indices[covered:], max_tokens, max_sentences, 1)
-        return batches
 
     def collater(self, samples: list[int]) -> dict[str, Any]:
         """The trainer's batch of the samples with these numbers; rows are grouped by view. ``{}`` for no

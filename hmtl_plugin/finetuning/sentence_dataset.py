@@ -1,19 +1,20 @@
 """Sentences, or pairs of them, with a label each: ``<s> A </s>`` or ``<s> A </s> B </s>``, built a batch at a time."""
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from fairseq.data import FairseqDataset
 
+from hmtl_plugin.data.batching import NumberedDataset
 from hmtl_plugin.data.corpus import Corpus, Int64Array, expand_ranges
 
 BOS, PAD, EOS = 0, 1, 2
 _JITTER = 0.1  # of a length, when training batches are made of rows of like length
 
 
-class SentenceDataset(FairseqDataset):
+class SentenceDataset(NumberedDataset):
     """Rows of one split.
 
     Args:
@@ -31,7 +32,11 @@ class SentenceDataset(FairseqDataset):
         rows = np.arange(len(columns[0]))
         self._lengths = [column.lengths(rows) for column in columns]
         self._cut(max_tokens - 1 - len(columns))
-        self.sizes: Int64Array = sum(self._lengths) + 1 + len(columns)  # type: ignore[assignment]
+
+    @cached_property
+    def sizes(self) -> Int64Array:
+        """(rows,) tokens of each, specials included."""
+        return np.sum(self._lengths, axis=0) + 1 + len(self.columns)
 
     def _cut(self, room: int) -> None:
         if len(self._lengths) == 1:
@@ -41,32 +46,12 @@ class SentenceDataset(FairseqDataset):
         kept = np.minimum(first, np.maximum(room - second, (room + 1) // 2))
         self._lengths = [kept, np.minimum(second, room - kept)]
 
-    @property
-    def can_reuse_epoch_itr_across_epochs(self) -> bool:
-        """False: every epoch makes other batches."""
-        return False
-
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch's batches."""
         self.epoch = epoch
 
     def __len__(self) -> int:
         return len(self.sizes)
-
-    def __getitem__(self, index: int) -> int:
-        return int(index)
-
-    def size(self, index: int) -> int:
-        """Tokens of a row."""
-        return int(self.sizes[index])
-
-    def num_tokens(self, index: int) -> int:
-        """As `size`."""
-        return int(self.sizes[index])
-
-    def num_tokens_vec(self, indices: npt.NDArray[np.integer]) -> Int64Array:
-        """Tokens of the given rows."""
-        return self.sizes[indices]
 
     def ordered_indices(self) -> Int64Array:
         """By length, so that batches need little padding; in training by a length blurred anew each epoch, else the

@@ -97,6 +97,10 @@ def test_epochs_make_other_batches_of_the_same_rows(data: Path) -> None:
         orders.append(dataset.ordered_indices().tolist())
     assert orders[0] == orders[2] != orders[1]
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(len(dataset)))
+    batches = dataset.batch_by_size(
+        np.array(orders[0]), max_sentences=16, max_tokens=300, required_batch_size_multiple=8
+    )
+    assert np.concatenate(batches).tolist() == orders[0]  # fairseq's own leave out the last
 
 
 @pytest.mark.parametrize("pooling", ["cls", "max"])
