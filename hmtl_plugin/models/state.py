@@ -148,7 +148,7 @@ def _fit_heads(state: dict[str, Tensor], own: dict[str, Tensor]) -> None:
         state[key] = own[key].clone()
     if theirs != ours or fitting != ours:
         logger.info(
-            f"other heads than the checkpoint's: loaded the encoder and {_parts(fitting)}; "
+            f"another hierarchy or task than the checkpoint's: loaded the encoder and {_parts(fitting)}; "
             f"dropped {_parts(theirs - fitting)}; new, with fresh weights {_parts(ours - fitting)}"
         )
 

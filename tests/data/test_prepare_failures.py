@@ -149,7 +149,7 @@ def test_a_full_disk_leaves_nothing(module: object, tmp_path: Path, monkeypatch:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     writer = gather.SpoolWriter if module is gather else binarise.IndexedWriter
-    monkeypatch.setattr(writer, "_write" if module is gather else "_append", full)
+    monkeypatch.setattr(writer, "_write" if module is gather else "append", full)
     for out in (tmp_path / "new", tmp_path / "old"):
         with pytest.raises(UserError, match="no space left"):
             run([source], out, overwrite=True, seed=5)
