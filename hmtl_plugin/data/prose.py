@@ -45,8 +45,7 @@ _NOT_PROSE = re.compile(
     r"|\b(?:in|of|from|see|by|to|and|on|with|is) \[[\w#]+\]_"  # a citation that is part of its sentence
     r"|<[/a-zA-Z][^>]*>|copyright|all rights reserved|permission is hereby"
     r"|warranties?\b|licensed under|spdx|@\w+\.\w+"
-    r"|auto-?generated|do not edit|!\["
-    r"|\bTODO\b|\bFIXME\b|\bXXX\b",  # notes that the authors of the gathered text left to themselves
+    r"|auto-?generated|do not edit|!\[",
     re.IGNORECASE,
 )
 _LIST_ITEM = re.compile(r"^\s*(?:[-*+•o]|\d{1,3}[.)]|[a-zA-Z][.)]|\(\w{1,3}\)|#\.)\s+")
