@@ -46,13 +46,10 @@ class SentenceScore(FairseqCriterion):
         return loss, rows, logging
 
     def log_metrics(self, logging_outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Log the mean loss and throughput, and in validation every metric of the task and ``score``."""
+        """Log the mean loss, and in validation every metric of the task and ``score``."""
         rows = sum(log["sample_size"] for log in logging_outputs)
-        tokens = sum(log["ntokens"] for log in logging_outputs)
         loss = sum(float(log["loss"]) for log in logging_outputs)
         metrics.log_scalar("loss", loss / max(rows, 1), rows, priority=5, round=4)
-        metrics.log_scalar("bsz", rows, priority=190, round=1)
-        metrics.log_speed("wps", tokens, priority=90, round=1)
         if _ROWS in logging_outputs[0]:
             metrics.log_scalar_sum(_ROWS, sum(log[_ROWS] for log in logging_outputs).double().cpu())
             for name in ("score", *self.task.glue.metrics):

@@ -1,6 +1,5 @@
 """Task ``glue``: fine-tuning on sentences and pairs that ``scripts/prepare_glue.py`` binarised."""
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import numpy.typing as npt
 import torch
 from fairseq.data import Dictionary
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
-from fairseq.tasks import FairseqTask, register_task
+from fairseq.tasks import register_task
 from omegaconf import II, MISSING
 
 from hmtl_plugin.data.corpus import Corpus
@@ -21,7 +20,8 @@ from hmtl_plugin.finetuning.glue_tasks import find_task
 from hmtl_plugin.finetuning.sentence_dataset import SentenceDataset
 from hmtl_plugin.models.pooling import POOLINGS
 from hmtl_plugin.models.sentence_head import SentenceHead
-from hmtl_plugin.precision import AUTOCAST, autocast
+from hmtl_plugin.precision import AUTOCAST
+from hmtl_plugin.tasks.steps import AutocastTask
 from hmtl_plugin.vocabulary_state import check_dictionary, vocabulary_state
 
 
@@ -45,7 +45,7 @@ class GlueConfig(FairseqDataclass):
 
 
 @register_task("glue", dataclass=GlueConfig)
-class GlueFinetuningTask(FairseqTask):
+class GlueFinetuningTask(AutocastTask):
     """One GLUE task.
 
     Attributes:
@@ -117,39 +117,6 @@ class GlueFinetuningTask(FairseqTask):
         if self.glue.regression:
             return np.loadtxt(prefix.with_suffix(".label"), dtype=np.float32, ndmin=1)
         return Corpus(str(prefix)).tokens.reshape(-1, 2)[:, 0].astype(np.int64) - Dictionary().nspecial
-
-    def train_step(
-        self,
-        sample: dict[str, Any],
-        model: Any,
-        criterion: Any,
-        optimizer: Any,
-        update_num: int,
-        ignore_grad: bool = False,
-    ) -> tuple[torch.Tensor, int, dict[str, Any]]:
-        """Forward under ``--autocast``, backward."""
-        model.train()
-        model.set_num_updates(update_num)
-        with self._precision(sample):
-            loss, sample_size, logging_output = criterion(model, sample)
-        optimizer.backward(loss * 0 if ignore_grad else loss)
-        return loss, sample_size, logging_output
-
-    def valid_step(
-        self, sample: dict[str, Any], model: Any, criterion: Any
-    ) -> tuple[torch.Tensor, int, dict[str, Any]]:
-        """Forward under ``--autocast``, no gradient."""
-        model.eval()
-        with torch.no_grad(), self._precision(sample):
-            loss, sample_size, logging_output = criterion(model, sample)
-        return loss, sample_size, logging_output
-
-    def _precision(self, sample: dict[str, Any]) -> AbstractContextManager[Any]:
-        return autocast(str(self.cfg.autocast), sample["net_input"]["src_tokens"].device.type)
-
-    def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
-        """Left to the criterion."""
-        criterion.log_metrics(logging_outputs)
 
     def state_dict(self) -> dict[str, Any]:
         """Dictionary and tokenizer as bytes, as pre-training stores them."""

@@ -1,7 +1,6 @@
 """Task ``hmtl_pretraining``: pairs of segments, corrupted and labelled as the model's hierarchy asks."""
 
 import logging
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -10,9 +9,8 @@ import torch
 from fairseq import utils
 from fairseq.data import Dictionary
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
-from fairseq.logging import metrics
 from fairseq.optim.fp16_optimizer import FP16Optimizer
-from fairseq.tasks import FairseqTask, register_task
+from fairseq.tasks import register_task
 from omegaconf import II, MISSING
 
 from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
@@ -23,7 +21,8 @@ from hmtl_plugin.errors import UserError
 from hmtl_plugin.hierarchy import Hierarchy, HierarchyError
 from hmtl_plugin.models.transfer import OPERATORS
 from hmtl_plugin.objectives.base import Objective, build_objectives, objective_names
-from hmtl_plugin.precision import AUTOCAST, autocast, computes_in_bf16
+from hmtl_plugin.precision import AUTOCAST, computes_in_bf16
+from hmtl_plugin.tasks.steps import AutocastTask, Step
 from hmtl_plugin.vocabulary_state import check_dictionary, vocabulary_state
 
 
@@ -77,7 +76,7 @@ class NonFiniteLoss(UserError):
 
 
 @register_task("hmtl_pretraining", dataclass=HmtlPretrainingConfig)
-class HmtlPretrainingTask(FairseqTask):
+class HmtlPretrainingTask(AutocastTask):
     """Pre-training by a hierarchy of objectives on fairseq's binarised data.
 
     Attributes:
@@ -203,49 +202,23 @@ class HmtlPretrainingTask(FairseqTask):
         optimizer: Any,
         update_num: int,
         ignore_grad: bool = False,
-    ) -> tuple[torch.Tensor, int, dict[str, Any]]:
-        """Forward under `--autocast`, backward; a loss that is not finite ends the run and says whose it is."""
-        model.train()
-        model.set_num_updates(update_num)
+    ) -> Step:
+        """`AutocastTask`'s; the criterion is told the update, for its warm-up."""
         criterion.set_num_updates(update_num)
-        with self._precision(sample), torch.autograd.profiler.record_function("forward"):
-            loss, sample_size, logging_output = criterion(model, sample)
-        if not isinstance(optimizer, FP16Optimizer):  # which skips such a step itself
-            self._check_finite(sample, update_num, logging_output)
-        if ignore_grad:
-            loss = loss * 0
-        with torch.autograd.profiler.record_function("backward"):
-            optimizer.backward(loss)
-        return loss, sample_size, logging_output
+        return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
-    def valid_step(
-        self, sample: dict[str, Any], model: Any, criterion: Any
-    ) -> tuple[torch.Tensor, int, dict[str, Any]]:
-        """Forward under `--autocast`, no gradient."""
-        model.eval()
-        with torch.no_grad(), self._precision(sample):
-            loss, sample_size, logging_output = criterion(model, sample)
-        return loss, sample_size, logging_output
+    def check_step(self, sample: dict[str, Any], optimizer: Any, update: int, logging_output: dict[str, Any]) -> None:
+        """End the run at a loss that is not finite, and say whose it is; fp16 skips such a step itself.
 
-    def _precision(self, sample: dict[str, Any]) -> AbstractContextManager[Any]:
-        return autocast(str(self.cfg.autocast), sample["net_input"]["src_tokens"].device.type)
-
-    def _check_finite(self, sample: dict[str, Any], update: int, logging_output: dict[str, Any]) -> None:
-        """On a CPU look at once. On a GPU that would be a device synchronisation a step: fairseq itself finds that the
+        On a CPU look at once. On a GPU that would be a device synchronisation a step: fairseq itself finds that the
         gradient is not finite and runs the micro-batches of the update again, and that is when we look.
         """
+        if isinstance(optimizer, FP16Optimizer):
+            return
         batch = (update, sample["first_id"])
         if logging_output["objective"].is_cpu or batch in self._stepped:
             check_finite(sample, update, logging_output)
         self._stepped = {other for other in self._stepped if other[0] == update} | {batch}
-
-    def reduce_metrics(self, logging_outputs: list[dict[str, Any]], criterion: Any) -> None:
-        """Log throughput in non-pad tokens, and what the criterion derives from the summed counters."""
-        tokens = sum(log["ntokens"] for log in logging_outputs)
-        metrics.log_scalar("wpb", tokens, priority=180, round=1)
-        metrics.log_speed("wps", tokens, priority=90, round=1)
-        metrics.log_scalar("bsz", sum(log["nsentences"] for log in logging_outputs), priority=190, round=1)
-        criterion.log_metrics(logging_outputs)
 
     # ---- checkpoints ----
 
