@@ -92,6 +92,9 @@ def load_checkpoint(path: str | Path) -> LoadedCheckpoint:
     name = (config.get("model") or {}).get("_name")
     if not str(name).startswith("hmtl_bert"):
         raise UserError(f"{file}: holds a model '{name}', not hmtl_bert: give a checkpoint that this plugin trained")
+    task = (config.get("task") or {}).get("_name")
+    if task != "hmtl_pretraining":
+        raise UserError(f"{file}: was fine-tuned by the task '{task}': give the pre-training checkpoint it began with")
     inside = state.get("task_state") or {}
     dictionary = _dictionary(file, inside)
     tokenizer = _tokenizer(file.parent, inside)

@@ -23,11 +23,11 @@ from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.dataset import PretrainingDataset
 from hmtl_plugin.data.splits import open_split
+from hmtl_plugin.objectives import roc
 from hmtl_plugin.precision import autocast
 
 FloatArray = npt.NDArray[np.float64]
 RESAMPLES = 1000
-SCORE_BINS = 512
 UNIGRAM_TOKENS = 50_000_000
 
 
@@ -139,8 +139,7 @@ def _sums_right(logits: Tensor, target: Mapping[str, Tensor], unigram_V: Tensor)
 def _sums_scores(logits: Tensor, target: Mapping[str, Tensor], unigram_V: Tensor) -> Tensor:
     """(M, 2 * bins) one-hot of score bin, first for label 0, then for label 1."""
     pair = logits.flatten(0, -2)[target["positions"]]
-    index = ((pair[:, 1] - pair[:, 0]).clamp(-6, 6) + 6).mul((SCORE_BINS - 1) / 12).long()
-    return F.one_hot(index + SCORE_BINS * target["labels"], 2 * SCORE_BINS)
+    return F.one_hot(roc.score_bin(pair, target["labels"]), 2 * roc.BINS)
 
 
 _SUMS: dict[str, Callable[[Tensor, Mapping[str, Tensor], Tensor], Tensor]] = {
@@ -174,15 +173,8 @@ def _majority(sums: FloatArray) -> float:
     return 100 * max(share, 1 - share)
 
 
-def _auc(histogram: FloatArray) -> FloatArray:
-    """Area under the ROC curve of (..., 2 * bins) histograms, ties counting one half."""
-    negative, positive = histogram[..., :SCORE_BINS], histogram[..., SCORE_BINS:]
-    below = np.cumsum(negative, -1) - 0.5 * negative
-    return (positive * below).sum(-1) / (positive.sum(-1) * negative.sum(-1))
-
-
 # target -> metric, value of summed columns, baseline of all samples' columns; all others are two-way accuracies
 _METRICS: dict[str, tuple[str, Callable[[FloatArray], FloatArray], Callable[[FloatArray], float]]] = {
     "mlm": ("loss", _ratio, _unigram),
-    "bigram_shift": ("auc", _auc, lambda sums: 0.5),
+    "bigram_shift": ("auc", roc.area_under_curve, lambda sums: 0.5),
 }

@@ -78,9 +78,7 @@ def check_precision(cfg: Any, on_cpu: bool, training: bool = True) -> None:
     if on_cpu and (common.fp16 or common.memory_efficient_fp16):
         raise UserError("--fp16 needs a GPU: use --autocast bf16")
     if common.fp16 and str(getattr(cfg.task, "autocast", "none")) != "none":
-        raise UserError(
-            "--fp16 and --autocast exclude each other: use one, --autocast bf16 where the GPU computes in it"
-        )
+        raise UserError("--fp16 and bf16 autocast exclude each other: leave out --fp16, or give --autocast none")
     flat = common.fp16 and not (common.memory_efficient_fp16 or common.fp16_no_flatten_grads)
     if training and flat and getattr(cfg.optimizer, "_name", None) == "hmtl_adamw":
         raise UserError("--fp16 with --optimizer hmtl_adamw needs --fp16-no-flatten-grads: add it")

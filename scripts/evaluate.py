@@ -14,10 +14,11 @@ from typing import Any
 logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairseq, which would log everything
 
 from hmtl_plugin.checkpoints import find_checkpoint, load_checkpoint  # noqa: E402
+from hmtl_plugin.data.manifest import file_sha256  # noqa: E402
 from hmtl_plugin.errors import run_cli  # noqa: E402
 from hmtl_plugin.evaluation import Estimate, evaluate  # noqa: E402
 from hmtl_plugin.precision import AUTOCAST  # noqa: E402
-from hmtl_plugin.reporting.results import append_results, file_sha256, read_results  # noqa: E402
+from hmtl_plugin.reporting.results import append_results, read_results  # noqa: E402
 
 
 def main() -> None:

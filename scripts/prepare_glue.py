@@ -14,8 +14,8 @@ import hmtl_plugin  # noqa: F401
 from hmtl_plugin.checkpoints import load_vocabulary
 from hmtl_plugin.data.parallel import cpu_count
 from hmtl_plugin.errors import UserError, run_cli
-from hmtl_plugin.finetuning.glue_prepare import PreparedTask, prepare_glue
-from hmtl_plugin.finetuning.glue_tasks import TASKS, GlueTask, find_task
+from hmtl_plugin.finetuning.glue.prepare import PreparedTask, prepare_glue
+from hmtl_plugin.finetuning.glue.tasks import TASKS, GlueTask, find_task
 
 
 def main() -> None:

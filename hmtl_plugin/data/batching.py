@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from fairseq.data import FairseqDataset
 
-Int64Array = npt.NDArray[np.int64]
+from hmtl_plugin.data.corpus import Int64Array
 
 
 class NumberedDataset(FairseqDataset, ABC):

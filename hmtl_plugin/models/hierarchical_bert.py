@@ -174,7 +174,7 @@ class HierarchicalBertModel(BaseFairseqModel):
             norm.requires_grad_(number in taps)
         if max(taps) < self.config.layers:
             logger.info(
-                f"no objective stands above layer {max(taps)}: "
+                f"no head stands above layer {max(taps)}: "
                 f"layers {max(taps) + 1} to {self.config.layers} are not trained"
             )
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from hmtl_plugin.corruption.batch import IGNORE, FlatBatch
 from hmtl_plugin.corruption.random import BatchRandom
 from hmtl_plugin.corruption.words import Words, find_words
+from hmtl_plugin.objectives import roc
 from hmtl_plugin.objectives.base import (
     Head,
     HeadConfig,
@@ -30,7 +31,6 @@ from hmtl_plugin.objectives.base import (
 )
 
 TOKEN, SENTENCE = "bigram_shift", "bigram_shift_sentence"
-_BINS, _RANGE = 512, 6.0  # histogram of log-odds, for the area under the ROC curve
 
 
 class ShiftTokenHead(Head):
@@ -157,7 +157,7 @@ class BigramShift(Objective):
         values: dict[str, float] = {"loss": 0.0}
         for name in self.target_names:
             part = basic_metrics(counters[name])
-            part["auc"] = _area_under_curve(counters[f"{name}_histogram"])
+            part["auc"] = float(roc.area_under_curve(counters[f"{name}_histogram"].double().cpu().numpy()))
             values["loss"] += part["loss"]
             prefix = "sentence_" if name == SENTENCE and len(self.target_names) > 1 else ""
             values |= {f"{prefix}{key}": value for key, value in part.items() if prefix or key != "loss"}
@@ -194,17 +194,7 @@ def _exchange(
     return result
 
 
-def _histogram(selected: Tensor, labels: Tensor) -> Tensor:
-    """(2 * bins,) counts of log-odds, first of the label 0, then of the label 1; no device synchronisation."""
-    odds = (selected[:, 1] - selected[:, 0]).detach().clamp(-_RANGE, _RANGE)
-    # a loss that is not finite is reported as such, not as an index out of range here
-    index = ((torch.nan_to_num(odds) + _RANGE) * ((_BINS - 1) / (2 * _RANGE))).long() + labels * _BINS
-    return torch.zeros(2 * _BINS, device=selected.device).index_add_(0, index, torch.ones_like(odds))
-
-
-def _area_under_curve(histogram: Tensor) -> float:
-    """Probability that a moved word scores above an unmoved one, ties counting one half; NaN without either."""
-    negative, positive = histogram.double().view(2, _BINS)
-    pairs = float(negative.sum() * positive.sum())
-    below = negative.cumsum(0) - 0.5 * negative
-    return float((positive * below).sum()) / pairs if pairs else float("nan")
+def _histogram(selected_M2: Tensor, labels_M: Tensor) -> Tensor:
+    """(2 * BINS,) counts, see `roc`."""
+    counts = torch.zeros(2 * roc.BINS, device=selected_M2.device)
+    return counts.index_add_(0, roc.score_bin(selected_M2, labels_M), torch.ones_like(selected_M2[:, 0]))

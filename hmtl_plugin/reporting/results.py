@@ -1,7 +1,6 @@
 """The results store: one JSON line a result in ``results.jsonl``, from which every table, plot and report is made."""
 
 import fcntl
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -42,12 +41,6 @@ def read_results(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue  # an empty line, or half a line of a killed writer
     return results
-
-
-def file_sha256(path: Path) -> str:
-    """Hex digest of a file, read in pieces."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -15,9 +15,9 @@ from omegaconf import II, MISSING
 from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.tokenizer import FILE_NAME, Tokenizer
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.glue_prepare import MANIFEST, read_glue_manifest
-from hmtl_plugin.finetuning.glue_tasks import find_task
-from hmtl_plugin.finetuning.sentence_dataset import SentenceDataset
+from hmtl_plugin.finetuning.glue.dataset import SentenceDataset
+from hmtl_plugin.finetuning.glue.prepare import MANIFEST, read_glue_manifest
+from hmtl_plugin.finetuning.glue.tasks import find_task
 from hmtl_plugin.models.pooling import POOLINGS
 from hmtl_plugin.models.sentence_head import SentenceHead
 from hmtl_plugin.precision import AUTOCAST

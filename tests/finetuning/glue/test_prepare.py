@@ -10,8 +10,8 @@ import pytest
 
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.glue_prepare import PreparedTask, prepare_glue, read_glue_manifest
-from hmtl_plugin.finetuning.glue_tasks import find_task
+from hmtl_plugin.finetuning.glue.prepare import PreparedTask, prepare_glue, read_glue_manifest
+from hmtl_plugin.finetuning.glue.tasks import find_task
 from tests.conftest import REPOSITORY
 from tests.finetuning.conftest import WORDS
 

@@ -25,8 +25,8 @@ from hmtl_plugin.data.progress import progress_bar
 from hmtl_plugin.data.readers.text import Span
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.glue_files import GlueFile, find_files, read_rows
-from hmtl_plugin.finetuning.glue_tasks import GlueTask
+from hmtl_plugin.finetuning.glue.files import GlueFile, find_files, read_rows
+from hmtl_plugin.finetuning.glue.tasks import GlueTask
 
 MANIFEST = "glue.json"
 SCHEMA = 1

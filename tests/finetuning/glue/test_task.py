@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from hmtl_plugin.checkpoints import load_checkpoint, load_vocabulary
 from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.tokenizer import Tokenizer
-from hmtl_plugin.finetuning.glue_prepare import prepare_glue
-from hmtl_plugin.finetuning.glue_tasks import find_task
-from hmtl_plugin.finetuning.sentence_dataset import SentenceDataset
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.finetuning.glue.dataset import SentenceDataset
+from hmtl_plugin.finetuning.glue.prepare import prepare_glue
+from hmtl_plugin.finetuning.glue.tasks import find_task
 from tests.finetuning.conftest import WORDS
 from tests.training.runs import PLUGIN, run, train, weights
 
@@ -150,6 +152,14 @@ def test_two_processes_measure_what_one_does(data: Path, tmp_path: Path, task: s
     metrics = ["valid_score", *(f"valid_{name}" for name in find_task(task).metrics)]
     assert [found[0][name] for name in metrics] == [found[1][name] for name in metrics]
     assert np.isfinite(found[0]["valid_score"])
+
+
+def test_a_fine_tuned_checkpoint_is_no_pre_trained_one_but_has_its_vocabulary(data: Path, tmp_path: Path) -> None:
+    train(arguments(data / "STS-B", tmp_path, "--max-update", "1"))
+    with pytest.raises(UserError, match="was fine-tuned by the task 'glue': give the pre-training checkpoint"):
+        load_checkpoint(tmp_path)
+    dictionary, tokenizer = load_vocabulary(tmp_path)
+    assert len(dictionary) == len(tokenizer)
 
 
 def refusal(args: list[str]) -> str:

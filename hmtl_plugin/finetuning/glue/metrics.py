@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy import stats
 from sklearn import metrics as sk
 
-from hmtl_plugin.finetuning.glue_tasks import GlueTask
+from hmtl_plugin.finetuning.glue.tasks import GlueTask
 
 RESAMPLES = 1000
 Array = npt.NDArray[np.float64] | npt.NDArray[np.int64]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hmtl_plugin.data.readers.text import Span, decode, line_number, spans, tidy_lines
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.glue_tasks import TEST, GlueTask
+from hmtl_plugin.finetuning.glue.tasks import TEST, GlueTask
 
 _MAX_HEADER_BYTES = 1 << 16
 _BOM = "\ufeff"

@@ -8,8 +8,8 @@ import pytest
 
 from hmtl_plugin.data.readers import text as text_module
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.glue_files import GlueRows, find_files, read_rows
-from hmtl_plugin.finetuning.glue_tasks import TASKS, find_task
+from hmtl_plugin.finetuning.glue.files import GlueRows, find_files, read_rows
+from hmtl_plugin.finetuning.glue.tasks import TASKS, find_task
 
 RTE_HEADER = "index\tsentence1\tsentence2\tlabel\n"
 OFFICIAL_ROWS = {

@@ -1,0 +1,1 @@
+"""GLUE: the table of tasks, its files, batches, metrics, runs and predictions."""
