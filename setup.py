@@ -16,7 +16,7 @@ setup(
         "numpy>=1.26",
         "scikit-learn>=1.3",  # metrics of fine-tuning
         "scipy>=1.11",
-        "sentencepiece>=0.2",
+        "sentencepiece>=0.2.2",  # offsets of pieces
         "sentencex>=1.0",  # splits paragraphs into sentences
         "tqdm>=4.60",
     ],
@@ -28,6 +28,7 @@ setup(
             "pytest-xdist",
             "ruff",
             "tensorboard",
+            "torchmetrics",  # an independent SQuAD score
         ],
         "tensorboard": ["tensorboard"],
         "hf": ["safetensors", "tokenizers", "transformers"],

@@ -9,12 +9,13 @@ from typing import IO
 
 from hmtl_plugin.errors import UserError
 
-OURS = {"dict.txt", "corpus.json", "sentencepiece.bpe.model", "glue.json", "input0", "input1", "label"}
+OURS = {"dict.txt", "corpus.json", "sentencepiece.bpe.model", "glue.json", "squad.json", "input0", "input1", "label"}
 _DATA_SUFFIXES = (".bin", ".idx")
+_SQUAD_SOURCE = "source.json"  # in the folder of every split
 
 
 def _is_ours(path: Path) -> bool:
-    return path.name in OURS or (path.suffix in _DATA_SUFFIXES and path.is_file())
+    return path.name in OURS or (path.suffix in _DATA_SUFFIXES and path.is_file()) or (path / _SQUAD_SOURCE).is_file()
 
 
 class OutputFolder:

@@ -199,6 +199,22 @@ class Tokenizer:
     def _without_specials(self, text: str) -> list[int]:
         return list(self._processor.encode(_LITERALS.sub("< ", text)))
 
+    def encode_with_ranges(self, text: str) -> tuple[IdArray, IdArray]:
+        """(N,) ids as `encode` gives them and (N, 2) the characters [begin, end) of the text each was made of, white
+        space included; see `hmtl_plugin.data.offsets`.
+        """
+        ids_N, ranges_N2 = self._ids_and_ranges(text)
+        if not (ids_N < 0).any():
+            return ids_N, ranges_N2
+        ids_N, ranges_N2 = self._ids_and_ranges(_LITERALS.sub("< ", text))
+        added = np.array([match.end() + before for before, match in enumerate(_LITERALS.finditer(text))])
+        return np.where(ids_N < 0, UNK, ids_N), ranges_N2 - np.searchsorted(added, ranges_N2)
+
+    def _ids_and_ranges(self, text: str) -> tuple[IdArray, IdArray]:
+        found = self._processor.encode(text, return_type="offset_mapping")
+        ids_N = self._to_dictionary[np.array(found["ids"], dtype=np.int64)]
+        return ids_N, np.array(found["offsets"], dtype=np.int64).reshape(-1, 2)
+
     def decode(self, ids: Sequence[int] | IdArray) -> str:
         """Text of dictionary ids. ``<s>``, ``</s>`` and ``<pad>`` vanish, ``<mask>`` and ``<unk>`` show as
         such.

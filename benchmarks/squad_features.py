@@ -1,0 +1,229 @@
+#!/usr/bin/env python
+"""Speed from a SQuAD file to features, against the way of transformers' ``run_qa``, interleaved, on the same file.
+
+    python benchmarks/squad_features.py dev-v1.1.json [--max-tokens 384] [--stride 128] [--repeats 5] [--json FILE]
+
+Ours: what `scripts/prepare_squad.py` and the task do. Read and check the file, tokenise every context once and every question,
+in as many processes as there are processors, write them with the offsets of their tokens, open them, make windows and the
+positions of the answers, and collate all of it into padded arrays.
+
+Peer: read the file; the fast tokenizer on batches of 1,000 pairs of question and context (it uses all processors) with
+``truncation="only_second"``, ``return_overflowing_tokens``, ``return_offsets_mapping`` and ``padding="max_length"``; for each
+feature a loop over its offsets that finds the answer; arrays of all. Once with a WordPiece tokenizer, as BERT's is, once with a
+Unigram one, as ours is; all tokenizers are trained on the file's contexts, with the same number of pieces.
+
+Here the stride is the step between two windows, there their overlap. Every run has a process of its own; imports and the
+loading of tokenizers are not counted.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from hmtl_plugin.data.parallel import cpu_count
+from hmtl_plugin.data.tokenizer import Tokenizer, train_tokenizer
+from hmtl_plugin.errors import UserError, run_cli
+from hmtl_plugin.finetuning.squad.dataset import SquadDataset, SquadSplit
+from hmtl_plugin.finetuning.squad.files import read_squad
+from hmtl_plugin.finetuning.squad.prepare import prepare_squad
+from hmtl_plugin.finetuning.squad.windows import answer_positions
+
+_BATCH = 32  # of ours
+_MAP_BATCH = 1000  # of the peer's, datasets' default
+Result = dict[str, float]
+
+
+def ours(path: Path, model: Path, folder: Path, max_tokens: int, stride: int) -> Result:
+    """Seconds, features, and features that hold an answer."""
+    tokenizer = Tokenizer.load(model)
+    dictionary = tokenizer.dictionary()
+    started = time.perf_counter()
+    prepare_squad(None, path, None, folder / "ours", dictionary, tokenizer, cpu_count(), overwrite=True)
+    prepared = time.perf_counter()
+    split = SquadSplit(folder / "ours" / "valid")
+    windows = split.windows(max_tokens, stride, 64)
+    labels = answer_positions(windows, split.table["begin"], split.table["end"])
+    dataset = SquadDataset(split, windows, labels)
+    order = dataset.ordered_indices()
+    for begin in range(0, len(order), _BATCH):
+        dataset.collater(order[begin : begin + _BATCH].tolist())
+    ended = time.perf_counter()
+    return {
+        "seconds": ended - started,
+        "features": len(windows),
+        "with_answer": int((labels.start > 0).sum()),
+        "prepare_seconds": prepared - started,
+    }
+
+
+def train_peer(path: Path, kind: str, size: int, target: Path) -> None:
+    """A tokenizer of the library's own."""
+    import tokenizers as t
+
+    trainer: Any
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    if kind == "WordPiece":
+        tokenizer = t.Tokenizer(t.models.WordPiece(unk_token="[UNK]"))
+        tokenizer.normalizer = t.normalizers.BertNormalizer(lowercase=True)
+        tokenizer.pre_tokenizer = t.pre_tokenizers.BertPreTokenizer()
+        trainer = t.trainers.WordPieceTrainer(vocab_size=size, special_tokens=special, show_progress=False)
+    else:
+        tokenizer = t.Tokenizer(t.models.Unigram())
+        tokenizer.normalizer = t.normalizers.NFKC()
+        tokenizer.pre_tokenizer = t.pre_tokenizers.Metaspace()
+        trainer = t.trainers.UnigramTrainer(
+            vocab_size=size, special_tokens=special, unk_token="[UNK]", show_progress=False
+        )
+    tokenizer.train_from_iterator(read_squad(path).contexts, trainer)
+    ids = [(piece, tokenizer.token_to_id(piece)) for piece in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = t.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ids
+    )
+    tokenizer.save(str(target))
+
+
+def peer(path: Path, tokenizer_file: Path, max_tokens: int, stride: int) -> Result:
+    """Seconds, features, and features that hold an answer."""
+    sys.modules["torchaudio"] = None  # type: ignore[assignment]
+    import numpy as np
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(tokenizer_file),
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )
+    tokenizer("a", "b")
+    started = time.perf_counter()
+    columns: dict[str, list[list[int]]] = {}
+    starts: list[int] = []
+    ends: list[int] = []
+    for rows in _batches(path):
+        encoded = tokenizer(
+            [question.lstrip() for question, _, _, _ in rows],
+            [context for _, context, _, _ in rows],
+            truncation="only_second",
+            max_length=max_tokens,
+            stride=stride,
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+            padding="max_length",
+        )
+        of_feature = encoded.pop("overflow_to_sample_mapping")
+        for feature, offsets in enumerate(encoded.pop("offset_mapping")):
+            _, _, start, text = rows[of_feature[feature]]
+            first, last = _positions(encoded.sequence_ids(feature), offsets, start, start + len(text))
+            starts.append(first)
+            ends.append(last)
+        for name, values in encoded.items():
+            columns.setdefault(name, []).extend(values)
+    arrays = [np.array(values) for values in (*columns.values(), starts, ends)]
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "features": len(arrays[0]), "with_answer": int((arrays[-1] > 0).sum())}
+
+
+def _batches(path: Path) -> Iterator[list[tuple[str, str, int, str]]]:
+    """Question, context, first answer's place and text."""
+    rows: list[tuple[str, str, int, str]] = []
+    for article in json.loads(path.read_text(encoding="utf-8"))["data"]:
+        for paragraph in article["paragraphs"]:
+            for qa in paragraph["qas"]:
+                answer: dict[str, Any] = qa["answers"][0] if qa["answers"] else {"answer_start": -1, "text": ""}
+                rows.append((qa["question"], paragraph["context"], answer["answer_start"], answer["text"]))
+    for begin in range(0, len(rows), _MAP_BATCH):
+        yield rows[begin : begin + _MAP_BATCH]
+
+
+def _positions(sequence: list[int | None], offsets: list[tuple[int, int]], start: int, end: int) -> tuple[int, int]:
+    """The answer's first and last token, found token by token from both ends of the context; 0 for none."""
+    if start < 0:
+        return 0, 0
+    first, last = 0, len(sequence) - 1
+    while sequence[first] != 1:
+        first += 1
+    while sequence[last] != 1:
+        last -= 1
+    if offsets[first][0] > start or offsets[last][1] < end:
+        return 0, 0
+    while first < len(offsets) and offsets[first][0] <= start:
+        first += 1
+    while offsets[last][1] >= end:
+        last -= 1
+    return first - 1, last + 1
+
+
+def alone(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Run it in a new process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+        return executor.submit(function, *arguments).result()
+
+
+def measure(path: Path, folder: Path, vocabulary: int, max_tokens: int, stride: int, repeats: int) -> dict[str, Any]:
+    """All numbers, as they go into the JSON file."""
+    model = folder / "model"
+    contexts = read_squad(path).contexts
+    model.write_bytes(train_tokenizer((part for context in contexts for part in context.split(". ")), vocabulary))
+    size = len(Tokenizer.load(model))
+    for kind in ("WordPiece", "Unigram"):
+        train_peer(path, kind, size, folder / kind)
+    runs: dict[str, list[Result]] = {"ours": [], "WordPiece": [], "Unigram": []}
+    for _ in range(repeats):
+        runs["ours"].append(alone(ours, path, model, folder, max_tokens, stride))
+        for kind in ("WordPiece", "Unigram"):
+            runs[kind].append(alone(peer, path, folder / kind, max_tokens, stride))
+    median = {name: statistics.median(run["seconds"] for run in results) for name, results in runs.items()}
+    return {
+        "file": path.name,
+        "options": {"max_tokens": max_tokens, "stride": stride, "vocabulary": size, "repeats": repeats},
+        "runs": runs,
+        "median_seconds": median,
+        "ratio": {kind: median[kind] / median["ours"] for kind in ("WordPiece", "Unigram")},
+        "machine": {
+            "processors": cpu_count(),
+            "python": platform.python_version(),
+            "load": os.getloadavg()[0],
+        },
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("file", type=Path, help="a SQuAD file with answers, for example dev-v1.1.json")
+    p.add_argument("--vocab-size", type=int, default=8000)
+    p.add_argument("--max-tokens", type=int, default=384)
+    p.add_argument("--stride", type=int, default=128)
+    p.add_argument("--repeats", type=int, default=5)
+    p.add_argument("--json", type=Path, metavar="FILE")
+    args = p.parse_args()
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    try:
+        import tokenizers  # noqa: F401
+    except ImportError as error:
+        raise UserError("the peer is not installed; pip install 'hmtl-plugin[hf]'") from error
+    with tempfile.TemporaryDirectory() as name:
+        result = measure(args.file, Path(name), args.vocab_size, args.max_tokens, args.stride, args.repeats)
+    for name, results in result["runs"].items():
+        last, seconds = results[-1], result["median_seconds"][name]
+        counts = f"{last['features']:,} features, {last['with_answer']:,} with an answer"
+        print(f"{name}: median {seconds:.2f} s of {args.repeats} | {counts}")
+    print("peer / ours:", ", ".join(f"{kind} {ratio:.1f}x" for kind, ratio in result["ratio"].items()))
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_cli(main)
