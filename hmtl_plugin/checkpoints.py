@@ -1,5 +1,6 @@
 """Opening a checkpoint outside the trainer: which file a folder means, and the model, dictionary and tokenizer in it."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,10 +14,12 @@ from hmtl_plugin.compat import load_explained
 from hmtl_plugin.corruption.vocabulary import MASK
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.finetuning.heads import HEADS
 from hmtl_plugin.hierarchy import Hierarchy
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
 from hmtl_plugin.objectives.base import Objective, build_objectives
 
+PRETRAINING = "hmtl_pretraining"  # the task that needs no head
 PREFERRED = ("model.pt", "checkpoint_best.pt", "checkpoint_last.pt")
 
 
@@ -29,7 +32,10 @@ class LoadedCheckpoint:
         config: everything the run was configured with, as plain dictionaries (``config["model"]`` ...).
         model: in evaluation mode, fp32, on the CPU.
         tokenizer: None if neither the checkpoint nor its folder has one.
+        objectives: those of pre-training; none in a fine-tuned checkpoint, which has a head instead.
+        head: name of the fine-tuned head, a GLUE task's or "squad"; empty in a pre-training checkpoint.
         updates: of the trainer.
+        finetuning: what else a fine-tuned checkpoint knows (SQuAD's threshold).
     """
 
     path: Path
@@ -38,11 +44,21 @@ class LoadedCheckpoint:
     dictionary: Dictionary
     tokenizer: Tokenizer | None
     objectives: dict[str, Objective]
+    head: str
     updates: int
+    finetuning: dict[str, Any]
 
     @property
     def hierarchy(self) -> Hierarchy:
-        """As the run was given it."""
+        """As the pre-training run was given it.
+
+        Raises:
+            UserError: in a fine-tuned checkpoint, which has none.
+        """
+        if self.head:
+            raise UserError(
+                f"{self.path}: was fine-tuned on {self.head}: give the pre-training checkpoint it began with"
+            )
         return Hierarchy.parse(self.config["model"]["hierarchy"], self.config["model"]["transfer"])
 
 
@@ -78,40 +94,82 @@ def read_state(path: str | Path) -> dict[str, Any]:
     return state
 
 
-def load_checkpoint(path: str | Path) -> LoadedCheckpoint:
-    """Build the model that a pre-training checkpoint holds. Dictionary and tokenizer beside it win over those inside.
+def plain_config(state: dict[str, Any], file: Path) -> dict[str, Any]:
+    """The run's configuration as plain dictionaries.
 
     Raises:
-        UserError: in one line, for a checkpoint of another task, a damaged one, or one without a dictionary.
+        UserError: if the checkpoint is of another project.
     """
-    file = find_checkpoint(path)
-    state = read_state(file)
     config = state["cfg"]
     if not isinstance(config, dict):
         config = OmegaConf.to_container(config, resolve=True)
-    name = (config.get("model") or {}).get("_name")
-    if not str(name).startswith("hmtl_bert"):
-        raise UserError(f"{file}: holds a model '{name}', not hmtl_bert: give a checkpoint that this plugin trained")
-    task = (config.get("task") or {}).get("_name")
-    if task != "hmtl_pretraining":
-        raise UserError(f"{file}: was fine-tuned by the task '{task}': give the pre-training checkpoint it began with")
+    model, task = ((config.get(part) or {}).get("_name") for part in ("model", "task"))
+    if not str(model).startswith("hmtl_bert"):
+        raise UserError(f"{file}: holds a model '{model}', not hmtl_bert: give a checkpoint that this plugin trained")
+    if task != PRETRAINING and task not in HEADS:
+        raise UserError(
+            f"{file}: was trained by the task '{task}': give a checkpoint of {', '.join([PRETRAINING, *HEADS])}"
+        )
+    return dict(config)
+
+
+def load_checkpoint(path: str | Path) -> LoadedCheckpoint:
+    """Build the model that a checkpoint holds. Dictionary and tokenizer beside it win over those inside.
+
+    Raises:
+        UserError: in one line, for a checkpoint of another project, a damaged one, or one without a dictionary.
+    """
+    file = find_checkpoint(path)
+    state = read_state(file)
+    config = plain_config(state, file)
     inside = state.get("task_state") or {}
     dictionary = _dictionary(file, inside)
     tokenizer = _tokenizer(file.parent, inside)
     if tokenizer is not None:
         tokenizer.check(dictionary)
-    model_config = OmegaConf.create(config["model"])
-    hierarchy = Hierarchy.parse(model_config.hierarchy, model_config.transfer)
-    objectives = build_objectives(hierarchy.objectives, SimpleNamespace(**config["task"]))
     with torch.random.fork_rng(devices=[]):
-        model = HierarchicalBertModel.build_model(
-            model_config, SimpleNamespace(objectives=objectives, source_dictionary=dictionary)
-        )
+        model, objectives = _build_model(config, dictionary, str(inside.get("head", "")))
     model.load_state_dict(state["model"], strict=True)
     history = state.get("optimizer_history") or [{}]
     return LoadedCheckpoint(
-        file, config, model.eval(), dictionary, tokenizer, objectives, updates=int(history[-1].get("num_updates", 0))
+        file,
+        config,
+        model.eval(),
+        dictionary,
+        tokenizer,
+        objectives,
+        head=model.task_head_name,
+        updates=int(history[-1].get("num_updates", 0)),
+        finetuning=state.get("finetuning") or {},
     )
+
+
+def _build_model(
+    config: dict[str, Any], dictionary: Dictionary, head: str
+) -> tuple[HierarchicalBertModel, dict[str, Objective]]:
+    """The model without weights, and its objectives."""
+    model_config, task = OmegaConf.create(config["model"]), SimpleNamespace(**config["task"])
+    objectives: dict[str, Objective] = {}
+    if task._name == PRETRAINING:
+        hierarchy = Hierarchy.parse(model_config.hierarchy, model_config.transfer)
+        objectives = build_objectives(hierarchy.objectives, task)
+    model = HierarchicalBertModel.build_model(
+        model_config, SimpleNamespace(objectives=objectives, source_dictionary=dictionary)
+    )
+    if task._name != PRETRAINING:
+        layer = task.head_layer if task.head_layer > 0 else task.head_layer + model.config.layers + 1
+        model.attach_head(HEADS[task._name](head, model.config.hidden, task), head, layer, seed=1)
+    return model, objectives
+
+
+def save_for_use(source: Path, target: Path, finetuning: dict[str, Any]) -> None:
+    """A trainer's checkpoint without what only training needs (two thirds of it), written beside and renamed."""
+    state = read_state(source)
+    kept = {key: state[key] for key in ("model", "task_state", "optimizer_history", "extra_state") if key in state}
+    partial = target.with_name(target.name + ".part")
+    kept |= {"cfg": plain_config(state, source), "finetuning": finetuning}
+    torch.save(kept, partial)
+    os.replace(partial, target)
 
 
 def load_vocabulary(path: str | Path) -> tuple[Dictionary, Tokenizer]:

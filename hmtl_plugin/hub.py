@@ -18,6 +18,7 @@ from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint
 from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.hierarchy import Hierarchy
 from hmtl_plugin.models.pooling import POOLINGS, pool
 from hmtl_plugin.objectives import bigram_shift
 
@@ -48,7 +49,6 @@ class HierarchicalBert(nn.Module):
         self.model = checkpoint.model
         self.dictionary = checkpoint.dictionary
         self.vocabulary = Vocabulary.from_dictionary(checkpoint.dictionary)
-        self.hierarchy = checkpoint.hierarchy
 
     @classmethod
     def from_pretrained(cls, path: str | Path, device: str | torch.device = "cpu") -> "HierarchicalBert":
@@ -58,6 +58,11 @@ class HierarchicalBert(nn.Module):
             UserError: in one line, if there is none or it cannot be used.
         """
         return cls(load_checkpoint(path)).to(device).eval()
+
+    @property
+    def hierarchy(self) -> Hierarchy:
+        """Of pre-training; a fine-tuned checkpoint has none (`UserError`)."""
+        return self.checkpoint.hierarchy
 
     @property
     def device(self) -> torch.device:
@@ -192,7 +197,7 @@ class HierarchicalBert(nn.Module):
     @torch.inference_mode()
     def next_sentence(self, first: Texts, second: Texts) -> float | list[float]:
         """Probability that ``second`` follows ``first`` (of sop: that they stand in their order)."""
-        name = next((name for name in ("nsp", "sop") if name in self.hierarchy.objectives), None) or self._need("nsp")
+        name = next((name for name in ("nsp", "sop") if name in self.checkpoint.objectives), None) or self._need("nsp")
         rows = [self.encode(a, b) for a, b in zip(_listed(first), _listed(second), strict=True)]
         answers = [0.0] * len(rows)
         for numbers, tokens_BT in self._batches(rows, 32):
@@ -241,7 +246,7 @@ class HierarchicalBert(nn.Module):
         return logits
 
     def _need(self, objective: str) -> str:
-        if objective not in self.hierarchy.objectives:
+        if objective not in self.checkpoint.objectives:
             raise UserError(f"this checkpoint was not trained on {objective} (its hierarchy is '{self.hierarchy}')")
         return objective
 

@@ -19,6 +19,7 @@ from hmtl_plugin.errors import run_cli  # noqa: E402
 from hmtl_plugin.evaluation import Estimate, evaluate  # noqa: E402
 from hmtl_plugin.precision import AUTOCAST  # noqa: E402
 from hmtl_plugin.reporting.results import append_results, read_results  # noqa: E402
+from hmtl_plugin.reporting.text_table import text_table  # noqa: E402
 
 
 def main() -> None:
@@ -39,7 +40,8 @@ def main() -> None:
     rows: list[list[str]] = []
     for run in arguments.runs:
         rows += [[str(run), *_columns(estimate)] for estimate in _estimates(run, arguments, done)]
-    print(_table(rows))
+    header = ["run", "objective", "metric", "held out", "95 % interval", "baseline", "beats it", "samples"]
+    print(text_table(header, rows))
 
 
 def _estimates(run: str, arguments: argparse.Namespace, done: list[dict[str, Any]]) -> list[Estimate]:
@@ -61,6 +63,7 @@ def _estimates(run: str, arguments: argparse.Namespace, done: list[dict[str, Any
     if known:
         return [Estimate(**result["metrics"]) for result in known]
     checkpoint = load_checkpoint(file)
+    hierarchy = checkpoint.hierarchy
     estimates = evaluate(
         checkpoint,
         arguments.data,
@@ -75,8 +78,8 @@ def _estimates(run: str, arguments: argparse.Namespace, done: list[dict[str, Any
             **question,
             "run": str(run),
             "checkpoint": str(checkpoint.path),
-            "hierarchy": str(checkpoint.hierarchy),
-            "transfer": checkpoint.hierarchy.transfer,
+            "hierarchy": str(hierarchy),
+            "transfer": hierarchy.transfer,
             "seed": checkpoint.config["common"]["seed"],
             "updates": checkpoint.updates,
             "seconds": round(time.perf_counter() - started, 2),
@@ -98,16 +101,6 @@ def _columns(estimate: Estimate) -> list[str]:
         "yes" if estimate.better else "no",
         str(estimate.samples),
     ]
-
-
-def _table(rows: list[list[str]]) -> str:
-    header = ["run", "objective", "metric", "held out", "95 % interval", "baseline", "beats it", "samples"]
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [header, *rows]
-    ]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
 if __name__ == "__main__":

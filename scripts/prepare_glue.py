@@ -15,7 +15,7 @@ from hmtl_plugin.checkpoints import load_vocabulary
 from hmtl_plugin.data.parallel import cpu_count
 from hmtl_plugin.errors import UserError, run_cli
 from hmtl_plugin.finetuning.glue.prepare import PreparedTask, prepare_glue
-from hmtl_plugin.finetuning.glue.tasks import TASKS, GlueTask, find_task
+from hmtl_plugin.finetuning.glue.tasks import choose_tasks
 
 
 def main() -> None:
@@ -30,22 +30,11 @@ def main() -> None:
     args = p.parse_args()
     if args.workers < 0:
         raise UserError(f"--workers {args.workers}: give 1 or more")
-    tasks = _tasks(args.tasks, args.glue_dir)
+    tasks = choose_tasks(args.tasks, args.glue_dir)
     dictionary, tokenizer = load_vocabulary(args.checkpoint)
     workers = args.workers or cpu_count()
     for prepared in prepare_glue(tasks, args.glue_dir, args.out, dictionary, tokenizer, workers, args.overwrite):
         print(_line(prepared), flush=True)
-
-
-def _tasks(names: list[str], glue_dir: Path) -> list[GlueTask]:
-    if not glue_dir.is_dir():
-        raise UserError(f"--glue-dir {glue_dir}: no such folder")
-    if [name.lower() for name in names] != ["all"]:
-        return list({task.name: task for task in map(find_task, names)}.values())
-    there = [task for task in TASKS.values() if (glue_dir / task.name).is_dir()]
-    if not there:
-        raise UserError(f"--glue-dir {glue_dir}: holds none of the folders {', '.join(TASKS)}")
-    return there
 
 
 def _line(prepared: PreparedTask) -> str:

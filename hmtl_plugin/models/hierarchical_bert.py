@@ -80,8 +80,9 @@ class HierarchicalBertModel(BaseFairseqModel):
 
     Attributes:
         hierarchy: None when the task has no objectives (fine-tuning); then there are no heads.
-        task_weights: (K,) log-variances of the objectives in the order placed; fp32 in half-precision models
-        too.
+        task_weights: (K,) log-variances of the objectives in the order placed; fp32 in half-precision models too.
+        task_head, task_head_name, task_layer: what `attach_head` was given; None, "", L without.
+        fresh_layers: layers, from 1, that do not take the weights of a checkpoint with another head.
     """
 
     task_weights: nn.Parameter
@@ -105,7 +106,8 @@ class HierarchicalBertModel(BaseFairseqModel):
         self.heads, self.transfers = nn.ModuleDict(), nn.ModuleDict()
         self.solver: Optional[Solver] = None
         self.task_head: Optional[nn.Module] = None
-        self.task_layer = config.layers
+        self.task_head_name, self.task_layer = "", config.layers
+        self.fresh_layers: tuple[int, ...] = ()
         if hierarchy is not None:
             hierarchy.validate(config.layers, objective_names(), OPERATORS)
             self._build_heads(hierarchy, objectives or {}, seed)
@@ -156,13 +158,15 @@ class HierarchicalBertModel(BaseFairseqModel):
         self.task_weights = nn.Parameter(torch.zeros(len(hierarchy.objectives)))
         self.solver = Solver(hierarchy, config.layers, objectives)
 
-    def attach_head(self, head: nn.Module, layer: int, seed: int) -> None:
+    def attach_head(self, head: nn.Module, name: str, layer: int, seed: int) -> None:
         """Add the head of a fine-tuning task, a function of (hidden_BTH, tokens_BT), on the states of ``layer``.
 
-        Its weights are drawn from ``seed``, like those of all other parts.
+        Its weights are drawn from ``seed``, like those of all other parts. Checkpoints remember ``name``: a head that was
+        trained on another task is not taken for this one's.
         """
         initialise(head, generator_for(seed, "task_head"), self.config.init_std)
-        self.task_head, self.task_layer = head, layer
+        self.task_head, self.task_head_name, self.task_layer = head, name, layer
+        self.register_buffer(state.RECORD_KEY, state.encode_record(self.config, self.objective_names, name))
         self._freeze_unused()
 
     def _freeze_unused(self) -> None:
@@ -231,7 +235,15 @@ class HierarchicalBertModel(BaseFairseqModel):
         """Called by fairseq before loading: refuses other architectures, fits positions and heads."""
         prefix = f"{name}." if name else ""
         relative = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
-        state.upgrade(relative, self.state_dict(), self.config, self.objective_names, self.resize_positions)
+        state.upgrade(
+            relative,
+            self.state_dict(),
+            self.config,
+            self.objective_names,
+            self.resize_positions,
+            self.task_head_name,
+            self.fresh_layers,
+        )
         for key in [key for key in state_dict if key.startswith(prefix)]:
             del state_dict[key]
         state_dict.update({prefix + key: value for key, value in relative.items()})

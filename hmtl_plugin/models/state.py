@@ -36,10 +36,10 @@ _COMPARED = {
 _SEGMENTS = "eos2"  # how segments are derived: min(1, number of </s> before)
 
 
-def encode_record(config: EncoderConfig, objectives: tuple[str, ...]) -> Tensor:
-    """The record of a model as a uint8 vector: its architecture and the order of its ``task_weights``."""
+def encode_record(config: EncoderConfig, objectives: tuple[str, ...], head: str = "") -> Tensor:
+    """The record of a model as a uint8 vector: its architecture, the order of its ``task_weights``, its task's head."""
     record = {name: getattr(config, name) for name in _COMPARED if name != "segments"}
-    record |= {"segments": _SEGMENTS, "vocabulary": config.vocabulary, "objectives": list(objectives)}
+    record |= {"segments": _SEGMENTS, "vocabulary": config.vocabulary, "objectives": list(objectives), "head": head}
     content = json.dumps(record, separators=(",", ":")).encode()
     if len(content) > _RECORD_BYTES:
         raise ValueError(f"the architecture record takes {len(content)} bytes, more than {_RECORD_BYTES}")
@@ -63,12 +63,16 @@ def upgrade(
     config: EncoderConfig,
     objectives: tuple[str, ...],
     resize_positions: bool,
+    head: str = "",
+    fresh_layers: tuple[int, ...] = (),
 ) -> None:
     """Make a checkpoint's weights fit a model, in place; without a change for a checkpoint of the same run.
 
     Args:
         state: the checkpoint's weights, keys relative to the model.
         own: the model's own ``state_dict``; these weights stay where the checkpoint lacks a head or transfer.
+        head: name of the model's task head; one that was trained on another task is dropped.
+        fresh_layers: layers, from 1, whose own weights stay unless the checkpoint's head is the same.
 
     Raises:
         UserError: naming the option in which the architectures differ.
@@ -79,10 +83,13 @@ def upgrade(
         _refuse_other_architecture(record, config)
         stored = tuple(record.get("objectives", ()))
         state[RECORD_KEY] = own[RECORD_KEY].clone()
+        same_head = record.get("head", "") == head
+        if fresh_layers and not same_head:
+            _begin_anew(state, own, fresh_layers)
     _fit_positions(state, config, resize_positions)
     _refuse_other_shapes(state, own)
     if stored is not None:
-        _fit_heads(state, own)
+        _fit_heads(state, own, same_head)
         _fit_task_weights(state, own, stored, objectives)
 
 
@@ -127,6 +134,14 @@ def _fit_positions(state: dict[str, Tensor], config: EncoderConfig, resize: bool
     logger.info(f"positions resized from {len(table)} to {wanted}: {how}")
 
 
+def _begin_anew(state: dict[str, Tensor], own: dict[str, Tensor], layers: tuple[int, ...]) -> None:
+    """Give these layers the model's own weights."""
+    prefixes = tuple(f"encoder.{part}.{layer - 1}." for layer in layers for part in ("layers", "output_norms"))
+    for key in filter(lambda key: key.startswith(prefixes), state):
+        state[key] = own[key].clone()
+    logger.info(f"layers {layers[0]} to {layers[-1]} start from fresh weights (--reinit-layers)")
+
+
 def _refuse_other_shapes(state: dict[str, Tensor], own: dict[str, Tensor]) -> None:
     for key, value in state.items():
         if key.startswith("encoder.") and key in own and own[key].shape != value.shape:
@@ -137,11 +152,13 @@ def _refuse_other_shapes(state: dict[str, Tensor], own: dict[str, Tensor]) -> No
             )
 
 
-def _fit_heads(state: dict[str, Tensor], own: dict[str, Tensor]) -> None:
-    """Drop heads and transfers that the model lacks, keep its fresh ones where there are none, and say so."""
+def _fit_heads(state: dict[str, Tensor], own: dict[str, Tensor], same_head: bool) -> None:
+    """Drop heads and transfers that the model lacks and another task's head, keep fresh ones in their place, and say so."""
     theirs = {key for key in state if key.startswith(_HEAD_PREFIXES)}
     ours = {key for key in own if key.startswith(_HEAD_PREFIXES)}
     fitting = {key for key in theirs & ours if state[key].shape == own[key].shape}
+    if not same_head:
+        fitting = {key for key in fitting if not key.startswith("task_head.")}
     for key in theirs - ours:
         del state[key]
     for key in ours - fitting:

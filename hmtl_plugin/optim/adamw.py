@@ -1,7 +1,8 @@
 """``hmtl_adamw``: torch's fused AdamW; biases, layer norms and other vectors are not decayed.
 
 fairseq's own Adam decays every parameter and loops over tensors in Python. The default betas are RoBERTa's
-(0.9, 0.98), which ride out loss spikes better than BERT's (0.9, 0.999).
+(0.9, 0.98), which ride out loss spikes better than BERT's (0.9, 0.999). A parameter with an attribute
+``optim_overrides = {"lr_scale": s}`` learns at s times the learning rate (fine-tuning, see `models.adaptation`).
 """
 
 from collections.abc import Iterable
@@ -15,6 +16,8 @@ from omegaconf import II
 from torch import nn
 
 from hmtl_plugin.errors import UserError
+
+LR_SCALE = "lr_scale"
 
 
 @dataclass
@@ -31,7 +34,7 @@ class HmtlAdamWConfig(FairseqDataclass):
 
 @register_optimizer("hmtl_adamw", dataclass=HmtlAdamWConfig)
 class HmtlAdamW(FairseqOptimizer):
-    """fairseq's face of `torch.optim.AdamW`, with two groups: matrices, and vectors without decay."""
+    """fairseq's face of `torch.optim.AdamW`; for each learning rate two groups: matrices, and vectors without decay."""
 
     def __init__(self, cfg: Any, params: Iterable[nn.Parameter]) -> None:
         """Parameters without a gradient in a step stay as they are, undecayed too.
@@ -41,13 +44,16 @@ class HmtlAdamW(FairseqOptimizer):
         """
         super().__init__(cfg)
         parameters = list(params)
-        groups = [
-            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": cfg.weight_decay},
-            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-        ]
+        lr = cfg.lr if isinstance(cfg.lr, float) else cfg.lr[0]
+        groups: list[dict[str, Any]] = []
+        for scale in sorted(set(map(_scale, parameters)), reverse=True):  # the full rate first: it is the one logged
+            own = [p for p in parameters if _scale(p) == scale]
+            shared = {"lr": lr * scale, LR_SCALE: scale}
+            groups.append({"params": [p for p in own if p.ndim >= 2], "weight_decay": cfg.weight_decay, **shared})
+            groups.append({"params": [p for p in own if p.ndim < 2], "weight_decay": 0.0, **shared})
         self._optimizer = torch.optim.AdamW(
             [group for group in groups if group["params"]],
-            lr=cfg.lr if isinstance(cfg.lr, float) else cfg.lr[0],
+            lr=lr,
             betas=parse_betas(cfg.adam_betas),
             eps=cfg.adam_eps,
             fused=True,
@@ -55,9 +61,18 @@ class HmtlAdamW(FairseqOptimizer):
 
     @property
     def optimizer_config(self) -> dict[str, Any]:
-        """What a resumed run takes from its own options; decay differs by group, see `load_state_dict`."""
+        """What a resumed run takes from its own options; decay and rate differ by group, see `load_state_dict`."""
         group = self.param_groups[0]
-        return {"lr": group["lr"], "betas": group["betas"], "eps": group["eps"]}
+        return {"betas": group["betas"], "eps": group["eps"]}
+
+    def get_lr(self) -> float:
+        """The full learning rate."""
+        return float(self.param_groups[0]["lr"] / self.param_groups[0][LR_SCALE])
+
+    def set_lr(self, lr: float) -> None:
+        """Set the full learning rate; each group gets its share."""
+        for group in self.param_groups:
+            group["lr"] = lr * group[LR_SCALE]
 
     @property
     def supports_flat_params(self) -> bool:
@@ -71,10 +86,10 @@ class HmtlAdamW(FairseqOptimizer):
             UserError: if the state belongs to other parameters (another hierarchy or size).
         """
         self._refuse_other_parameters(state_dict)
-        decays = [group["weight_decay"] for group in self.param_groups]
+        own = [{key: group[key] for key in ("lr", "weight_decay", LR_SCALE)} for group in self.param_groups]
         super().load_state_dict(state_dict, optimizer_overrides)
-        for group, decay in zip(self.param_groups, decays, strict=True):
-            group["weight_decay"] = decay
+        for group, options in zip(self.param_groups, own, strict=True):
+            group.update(options)
 
     def _refuse_other_parameters(self, state_dict: dict[str, Any]) -> None:
         ours, theirs = self.param_groups, state_dict["param_groups"]
@@ -89,6 +104,10 @@ class HmtlAdamW(FairseqOptimizer):
                 "optimizer): to start from its weights only, add "
                 "--reset-optimizer --reset-lr-scheduler --reset-dataloader --reset-meters"
             )
+
+
+def _scale(parameter: nn.Parameter) -> float:
+    return float(getattr(parameter, "optim_overrides", {}).get(LR_SCALE, 1.0))
 
 
 def parse_betas(text: str) -> tuple[float, float]:

@@ -1,14 +1,18 @@
 """Sentences, or pairs of them, with a label each: ``<s> A </s>`` or ``<s> A </s> B </s>``, built a batch at a time."""
 
+from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from fairseq.data import Dictionary
 
 from hmtl_plugin.data.batching import NumberedDataset
 from hmtl_plugin.data.corpus import Corpus, Int64Array, expand_ranges
+from hmtl_plugin.finetuning.glue.tasks import GlueTask, find_task
 
 BOS, PAD, EOS = 0, 1, 2
 _JITTER = 0.1  # of a length, when training batches are made of rows of like length
@@ -93,3 +97,21 @@ class SentenceDataset(NumberedDataset):
         if self.labels is not None:
             batch["target"] = torch.from_numpy(self.labels[rows_B])
         return batch
+
+
+def open_split(
+    folder: Path, manifest: Mapping[str, Any], split: str, max_tokens: int, seed: int | None = None
+) -> SentenceDataset:
+    """A split of the folder that `prepare_glue` wrote, with its labels where they are known."""
+    task = find_task(manifest["task"])
+    columns = [Corpus(str(folder / f"input{i}" / split)) for i in range(len(task.text))]
+    labels = read_labels(folder, task, split) if manifest["splits"][split]["labelled"] else None
+    return SentenceDataset(columns, labels, max_tokens, seed)
+
+
+def read_labels(folder: Path, task: GlueTask, split: str) -> npt.NDArray[Any]:
+    """(rows,) class ids (int64) in the order of ``task.labels``, or scores (float32)."""
+    prefix = folder / "label" / split
+    if task.regression:
+        return np.loadtxt(prefix.with_suffix(".label"), dtype=np.float32, ndmin=1)
+    return Corpus(str(prefix)).tokens.reshape(-1, 2)[:, 0].astype(np.int64) - Dictionary().nspecial

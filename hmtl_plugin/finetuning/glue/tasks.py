@@ -5,6 +5,7 @@ Everything that differs between the tasks is said here; readers, training, metri
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from hmtl_plugin.errors import UserError
 
@@ -143,3 +144,19 @@ def find_task(name: str) -> GlueTask:
         if task.name.replace("-", "").lower() == wanted:
             return task
     raise UserError(f"'{name}' is no GLUE task: choose from {', '.join(TASKS)}")
+
+
+def choose_tasks(names: list[str], glue_dir: Path) -> list[GlueTask]:
+    """The tasks of these names, each once; ``all`` means those that have a folder in ``glue_dir``.
+
+    Raises:
+        UserError: for a name that is no task's, or a folder without any.
+    """
+    if not glue_dir.is_dir():
+        raise UserError(f"--glue-dir {glue_dir}: no such folder")
+    if [name.lower() for name in names] != ["all"]:
+        return list({task.name: task for task in map(find_task, names)}.values())
+    there = [task for task in _TASKS if (glue_dir / task.name).is_dir()]
+    if not there:
+        raise UserError(f"--glue-dir {glue_dir}: holds none of the folders {', '.join(TASKS)}")
+    return there

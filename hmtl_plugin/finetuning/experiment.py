@@ -1,0 +1,232 @@
+"""Every cell of a grid with every seed: trained, measured, recorded; the best published. Runs that are finished stay.
+
+FOLDER/lr=3e-4,batch-size=32,epochs=3/seed1/    outcome.json, train.log, what the experiment writes
+FOLDER/model.pt                                 the best run's, for use
+"""
+
+import json
+import os
+import shutil
+import statistics
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hmtl_plugin.checkpoints import save_for_use
+from hmtl_plugin.data.progress import progress_bar
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.finetuning.grid import OPTIONS, Cell, cell_name, cell_options
+from hmtl_plugin.finetuning.start import Start
+from hmtl_plugin.finetuning.training import fairseq_train
+from hmtl_plugin.reporting.results import append_results
+
+OUTCOME, MODEL = "outcome.json", "model.pt"
+WARMUP_SHARE = 10  # a tenth of the updates
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all experiments of one command share.
+
+    Attributes:
+        run: the folder the user named, for the records; results: the store they go to.
+        variant: name of the pre-training in tables.
+        options: more options of `fairseq-train`; the last win.
+        keep_models: keep the weights of every run, not of the best alone.
+    """
+
+    start: Start
+    run: str
+    results: Path
+    variant: str
+    seeds: list[int]
+    processes: int = 1
+    autocast: str = "auto"
+    options: tuple[str, ...] = ()
+    keep_models: bool = False
+
+
+class Experiment(ABC):
+    """One task on one checkpoint.
+
+    Attributes:
+        kind: "glue" or "squad"; task: its name in records; folder: where its runs go.
+        data_version: fingerprint of the prepared data and of options that are no part of a cell.
+    """
+
+    kind: str
+    task: str
+    folder: Path
+    data_version: str
+
+    @abstractmethod
+    def options(self) -> list[str]:
+        """Options of `fairseq-train`: data, task, criterion, model."""
+
+    @abstractmethod
+    def batches(self, batch_size: int) -> int:
+        """Batches of an epoch."""
+
+    @abstractmethod
+    def finish(self, folder: Path, model: Path) -> Metrics:
+        """Predict and measure with the run's ``model`` (which it may extend); ``score`` chooses among runs."""
+
+    @abstractmethod
+    def publish(self, folder: Path) -> None:
+        """Give the predictions of the run that was chosen to the user."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training."""
+
+    folder: Path
+    cell: Cell
+    seed: int
+    identity: dict[str, Any]
+
+    def outcome(self) -> Metrics | None:
+        """What it reached, if it is finished and of the same checkpoint, data and options."""
+        found = self._stored()
+        return found["metrics"] if found and "metrics" in found else None
+
+    def begin(self) -> None:
+        """Remember what is trained; what another checkpoint, data or option left here is removed."""
+        if self.folder.exists() and self._stored() is None:
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._write({"identity": self.identity})
+
+    def end(self, metrics: Metrics) -> None:
+        """Mark as finished."""
+        self._write({"identity": self.identity, "metrics": metrics})
+
+    def _stored(self) -> dict[str, Any] | None:
+        try:
+            found = json.loads((self.folder / OUTCOME).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) and found.get("identity") == self.identity else None
+
+    def _write(self, content: Mapping[str, Any]) -> None:
+        partial = self.folder / f"{OUTCOME}.part"
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        os.replace(partial, self.folder / OUTCOME)
+
+
+def run_grid(experiment: Experiment, cells: list[Cell], settings: Settings) -> Run:
+    """Train what is not finished, publish the best run and return it.
+
+    Raises:
+        UserError: when a training fails; those before it stay finished.
+    """
+    for cell in cells:
+        _batch_of_a_process(cell, settings.processes)
+    runs = [_run(experiment, cell, seed, settings) for cell in cells for seed in settings.seeds]
+    open_runs = [run for run in runs if run.outcome() is None]
+    with progress_bar(
+        f"{experiment.task}: {len(open_runs)} runs", _updates(experiment, open_runs, settings), "it"
+    ) as bar:
+        for run in open_runs:
+            _train(experiment, run, settings, bar)
+    best = choose(runs)
+    if not (best.folder / MODEL).exists():  # removed by an earlier command, before others were better
+        with progress_bar(f"{experiment.task}: best run again", _updates(experiment, [best], settings), "it") as bar:
+            _train(experiment, best, settings, bar)
+    shutil.copyfile(best.folder / MODEL, experiment.folder / f"{MODEL}.part")
+    os.replace(experiment.folder / f"{MODEL}.part", experiment.folder / MODEL)
+    experiment.publish(best.folder)
+    for run in runs:
+        if run is not best and not settings.keep_models:
+            (run.folder / MODEL).unlink(missing_ok=True)
+    return best
+
+
+def choose(runs: list[Run]) -> Run:
+    """The run with the best score in the cell with the best median over its seeds."""
+    scores = {run.folder: (run.outcome() or {})["score"] for run in runs}
+    medians: dict[str, float] = {}
+    for name in dict.fromkeys(cell_name(run.cell) for run in runs):
+        medians[name] = statistics.median(scores[run.folder] for run in runs if cell_name(run.cell) == name)
+    best = max(medians, key=lambda name: medians[name])
+    return max((run for run in runs if cell_name(run.cell) == best), key=lambda run: scores[run.folder])
+
+
+def _run(experiment: Experiment, cell: Cell, seed: int, settings: Settings) -> Run:
+    identity = {
+        "checkpoint": settings.start.sha256,
+        "data": experiment.data_version,
+        "options": [*settings.options, settings.autocast],
+        "cell": dict(cell),
+        "seed": seed,
+    }
+    return Run(experiment.folder / cell_name(cell) / f"seed{seed}", cell, seed, identity)
+
+
+def _batch_of_a_process(cell: Cell, processes: int) -> int:
+    rows = int(cell["batch-size"])
+    if rows % processes:
+        raise UserError(f"--grid batch-size={rows} does not divide among --processes {processes}: give a multiple")
+    return rows // processes
+
+
+def _updates(experiment: Experiment, runs: Iterable[Run], settings: Settings) -> int:
+    per_epoch = {run.folder: -(-experiment.batches(int(run.cell["batch-size"])) // settings.processes) for run in runs}
+    return sum(per_epoch[run.folder] * int(run.cell["epochs"]) for run in runs)
+
+
+def _train(experiment: Experiment, run: Run, settings: Settings, bar: Any) -> None:
+    started, before = time.perf_counter(), bar.n
+    run.begin()
+    updates = _updates(experiment, [run], settings)
+    options = [
+        *experiment.options(),
+        *("--optimizer", "hmtl_adamw", "--adam-betas", "(0.9, 0.999)", "--clip-norm", "1.0"),
+        *("--lr-scheduler", "polynomial_decay", "--warmup-updates", str(updates // WARMUP_SHARE)),
+        *("--total-num-update", str(updates), "--required-batch-size-multiple", "1", "--num-workers", "0"),
+        *("--best-checkpoint-metric", "score", "--maximize-best-checkpoint-metric", "--no-epoch-checkpoints"),
+        *("--autocast", settings.autocast, "--seed", str(run.seed), "--log-interval", "20"),
+        *cell_options(run.cell),
+        *("--batch-size", str(_batch_of_a_process(run.cell, settings.processes))),
+        *settings.options,
+    ]
+    bar.set_postfix_str(f"{cell_name(run.cell)} seed {run.seed}")
+    fairseq_train(options, run.folder, settings.processes, lambda update: _move(bar, before + update))
+    _move(bar, before + updates)
+    model = run.folder / MODEL
+    save_for_use(run.folder / "checkpoint_best.pt", model, {})
+    metrics = experiment.finish(run.folder, model)
+    append_results(settings.results, [_record(experiment, run, settings, metrics, time.perf_counter() - started)])
+    run.end(metrics)
+    for name in ("checkpoint_best.pt", "checkpoint_last.pt"):
+        (run.folder / name).unlink(missing_ok=True)
+
+
+def _move(bar: Any, position: int) -> None:
+    bar.update(max(0, position - bar.n))
+
+
+def _record(experiment: Experiment, run: Run, settings: Settings, metrics: Metrics, seconds: float) -> dict[str, Any]:
+    layer = int(run.cell.get("head-layer", -1))
+    return {
+        "kind": experiment.kind,
+        "run": settings.run,
+        "checkpoint": str(settings.start.path),
+        "checkpoint_sha256": settings.start.sha256,
+        "variant": settings.variant,
+        "hierarchy": settings.start.hierarchy,
+        "transfer": settings.start.transfer,
+        "seed": run.seed,
+        "task": experiment.task,
+        "split": "valid",
+        "layer": layer if layer > 0 else layer + settings.start.layers + 1,
+        "pooling": run.cell.get("head-pooling", "cls") if experiment.kind == "glue" else None,
+        "metrics": metrics,
+        "hyper": {name: OPTIONS[name].kind(value) for name, value in run.cell.items()}
+        | {"options": list(settings.options)},
+        "seconds": round(seconds, 1),
+    }

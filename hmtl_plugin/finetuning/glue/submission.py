@@ -1,0 +1,68 @@
+"""Prediction files as GLUE's leaderboard takes them, and the zip of all of them."""
+
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.finetuning.glue.tasks import TASKS, GlueTask
+
+ZIP = "submission.zip"
+_SCORES = (0.0, 5.0)  # of STS-B
+
+
+def answers(task: GlueTask, logits_RC: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+    """(R,) class ids, or scores."""
+    return logits_RC[:, 0] if task.regression else logits_RC.argmax(-1)
+
+
+def write_predictions(
+    task: GlueTask, manifest: Mapping[str, Any], split: str, logits_RC: npt.NDArray[np.float32], folder: Path
+) -> Path:
+    """``index TAB prediction`` for every row of a test set, under the leaderboard's name for it.
+
+    Raises:
+        UserError: if rows of the test set were left out, so that numbers would not be the leaderboard's.
+    """
+    counts = manifest["splits"][split]
+    if counts["broken_rows"] or counts["unlabelled_rows"]:
+        raise UserError(
+            f"{counts['file']} of {task.name} has rows with another number of columns, which were left out: "
+            "predictions would not be for the leaderboard's rows; fetch the file again"
+        )
+    given = answers(task, logits_RC)
+    if task.regression:
+        texts = [f"{value:.3f}" for value in np.clip(given, *_SCORES)]
+    else:
+        texts = [task.labels[number] for number in given]
+    path = folder / task.submissions[split]
+    partial = path.with_name(f"{path.name}.part")
+    lines = [f"{row}\t{text}\n" for row, text in enumerate(texts)]
+    partial.write_text("index\tprediction\n" + "".join(lines), encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def zip_submission(folders: Mapping[str, Path], target: Path) -> list[str]:
+    """Put the prediction files that there are into ``target``; the names of those that the leaderboard also wants.
+
+    Args:
+        folders: task -> folder with its prediction files.
+    """
+    missing = []
+    partial = target.with_name(f"{target.name}.part")
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+        for task in TASKS.values():
+            for name in task.submissions.values():
+                path = folders[task.name] / name if task.name in folders else None
+                if path is not None and path.is_file():
+                    archive.write(path, name)
+                else:
+                    missing.append(name)
+    os.replace(partial, target)
+    return missing

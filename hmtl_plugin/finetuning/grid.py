@@ -1,0 +1,97 @@
+"""Grids of hyperparameters: ``lr=1e-4,3e-4 batch-size=16,32 epochs=3`` is every combination of the values."""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from hmtl_plugin.errors import UserError
+
+Cell = Mapping[str, str]  # one combination, in the order of its names
+
+
+@dataclass(frozen=True)
+class GridOption:
+    """What a name in a grid sets.
+
+    Attributes:
+        flag: of `fairseq-train`.
+        kind: reads a value; raises ValueError for what is none.
+        positive: whether it must be above 0.
+    """
+
+    flag: str
+    kind: Callable[[str], float | str]
+    positive: bool = True
+
+
+OPTIONS: Mapping[str, GridOption] = {
+    "lr": GridOption("--lr", float),
+    "batch-size": GridOption("--batch-size", int),
+    "epochs": GridOption("--max-epoch", int),
+    "weight-decay": GridOption("--weight-decay", float, positive=False),
+    "dropout": GridOption("--dropout", float, positive=False),
+    "attention-dropout": GridOption("--attention-dropout", float, positive=False),
+    "head-dropout": GridOption("--head-dropout", float, positive=False),
+    "head-layer": GridOption("--head-layer", int, positive=False),
+    "head-pooling": GridOption("--head-pooling", str),
+    "layer-decay": GridOption("--layer-decay", float),
+    "freeze-up-to": GridOption("--freeze-up-to", int, positive=False),
+    "reinit-layers": GridOption("--reinit-layers", int, positive=False),
+}
+
+
+def parse_grid(texts: Sequence[str], defaults: Mapping[str, str], names: Sequence[str] = tuple(OPTIONS)) -> list[Cell]:
+    """All combinations of the values given, the defaults standing where a name is not.
+
+    Args:
+        texts: ``name=value,value`` each.
+        names: those that are known here.
+
+    Raises:
+        UserError: for an unknown name, a value that is none, or a name given twice.
+    """
+    values: dict[str, list[str]] = {name: [value] for name, value in defaults.items()}
+    given: set[str] = set()
+    for text in texts:
+        name, equals, listed = text.partition("=")
+        if name not in names:
+            raise UserError(f"--grid {text}: '{name}' is no option of a grid: use {', '.join(names)}")
+        if name in given:
+            raise UserError(f"--grid {text}: '{name}' is given twice: write {name}=VALUE,VALUE")
+        given.add(name)
+        values[name] = [_checked(name, value.strip(), text) for value in listed.split(",")] if equals else []
+        if not values[name]:
+            raise UserError(f"--grid {text}: write {name}=VALUE or {name}=VALUE,VALUE")
+    return [dict(zip(values, row, strict=True)) for row in itertools.product(*values.values())]
+
+
+def _checked(name: str, value: str, text: str) -> str:
+    option = OPTIONS[name]
+    try:
+        number = option.kind(value)
+    except ValueError:
+        raise UserError(f"--grid {text}: '{value}' is no value of {name}") from None
+    if not value or (option.positive and not isinstance(number, str) and number <= 0):
+        raise UserError(f"--grid {text}: {name} must be above 0, not '{value}'")
+    return value
+
+
+def cell_options(cell: Cell) -> list[str]:
+    """The cell as options of `fairseq-train`."""
+    return [part for name, value in cell.items() for part in (OPTIONS[name].flag, value)]
+
+
+def cell_name(cell: Cell) -> str:
+    """The cell as the name of a folder."""
+    return ",".join(f"{name}={value}" for name, value in cell.items())
+
+
+def parse_seeds(text: str) -> list[int]:
+    """``1,2,3`` or ``3`` as numbers; `UserError` for what is none or comes twice."""
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        seeds = []
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise UserError(f"--seeds {text}: write different whole numbers, as in 1,2,3")
+    return seeds

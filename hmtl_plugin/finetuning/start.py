@@ -1,0 +1,80 @@
+"""The checkpoint that fine-tuning starts from, and what `fairseq-train` must be told of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hmtl_plugin.checkpoints import PRETRAINING, find_checkpoint, plain_config, read_state
+from hmtl_plugin.data.manifest import file_sha256
+from hmtl_plugin.errors import UserError
+
+_ARCHITECTURE = (
+    *("encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim", "encoder_attention_heads"),
+    *("activation_fn", "layer_norm_eps", "init_std", "max_positions"),
+)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A checkpoint of this project.
+
+    Attributes:
+        path: the file; sha256: its fingerprint.
+        model: the model's configuration.
+        hierarchy, transfer: of pre-training; empty for a checkpoint that was fine-tuned already.
+    """
+
+    path: Path
+    sha256: str
+    model: dict[str, Any]
+    hierarchy: str
+    transfer: str
+
+    @classmethod
+    def find(cls, path: str | Path) -> "Start":
+        """Read the configuration in a checkpoint file or a folder's checkpoint.
+
+        Raises:
+            UserError: if it is no checkpoint of this project.
+        """
+        file = find_checkpoint(path)
+        config = plain_config(read_state(file), file)
+        pretrained = config["task"]["_name"] == PRETRAINING
+        model = config["model"]
+        return cls(
+            file,
+            file_sha256(file),
+            model,
+            str(model["hierarchy"]) if pretrained else "",
+            str(model["transfer"]) if pretrained else "",
+        )
+
+    @property
+    def layers(self) -> int:
+        """L."""
+        return int(self.model["encoder_layers"])
+
+    def options(self, max_tokens: int, resize_positions: bool) -> list[str]:
+        """Options of `fairseq-train` that build the same encoder and load it, for sequences of ``max_tokens``.
+
+        Raises:
+            UserError: if these are longer than the encoder's and may not be resized.
+        """
+        values = dict(self.model)
+        if max_tokens > values["max_positions"]:
+            if not resize_positions:
+                raise UserError(
+                    f"--tokens-per-sample {max_tokens} is more than the {values['max_positions']} positions of {self.path}: "
+                    f"give --tokens-per-sample {values['max_positions']}, or --resize-positions for longer sequences"
+                )
+            values["max_positions"] = max_tokens
+        options = ["--arch", "hmtl_bert", "--finetune-from-model", str(self.path)]
+        for name in _ARCHITECTURE:
+            options += [f"--{name.replace('_', '-')}", str(values[name])]
+        options += ["--encoder-normalize-before"] if values["encoder_normalize_before"] else []
+        return options + (["--resize-positions"] if resize_positions else [])
+
+    def default_learning_rate(self) -> str:
+        """BERT's for its own widths, more for narrower encoders (as for Google's BERT miniatures)."""
+        width = int(self.model["encoder_embed_dim"])
+        return "3e-5" if width >= 768 else "1e-4" if width >= 512 else "3e-4"

@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""Fine-tune a checkpoint on GLUE tasks: from the official files to predictions, metrics and leaderboard files.
+
+    python scripts/finetune_glue.py runs/books RTE STS-B --glue-dir glue --seeds 1,2,3
+    python scripts/finetune_glue.py runs/books all --glue-dir glue --grid lr=1e-4,3e-4 batch-size=16,32
+
+TASK: CoLA SST-2 MRPC STS-B QQP MNLI (with its mismatched sets and AX) QNLI RTE WNLI SNLI, or all of which there are files.
+What comes out is in RUN/glue/TASK: model.pt, the leaderboard's files, a folder for each run; RUN/glue/submission.zip; and
+a line for each run in RUN/results.jsonl.
+"""
+
+import logging
+from pathlib import Path
+
+logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairseq, which would log everything
+
+import hmtl_plugin  # noqa: E402, F401
+from hmtl_plugin.checkpoints import load_vocabulary  # noqa: E402
+from hmtl_plugin.errors import UserError, run_cli  # noqa: E402
+from hmtl_plugin.finetuning import command  # noqa: E402
+from hmtl_plugin.finetuning.experiment import Settings, run_grid  # noqa: E402
+from hmtl_plugin.finetuning.glue.experiment import GlueExperiment  # noqa: E402
+from hmtl_plugin.finetuning.glue.prepare import prepare_glue  # noqa: E402
+from hmtl_plugin.finetuning.glue.submission import ZIP, zip_submission  # noqa: E402
+from hmtl_plugin.finetuning.glue.tasks import choose_tasks  # noqa: E402
+from hmtl_plugin.finetuning.start import Start  # noqa: E402
+from hmtl_plugin.reporting.finetuning import glue_table  # noqa: E402
+from hmtl_plugin.reporting.results import read_results  # noqa: E402
+
+FROM_MNLI = ("RTE", "MRPC", "STS-B")
+DEFAULT_TOKENS = 128
+
+
+def main() -> None:
+    """The command line."""
+    p = command.parser(__doc__, command.GRID_NAMES)
+    p.add_argument("tasks", nargs="+", metavar="TASK", help="tasks, or all")
+    p.add_argument("--glue-dir", required=True, type=Path, metavar="DIR", help="holds a folder for each task")
+    p.add_argument(
+        "--from-mnli",
+        action="store_true",
+        help=f"start {', '.join(FROM_MNLI)} from the model that RUN/glue/MNLI holds, as RoBERTa did",
+    )
+    args, extra = p.parse_known_args()
+    settings = command.settings(args, extra)
+    tasks = choose_tasks(args.tasks, args.glue_dir)
+    command.cells(args, {}, command.GRID_NAMES)  # refuse a wrong grid before anything is prepared
+    out = args.out or command.folder_of(settings.start) / "glue"
+    max_tokens = args.tokens_per_sample or min(DEFAULT_TOKENS, settings.start.model["max_positions"])
+    settings.start.options(max_tokens, args.resize_positions)
+    dictionary, tokenizer = load_vocabulary(settings.start.path)
+    prepared = prepare_glue(
+        tasks, args.glue_dir, out / "data", dictionary, tokenizer, command.workers(args), args.overwrite
+    )
+    for data in prepared:
+        name = data.manifest["task"]
+        chosen = _from_mnli(settings, out) if args.from_mnli and name in FROM_MNLI else settings
+        experiment = GlueExperiment(out / name, data.folder, data.manifest, max_tokens, args.resize_positions, chosen)
+        defaults = {
+            "lr": chosen.start.default_learning_rate(),
+            "batch-size": "32",
+            "epochs": experiment.default_epochs,
+        }
+        best = run_grid(experiment, command.cells(args, defaults, command.GRID_NAMES), chosen)
+        print(f"{experiment.folder}: best run {best.folder.relative_to(experiment.folder)}", flush=True)
+    missing = zip_submission({path.name: path for path in out.iterdir()}, out / ZIP)
+    print(f"{out / ZIP}: {'complete' if not missing else 'lacks ' + ', '.join(missing)}\n")
+    print(glue_table([line for line in read_results(settings.results) if line.get("run") == settings.run]))
+
+
+def _from_mnli(settings: Settings, out: Path) -> Settings:
+    """The same, starting from the MNLI model; the records keep the hierarchy of pre-training."""
+    path = out / "MNLI" / "model.pt"
+    if not path.is_file():
+        raise UserError(f"--from-mnli: no {path}: fine-tune on MNLI first")
+    found = Start.find(path)
+    start = Start(found.path, found.sha256, found.model, settings.start.hierarchy, settings.start.transfer)
+    return Settings(**{**vars(settings), "start": start, "variant": f"{settings.variant} via MNLI"})
+
+
+if __name__ == "__main__":
+    run_cli(main)

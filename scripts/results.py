@@ -1,0 +1,33 @@
+#!/usr/bin/env python3
+"""Tables of the results that fine-tuning recorded.
+
+python scripts/results.py runs/books/results.jsonl runs/flat/results.jsonl
+
+For each pre-training and task the cell of the grid with the best median score over its seeds. The interval is one of the
+mean, for other validation rows and other seeds. Scores are percentages.
+"""
+
+import argparse
+from pathlib import Path
+
+from hmtl_plugin.errors import UserError, run_cli
+from hmtl_plugin.reporting.finetuning import glue_table, squad_table
+from hmtl_plugin.reporting.results import read_results
+
+
+def main() -> None:
+    """The command line."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("stores", nargs="+", type=Path, metavar="FILE", help="results.jsonl, or a folder that holds one")
+    args = p.parse_args()
+    lines = []
+    for path in args.stores:
+        store = path / "results.jsonl" if path.is_dir() else path
+        if not store.is_file():
+            raise UserError(f"{store}: no such store of results: fine-tune first, or give the results.jsonl of a run")
+        lines += read_results(store)
+    print(f"GLUE\n\n{glue_table(lines)}\n\nSQuAD\n\n{squad_table(lines)}")
+
+
+if __name__ == "__main__":
+    run_cli(main)
