@@ -9,9 +9,9 @@ from hmtl_plugin import launch  # noqa: E402
 launch.install()
 
 from hmtl_plugin import models, optim, tasks  # noqa: E402, F401
-from hmtl_plugin.criterions import hierarchical, sentence_score  # noqa: E402, F401
+from hmtl_plugin.criterions import hierarchical, sentence_score, span_qa  # noqa: E402, F401
 from hmtl_plugin.hub import HierarchicalBert  # noqa: E402
-from hmtl_plugin.tasks import glue, pretraining  # noqa: E402, F401
+from hmtl_plugin.tasks import glue, pretraining, squad  # noqa: E402, F401
 
 __version__ = "0.1.0"
 __all__ = ["HierarchicalBert", "__version__"]

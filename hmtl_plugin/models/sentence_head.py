@@ -24,7 +24,8 @@ class SentenceHead(nn.Module):
         self.out = linear(hidden, outputs)
 
     def forward(self, hidden_BTH: Tensor, tokens_BT: Tensor) -> Tensor:
-        """Logits (B, outputs)."""
-        x_BH = self.dropout(pool(hidden_BTH, tokens_BT, self.pooling))
-        logits: Tensor = self.out(self.dropout(torch.tanh(self.dense(x_BH))))
+        """Logits (B, outputs), under autocast in fp32 as well: bfloat16's eight bits would make scores tie."""
+        with torch.autocast(hidden_BTH.device.type, enabled=False):
+            x_BH = self.dropout(pool(hidden_BTH.to(self.out.weight.dtype), tokens_BT, self.pooling))
+            logits: Tensor = self.out(self.dropout(torch.tanh(self.dense(x_BH))))
         return logits

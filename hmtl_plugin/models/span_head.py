@@ -1,5 +1,6 @@
 """The head for spans: BERT's linear layer to a start and an end score of every token."""
 
+import torch
 from torch import Tensor, nn
 
 from hmtl_plugin.models.initialisation import linear
@@ -14,6 +15,7 @@ class SpanHead(nn.Module):
         self.out = linear(hidden, 2)
 
     def forward(self, hidden_BTH: Tensor, tokens_BT: Tensor) -> Tensor:
-        """Logits (B, T, 2)."""
-        logits: Tensor = self.out(self.dropout(hidden_BTH))
+        """Logits (B, T, 2) in fp32, also under autocast: bfloat16's eight bits would make spans tie."""
+        with torch.autocast(hidden_BTH.device.type, enabled=False):
+            logits: Tensor = self.out(self.dropout(hidden_BTH).to(self.out.weight.dtype))
         return logits
