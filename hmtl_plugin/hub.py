@@ -18,6 +18,8 @@ from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint
 from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.finetuning.glue.tasks import GlueTask, find_task
+from hmtl_plugin.finetuning.inference import Answered, QuestionAnswerer, sentence_rows
 from hmtl_plugin.hierarchy import Hierarchy
 from hmtl_plugin.models.pooling import POOLINGS, pool
 from hmtl_plugin.objectives import bigram_shift
@@ -38,6 +40,17 @@ class WordOrder(NamedTuple):
 
     word: str
     moved: float
+
+
+class Predicted(NamedTuple):
+    """What a head says: the likeliest class and the probabilities of all, or a score."""
+
+    answer: str | float
+    probabilities: dict[str, float]
+
+
+# of the sentence objectives' classes 0 and 1
+SENTENCE_LABELS = {"nsp": ("random", "next"), "sop": ("exchanged", "in order")}
 
 
 class HierarchicalBert(nn.Module):
@@ -240,6 +253,72 @@ class HierarchicalBert(nn.Module):
             for run, p in zip(np.split(tokens, begin[1:]), means, strict=True)
         ]
 
+    # ---- answers of fine-tuned heads ----
+
+    @overload
+    def predict(self, head: str, a: str, b: str | None = ...) -> Predicted: ...  # type: ignore[overload-overlap]
+    @overload
+    def predict(self, head: str, a: Sequence[str], b: Sequence[str] | None = ...) -> list[Predicted]: ...
+    @torch.inference_mode()
+    def predict(self, head: str, a: Texts, b: Texts | None = None) -> Predicted | list[Predicted]:
+        """What a head says of sentences or pairs of them.
+
+        Args:
+            head: the GLUE task that the checkpoint was fine-tuned on, or of a pre-training checkpoint ``nsp`` or ``sop``.
+
+        Raises:
+            UserError: if the checkpoint has no such head, or the task takes another number of sentences.
+        """
+        first, second = _listed(a), None if b is None else _listed(b)
+        if head in ("nsp", "sop"):
+            labels: Sequence[str] = SENTENCE_LABELS[self._need(head)]
+            longest = self.model.max_positions()
+        else:
+            task = self._task(head, 1 if second is None else 2)
+            labels, longest = task.labels, int(self.checkpoint.config["task"]["tokens_per_sample"])
+        rows = sentence_rows(self.tokenizer, first, second, longest)
+        answers = [Predicted("", {})] * len(rows)
+        for numbers, tokens_BT in self._batches(rows, 32):
+            logits_BC = self._logits(tokens_BT, {})[head] if head in SENTENCE_LABELS else self._head_logits(tokens_BT)
+            for number, logits_C in zip(numbers, logits_BC.float().cpu(), strict=True):
+                answers[number] = _predicted(logits_C, labels)
+        return answers[0] if isinstance(a, str) else answers
+
+    def _task(self, head: str, sentences: int) -> GlueTask:
+        task = find_task(head)
+        if self.checkpoint.head != task.name:
+            has = f"the head of {self.checkpoint.head}" if self.checkpoint.head else "no head of a GLUE task"
+            raise UserError(
+                f"{self.checkpoint.path}: has {has}, not of {task.name}: give a checkpoint fine-tuned on that"
+            )
+        if len(task.text) != sentences:
+            raise UserError(f"predict: {task.name} takes {'pairs' if len(task.text) == 2 else 'single sentences'}")
+        return task
+
+    def _head_logits(self, tokens_BT: Tensor) -> Tensor:
+        logits: Tensor = self.model(tokens_BT, task_head=True)[0]
+        return logits
+
+    @overload
+    def answer(self, question: str, context: str, top_k: int = ...) -> Answered: ...  # type: ignore[overload-overlap]
+    @overload
+    def answer(self, question: Sequence[str], context: Sequence[str], top_k: int = ...) -> list[Answered]: ...
+    def answer(self, question: Texts, context: Texts, top_k: int = 1) -> Answered | list[Answered]:
+        """The ``top_k`` likeliest answers to each question on the context beside it, with their places in it.
+
+        A context longer than the model is read in windows.
+
+        Raises:
+            UserError: if the checkpoint was not fine-tuned on SQuAD.
+        """
+        if self.checkpoint.head != "squad":
+            raise UserError(f"{self.checkpoint.path}: was not fine-tuned on SQuAD: run recipes/finetune_squad.sh first")
+        if top_k < 1:
+            raise UserError(f"answer: top_k {top_k}: use 1 or more")
+        answerer = QuestionAnswerer(self.checkpoint, self.tokenizer)
+        answers = answerer.answer(_listed(question), _listed(context), top_k, batch_size=32)
+        return answers[0] if isinstance(question, str) else answers
+
     def _logits(self, tokens_BT: Tensor, positions: dict[str, Tensor]) -> dict[str, Tensor]:
         targets = {name: {"positions": where, "labels": torch.zeros_like(where)} for name, where in positions.items()}
         logits, _ = self.model(tokens_BT, targets=targets)
@@ -253,3 +332,10 @@ class HierarchicalBert(nn.Module):
 
 def _listed(texts: Texts) -> Sequence[str]:
     return [texts] if isinstance(texts, str) else texts
+
+
+def _predicted(logits_C: Tensor, labels: Sequence[str]) -> Predicted:
+    if not labels:
+        return Predicted(float(logits_C[0]), {})
+    shares = torch.softmax(logits_C, -1).tolist()
+    return Predicted(labels[int(logits_C.argmax())], dict(zip(labels, shares, strict=True)))

@@ -44,7 +44,7 @@ class _RoundedProducts(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func not in _PRODUCTS:
+        if func not in _PRODUCTS or not torch.is_autocast_enabled("cpu"):  # heads leave autocast for their scores
             return func(*args, **(kwargs or {}))
         with torch.autocast("cpu", enabled=False):
             rounded = [_rounded(value) for value in args]

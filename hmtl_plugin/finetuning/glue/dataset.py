@@ -18,6 +18,12 @@ BOS, PAD, EOS = 0, 1, 2
 _JITTER = 0.1  # of a length, when training batches are made of rows of like length
 
 
+def cut_pair(first: Int64Array, second: Int64Array, room: int) -> tuple[Int64Array, Int64Array]:
+    """Lengths of pairs that are at most ``room`` together: the longer sentence loses its end, of two as long the second."""
+    kept = np.minimum(first, np.maximum(room - second, (room + 1) // 2))
+    return kept, np.minimum(second, room - kept)
+
+
 class SentenceDataset(NumberedDataset):
     """Rows of one split.
 
@@ -47,8 +53,7 @@ class SentenceDataset(NumberedDataset):
             self._lengths = [np.minimum(self._lengths[0], room)]
             return
         first, second = self._lengths
-        kept = np.minimum(first, np.maximum(room - second, (room + 1) // 2))
-        self._lengths = [kept, np.minimum(second, room - kept)]
+        self._lengths = list(cut_pair(first, second, room))
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch's batches."""
