@@ -31,6 +31,6 @@ setup(
             "torchmetrics",  # an independent SQuAD score
         ],
         "tensorboard": ["tensorboard"],
-        "hf": ["safetensors", "tokenizers", "transformers"],
+        "hf": ["accelerate", "safetensors", "tokenizers", "transformers"],
     },
 )

@@ -1,5 +1,6 @@
 """Ordered work over several processes, bounded in memory, that dies with its parent."""
 
+import gc
 import multiprocessing
 import os
 import threading
@@ -30,6 +31,8 @@ def _context() -> Any:
 
 
 def _start_worker(parent: int, initialise: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    gc.freeze()  # else collections would touch, and so copy, all that the parent has imported
+
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
