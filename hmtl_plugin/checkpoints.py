@@ -165,7 +165,9 @@ def _build_model(
 def save_for_use(source: Path, target: Path, finetuning: dict[str, Any]) -> None:
     """A trainer's checkpoint without what only training needs (two thirds of it), written beside and renamed."""
     state = read_state(source)
-    kept: dict[str, Any] = {key: state[key] for key in ("model", "task_state", "optimizer_history", "extra_state") if key in state}
+    kept: dict[str, Any] = {
+        key: state[key] for key in ("model", "task_state", "optimizer_history", "extra_state") if key in state
+    }
     partial = target.with_name(target.name + ".part")
     kept |= {"cfg": plain_config(state, source), "finetuning": finetuning}
     torch.save(kept, partial)

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hmtl_plugin.checkpoints import save_for_use
 from hmtl_plugin.data.progress import progress_bar
 from hmtl_plugin.errors import UserError
@@ -48,6 +50,11 @@ class Settings:
     autocast: str = "auto"
     options: tuple[str, ...] = ()
     keep_models: bool = False
+
+    @property
+    def device(self) -> str:
+        """Where predictions are made."""
+        return "cuda" if torch.cuda.is_available() and "--cpu" not in self.options else "cpu"
 
 
 class Experiment(ABC):
@@ -192,6 +199,7 @@ def _train(experiment: Experiment, run: Run, settings: Settings, bar: Any) -> No
         *("--autocast", settings.autocast, "--seed", str(run.seed), "--log-interval", "20"),
         *cell_options(run.cell),
         *("--batch-size", str(_batch_of_a_process(run.cell, settings.processes))),
+        *(["--distributed-world-size", "1"] if settings.processes == 1 else []),  # fairseq takes all GPUs
         *settings.options,
     ]
     bar.set_postfix_str(f"{cell_name(run.cell)} seed {run.seed}")

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from hmtl_plugin.checkpoints import load_checkpoint
 from hmtl_plugin.finetuning.experiment import Experiment, Metrics, Settings
@@ -58,7 +57,7 @@ class GlueExperiment(Experiment):
 
     def finish(self, folder: Path, model: Path) -> Metrics:
         """Predict every set but train; the logits stay in ``predictions/SPLIT.npy``, (rows, classes) fp32."""
-        loaded = load_checkpoint(model).model.to("cuda" if torch.cuda.is_available() else "cpu")
+        loaded = load_checkpoint(model).model.to(self.settings.device)
         (folder / PREDICTIONS).mkdir(exist_ok=True)
         metrics: Metrics = {}
         for split in self.manifest["splits"]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from hmtl_plugin.checkpoints import load_checkpoint, save_for_use
 from hmtl_plugin.finetuning.experiment import Experiment, Metrics, Settings
@@ -88,7 +87,7 @@ class SquadExperiment(Experiment):
         return metrics
 
     def _decode(self, model: Path, split: SquadSplit, windows: Windows) -> WindowSpans:
-        loaded = load_checkpoint(model).model.to("cuda" if torch.cuda.is_available() else "cpu")
+        loaded = load_checkpoint(model).model.to(self.settings.device)
         spans = WindowSpans.empty(windows.question, NBEST)
         dataset = SquadDataset(split, windows)
         for sample, logits_BT2 in task_logits(loaded, dataset, self.settings.autocast, f"{self.task} valid"):
