@@ -270,8 +270,12 @@ class HierarchicalBert(nn.Module):
             UserError: if the checkpoint has no such head, or the task takes another number of sentences.
         """
         first, second = _listed(a), None if b is None else _listed(b)
+        if second is not None and (isinstance(a, str) != isinstance(b, str) or len(first) != len(second)):
+            raise UserError(f"predict: {len(first)} first and {len(second)} second sentences: give as many of each")
         if head in ("nsp", "sop"):
             labels: Sequence[str] = SENTENCE_LABELS[self._need(head)]
+            if second is None:
+                raise UserError(f"predict: {head} takes pairs: give b too")
             longest = self.model.max_positions()
         else:
             task = self._task(head, 1 if second is None else 2)
@@ -315,8 +319,11 @@ class HierarchicalBert(nn.Module):
             raise UserError(f"{self.checkpoint.path}: was not fine-tuned on SQuAD: run recipes/finetune_squad.sh first")
         if top_k < 1:
             raise UserError(f"answer: top_k {top_k}: use 1 or more")
+        questions, contexts = _listed(question), _listed(context)
+        if isinstance(question, str) != isinstance(context, str) or len(questions) != len(contexts):
+            raise UserError(f"answer: {len(questions)} questions and {len(contexts)} contexts: give as many of each")
         answerer = QuestionAnswerer(self.checkpoint, self.tokenizer)
-        answers = answerer.answer(_listed(question), _listed(context), top_k, batch_size=32)
+        answers = answerer.answer(questions, contexts, top_k, batch_size=32)
         return answers[0] if isinstance(question, str) else answers
 
     def _logits(self, tokens_BT: Tensor, positions: dict[str, Tensor]) -> dict[str, Tensor]:

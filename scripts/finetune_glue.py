@@ -39,7 +39,7 @@ def main() -> None:
     p.add_argument(
         "--from-mnli",
         action="store_true",
-        help=f"start {', '.join(FROM_MNLI)} from the model that RUN/glue/MNLI holds, as RoBERTa did",
+        help=f"start {', '.join(FROM_MNLI)} from the model that RUN/glue/MNLI holds, as RoBERTa did; into TASK-from-MNLI",
     )
     args, extra = p.parse_known_args()
     settings = command.settings(args, extra)
@@ -52,10 +52,15 @@ def main() -> None:
     prepared = prepare_glue(
         tasks, args.glue_dir, out / "data", dictionary, tokenizer, command.workers(args), args.overwrite
     )
+    folders = {path.name: path for path in out.iterdir()} if out.is_dir() else {}
     for data in prepared:
         name = data.manifest["task"]
-        chosen = _from_mnli(settings, out) if args.from_mnli and name in FROM_MNLI else settings
-        experiment = GlueExperiment(out / name, data.folder, data.manifest, max_tokens, args.resize_positions, chosen)
+        chosen, folders[name] = settings, out / name
+        if args.from_mnli and name in FROM_MNLI:
+            chosen, folders[name] = _from_mnli(settings, out), out / f"{name}-from-MNLI"
+        experiment = GlueExperiment(
+            folders[name], data.folder, data.manifest, max_tokens, args.resize_positions, chosen
+        )
         defaults = {
             "lr": chosen.start.default_learning_rate(),
             "batch-size": "32",
@@ -63,9 +68,9 @@ def main() -> None:
         }
         best = run_grid(experiment, command.cells(args, defaults, command.GRID_NAMES), chosen)
         print(f"{experiment.folder}: best run {best.folder.relative_to(experiment.folder)}", flush=True)
-    missing = zip_submission({path.name: path for path in out.iterdir()}, out / ZIP)
+    missing = zip_submission(folders, out / ZIP)
     print(f"{out / ZIP}: {'complete' if not missing else 'lacks ' + ', '.join(missing)}\n")
-    print(glue_table([line for line in read_results(settings.results) if line.get("run") == settings.run]))
+    print(glue_table(read_results(settings.results)))
 
 
 def _from_mnli(settings: Settings, out: Path) -> Settings:

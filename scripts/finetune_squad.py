@@ -59,7 +59,7 @@ def main() -> None:
     )
     best = run_grid(experiment, cells, settings)
     print(f"{out}: best run {best.folder.relative_to(out)}\n", flush=True)
-    print(squad_table([line for line in read_results(settings.results) if line.get("run") == settings.run]))
+    print(squad_table(read_results(settings.results)))
 
 
 if __name__ == "__main__":

@@ -90,6 +90,19 @@ def test_wrong_use_is_said_in_a_line(recipes: Path) -> None:
         done = run(recipe, "data")
         assert (done.returncode, done.stdout) == (2, "")
         assert "DATA RUN [SIZE]" in done.stderr
+    for arguments in ((), ("runs/books",)):
+        done = run(recipes / "finetune_glue.sh", *arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "finetune_glue.sh RUN TASK... --glue-dir DIR" in done.stderr
+
+
+def test_fine_tuning_hands_everything_on(recipes: Path) -> None:
+    python = recipes.parent / "bin" / "python"
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    arguments = ["runs/my books", "RTE", "--glue-dir", "glue", "--grid", "lr=1e-4,3e-4"]
+    script = recipes.parent / "scripts" / "finetune_glue.py"
+    assert run(recipes / "finetune_glue.sh", *arguments).stdout.splitlines() == [str(script), *arguments]
+    assert run(recipes / "finetune_glue.sh", "--help").stdout.splitlines() == [str(script), "--help"]
 
 
 def test_several_processes(recipes: Path) -> None:

@@ -187,7 +187,7 @@ def _updates(experiment: Experiment, runs: Iterable[Run], settings: Settings) ->
 
 
 def _train(experiment: Experiment, run: Run, settings: Settings, bar: Any) -> None:
-    started, before = time.perf_counter(), bar.n
+    started, before, again = time.perf_counter(), bar.n, run.outcome() is not None
     run.begin()
     updates = _updates(experiment, [run], settings)
     options = [
@@ -208,7 +208,8 @@ def _train(experiment: Experiment, run: Run, settings: Settings, bar: Any) -> No
     model = run.folder / MODEL
     save_for_use(run.folder / "checkpoint_best.pt", model, {})
     metrics = experiment.finish(run.folder, model)
-    append_results(settings.results, [_record(experiment, run, settings, metrics, time.perf_counter() - started)])
+    if not again:
+        append_results(settings.results, [_record(experiment, run, settings, metrics, time.perf_counter() - started)])
     run.end(metrics)
     for name in ("checkpoint_best.pt", "checkpoint_last.pt"):
         (run.folder / name).unlink(missing_ok=True)

@@ -1,10 +1,12 @@
 """Grids of hyperparameters: ``lr=1e-4,3e-4 batch-size=16,32 epochs=3`` is every combination of the values."""
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.models.pooling import POOLINGS
 
 Cell = Mapping[str, str]  # one combination, in the order of its names
 
@@ -24,17 +26,30 @@ class GridOption:
     positive: bool = True
 
 
+def _finite(value: str) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _pooling(value: str) -> str:
+    if value not in POOLINGS:
+        raise ValueError
+    return value
+
+
 OPTIONS: Mapping[str, GridOption] = {
-    "lr": GridOption("--lr", float),
+    "lr": GridOption("--lr", _finite),
     "batch-size": GridOption("--batch-size", int),
     "epochs": GridOption("--max-epoch", int),
-    "weight-decay": GridOption("--weight-decay", float, positive=False),
-    "dropout": GridOption("--dropout", float, positive=False),
-    "attention-dropout": GridOption("--attention-dropout", float, positive=False),
-    "head-dropout": GridOption("--head-dropout", float, positive=False),
+    "weight-decay": GridOption("--weight-decay", _finite, positive=False),
+    "dropout": GridOption("--dropout", _finite, positive=False),
+    "attention-dropout": GridOption("--attention-dropout", _finite, positive=False),
+    "head-dropout": GridOption("--head-dropout", _finite, positive=False),
     "head-layer": GridOption("--head-layer", int, positive=False),
-    "head-pooling": GridOption("--head-pooling", str),
-    "layer-decay": GridOption("--layer-decay", float),
+    "head-pooling": GridOption("--head-pooling", _pooling),
+    "layer-decay": GridOption("--layer-decay", _finite),
     "freeze-up-to": GridOption("--freeze-up-to", int, positive=False),
     "reinit-layers": GridOption("--reinit-layers", int, positive=False),
 }
@@ -62,6 +77,8 @@ def parse_grid(texts: Sequence[str], defaults: Mapping[str, str], names: Sequenc
         values[name] = [_checked(name, value.strip(), text) for value in listed.split(",")] if equals else []
         if not values[name]:
             raise UserError(f"--grid {text}: write {name}=VALUE or {name}=VALUE,VALUE")
+        if len(set(map(OPTIONS[name].kind, values[name]))) < len(values[name]):
+            raise UserError(f"--grid {text}: the same value twice: each would be trained twice")
     return [dict(zip(values, row, strict=True)) for row in itertools.product(*values.values())]
 
 

@@ -119,9 +119,10 @@ class QuestionAnswerer:
         """Spans of tokens to spans of characters, each text once."""
         places: dict[str, tuple[int, int, float]] = {}
         for span in found:
-            start, end = int(offsets_T2[span.begin, 0]), int(offsets_T2[span.end, 1])
-            if end > start:
-                places.setdefault(context[start:end], (start, end, span.score))
+            start = int(offsets_T2[span.begin, 0])
+            text = context[start : int(offsets_T2[span.end, 1])].rstrip()  # the last token may be but a space
+            if text:
+                places.setdefault(text, (start, start + len(text), span.score))
         if not places:
             return Answered([], float(self.version_2), self.version_2)
         scores = np.array([*(score for _, _, score in places.values()), *([no_answer] if self.version_2 else [])])

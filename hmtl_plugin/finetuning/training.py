@@ -62,8 +62,10 @@ def _error(log: Path, start: int) -> str | None:
     with log.open("rb") as file:
         file.seek(start)
         lines = file.read().decode(errors="replace").splitlines()
-    ours = [line for line in lines if line.startswith("error: ")]
+    ours = [
+        found[1] for line in lines if (found := re.match(r"(?:[\w.-]+: )?error: (.+)", line))
+    ]  # argparse names the program
     if ours:
-        return ours[-1].removeprefix("error: ")
+        return str(ours[-1])
     theirs = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
     return theirs[-1].strip() if theirs else None

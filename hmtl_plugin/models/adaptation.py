@@ -61,7 +61,7 @@ def _frozen_layer(model: HierarchicalBertModel, choices: Adaptation) -> int:
         return -1
     layers = model.config.layers
     layer = choices.freeze_up_to + layers + 1 if choices.freeze_up_to < 0 else choices.freeze_up_to
-    if not 0 <= layer <= layers:
+    if not -layers <= choices.freeze_up_to <= layers:
         raise UserError(f"--freeze-up-to {choices.freeze_up_to}: use 0 to {layers}, or -1 to -{layers} from the top")
     return min(layer, model.task_layer)
 

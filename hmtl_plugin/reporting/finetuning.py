@@ -48,9 +48,16 @@ class Summary:
 
 
 def summarise(lines: Iterable[Line]) -> list[Summary]:
-    """One summary for each pre-training and task, in the order of the lines; of equal runs the last counts."""
+    """One summary for each pre-training and task, in the order of the lines.
+
+    Of equal runs the last counts, and runs from a checkpoint that was trained anew since do not.
+    """
     runs: dict[tuple[str, str], dict[str, dict[int, Line]]] = {}
+    lines = list(lines)
+    latest = {(line["variant"], line["task"]): line.get("checkpoint_sha256") for line in lines}
     for line in lines:
+        if line.get("checkpoint_sha256") != latest[line["variant"], line["task"]]:
+            continue
         cells = runs.setdefault((str(line["variant"]), str(line["task"])), {})
         cells.setdefault(repr(sorted(line["hyper"].items())), {})[line["seed"]] = line
     return [_best(variant, task, list(cells.values())) for (variant, task), cells in runs.items()]

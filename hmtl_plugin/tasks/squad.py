@@ -65,15 +65,16 @@ class SquadTask(FinetuningTask):
         """Open a split and cut its contexts into windows; says what answers no window holds."""
         opened = SquadSplit(self.check_split(split, self.manifest["splits"]) / split)
         windows = opened.windows(self.cfg.tokens_per_sample, self.cfg.doc_stride, self.cfg.max_question_tokens)
-        labelled = self.manifest["splits"][split]["labelled"]
-        labels = answer_positions(windows, opened.table["begin"], opened.table["end"]) if labelled else None
+        if not self.manifest["splits"][split]["labelled"]:
+            raise UserError(f"{self.cfg.data}: the split '{split}' has no answers to train or measure on: leave it out")
+        labels = answer_positions(windows, opened.table["begin"], opened.table["end"])
         logger.info(
             f"{split}: {len(opened.questions)} questions in {len(windows)} windows; {windows.cut_questions} questions cut; "
-            f"{labels.lost if labels else 0} answers that no window holds"
+            f"{labels.lost} answers that no window holds"
         )
         seed = self.cfg.seed if split == "train" else None
         self.datasets[split] = SquadDataset(opened, windows, labels, seed)
-        if labelled and split != "train":
+        if split != "train":
             if len(windows) in self._scorers:
                 raise UserError(f"{self.cfg.data}: two validation sets of {len(windows)} windows each; validate on one")
             self._scorers[len(windows)] = SquadScorer(opened, windows, self.cfg.version_2)

@@ -45,11 +45,11 @@ class SquadScorer:
         self._first_Q = np.searchsorted(windows.question, np.arange(len(self.golds)))
 
     def text(self, question: int, begin: int, end: int) -> str:
-        """The context's text of tokens ``begin`` to ``end``."""
+        """The context's text of tokens ``begin`` to ``end``; a last token that is but a space adds none."""
         context = int(self.split.table["context"][question])
         row = int(self.split.offset_start[context])
         first, last = int(self.split.offsets[row + begin, 0]), int(self.split.offsets[row + end, 1])
-        return self.file.contexts[context][first:last]
+        return self.file.contexts[context][first:last].rstrip()
 
     def best(self, rows_W5: FloatArray) -> tuple[list[str], FloatArray]:
         """The answer of each question, empty where it has no span, and (Q,) how much speaks for none."""

@@ -116,14 +116,15 @@ def best_threshold(
         score_Q: (Q,) exact match or F1 of answering.
         answered_Q: (Q,) whether the answer has any text; by default all have.
 
-    As in the official script the threshold is 0 if it is best never to answer, and questions of equal score are told apart.
+    As in the official script questions of equal score are told apart. Where it is best never to answer the threshold is below
+    all scores (the official script says 0, above which they may not be).
     """
     order = np.argsort(no_answer_score_Q, kind="stable")
     spoiled_Q = np.ones(len(score_Q)) if answered_Q is None else answered_Q.astype(np.float64)
     gain_Q = np.where(has_answer_Q, score_Q, -spoiled_Q)[order]
     value_Q = np.cumsum(np.append(float((~has_answer_Q).sum()), gain_Q))
     best = int(value_Q.argmax())
-    threshold = float(no_answer_score_Q[order[best - 1]]) if best else 0.0
+    threshold = float(no_answer_score_Q[order[best - 1]] if best else no_answer_score_Q[order[0]] - 1)
     return 100 * float(value_Q[best]) / len(score_Q), threshold
 
 
