@@ -13,6 +13,8 @@ _ARCHITECTURE = (
     *("activation_fn", "layer_norm_eps", "init_std", "max_positions"),
 )
 
+_LEARNING_RATES = ((768, "3e-5"), (512, "1e-4"), (256, "3e-4"), (0, "1e-3"))  # from this width on
+
 
 @dataclass(frozen=True)
 class Start:
@@ -75,6 +77,6 @@ class Start:
         return options + (["--resize-positions"] if resize_positions else [])
 
     def default_learning_rate(self) -> str:
-        """BERT's for its own widths, more for narrower encoders (as for Google's BERT miniatures)."""
+        """BERT's for its own widths, more for narrower encoders (see docs/results.md for the narrowest)."""
         width = int(self.model["encoder_embed_dim"])
-        return "3e-5" if width >= 768 else "1e-4" if width >= 512 else "3e-4"
+        return next(rate for least, rate in _LEARNING_RATES if width >= least)
