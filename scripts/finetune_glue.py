@@ -18,11 +18,11 @@ import hmtl_plugin  # noqa: E402, F401
 from hmtl_plugin.checkpoints import load_vocabulary  # noqa: E402
 from hmtl_plugin.errors import UserError, run_cli  # noqa: E402
 from hmtl_plugin.finetuning import command  # noqa: E402
-from hmtl_plugin.finetuning.experiment import Settings, run_grid  # noqa: E402
+from hmtl_plugin.finetuning.experiment import Settings, published_checkpoint, run_grid  # noqa: E402
 from hmtl_plugin.finetuning.glue.experiment import GlueExperiment  # noqa: E402
 from hmtl_plugin.finetuning.glue.prepare import prepare_glue  # noqa: E402
 from hmtl_plugin.finetuning.glue.submission import ZIP, zip_submission  # noqa: E402
-from hmtl_plugin.finetuning.glue.tasks import choose_tasks  # noqa: E402
+from hmtl_plugin.finetuning.glue.tasks import TASKS, choose_tasks  # noqa: E402
 from hmtl_plugin.finetuning.start import Start  # noqa: E402
 from hmtl_plugin.reporting.finetuning import glue_table  # noqa: E402
 from hmtl_plugin.reporting.results import read_results  # noqa: E402
@@ -52,7 +52,9 @@ def main() -> None:
     prepared = prepare_glue(
         tasks, args.glue_dir, out / "data", dictionary, tokenizer, command.workers(args), args.overwrite
     )
-    folders = {path.name: path for path in out.iterdir()} if out.is_dir() else {}
+    # of the zip: what this checkpoint gave in earlier commands, and what this one makes
+    published = [out / name for name in TASKS if published_checkpoint(out / name) == settings.start.sha256]
+    folders = {folder.name: folder for folder in published}
     for data in prepared:
         name = data.manifest["task"]
         chosen, folders[name] = settings, out / name

@@ -15,7 +15,7 @@ logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairs
 
 import hmtl_plugin  # noqa: E402, F401
 from hmtl_plugin.checkpoints import load_vocabulary  # noqa: E402
-from hmtl_plugin.errors import UserError, run_cli  # noqa: E402
+from hmtl_plugin.errors import run_cli  # noqa: E402
 from hmtl_plugin.finetuning import command  # noqa: E402
 from hmtl_plugin.finetuning.experiment import run_grid  # noqa: E402
 from hmtl_plugin.finetuning.squad.experiment import DEFAULT_EPOCHS, SquadExperiment  # noqa: E402
@@ -50,10 +50,16 @@ def main() -> None:
     dictionary, tokenizer = load_vocabulary(settings.start.path)
     out = args.out or command.folder_of(settings.start) / ("squad2" if args.version_2 else "squad")
     prepared = prepare_squad(
-        args.train, args.dev, None, out / "data", dictionary, tokenizer, command.workers(args), args.overwrite
+        args.train,
+        args.dev,
+        None,
+        out / "data",
+        dictionary,
+        tokenizer,
+        command.workers(args),
+        args.overwrite,
+        args.version_2,
     )
-    if prepared.manifest["version_2"] and not args.version_2:
-        raise UserError("there are questions without an answer, as in SQuAD 2.0: add --version-2")
     experiment = SquadExperiment(
         out, prepared.folder, prepared.manifest, args.version_2, windows, args.resize_positions, settings
     )

@@ -2,6 +2,7 @@
 
 FOLDER/lr=3e-4,batch-size=32,epochs=3/seed1/    outcome.json, train.log, what the experiment writes
 FOLDER/model.pt                                 the best run's, for use
+    FOLDER/published.json                           which run that was, of what checkpoint, data and options
 """
 
 import json
@@ -25,7 +26,7 @@ from hmtl_plugin.finetuning.start import Start
 from hmtl_plugin.finetuning.training import fairseq_train
 from hmtl_plugin.reporting.results import append_results
 
-OUTCOME, MODEL = "outcome.json", "model.pt"
+OUTCOME, MODEL, PUBLISHED = "outcome.json", "model.pt", "published.json"
 WARMUP_SHARE = 10  # a tenth of the updates
 Metrics = dict[str, float]
 
@@ -63,12 +64,14 @@ class Experiment(ABC):
     Attributes:
         kind: "glue" or "squad"; task: its name in records; folder: where its runs go.
         data_version: fingerprint of the prepared data and of options that are no part of a cell.
+        fixed: these options, for the records.
     """
 
     kind: str
     task: str
     folder: Path
     data_version: str
+    fixed: Mapping[str, Any]
 
     @abstractmethod
     def options(self) -> list[str]:
@@ -133,6 +136,11 @@ def run_grid(experiment: Experiment, cells: list[Cell], settings: Settings) -> R
     """
     for cell in cells:
         _batch_of_a_process(cell, settings.processes)
+        if int(cell.get("reinit-layers", 0)) and settings.start.head in (experiment.task, experiment.kind):
+            raise UserError(
+                f"--grid reinit-layers: {settings.start.path} was fine-tuned on {experiment.task} already, whose layers are "
+                "kept as when a run is resumed: start from the pre-training checkpoint"
+            )
     runs = [_run(experiment, cell, seed, settings) for cell in cells for seed in settings.seeds]
     open_runs = [run for run in runs if run.outcome() is None]
     with progress_bar(
@@ -147,10 +155,19 @@ def run_grid(experiment: Experiment, cells: list[Cell], settings: Settings) -> R
     shutil.copyfile(best.folder / MODEL, experiment.folder / f"{MODEL}.part")
     os.replace(experiment.folder / f"{MODEL}.part", experiment.folder / MODEL)
     experiment.publish(best.folder)
+    (experiment.folder / PUBLISHED).write_text(json.dumps(best.identity, indent=1) + "\n", encoding="utf-8")
     for run in runs:
         if run is not best and not settings.keep_models:
             (run.folder / MODEL).unlink(missing_ok=True)
     return best
+
+
+def published_checkpoint(folder: Path) -> str | None:
+    """Fingerprint of the checkpoint whose fine-tuning is published in a folder; None where there is none."""
+    try:
+        return str(json.loads((folder / PUBLISHED).read_text(encoding="utf-8"))["checkpoint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def choose(runs: list[Run]) -> Run:
@@ -236,6 +253,7 @@ def _record(experiment: Experiment, run: Run, settings: Settings, metrics: Metri
         "pooling": run.cell.get("head-pooling", "cls") if experiment.kind == "glue" else None,
         "metrics": metrics,
         "hyper": {name: OPTIONS[name].kind(value) for name, value in run.cell.items()}
-        | {"options": list(settings.options)},
+        | dict(experiment.fixed)
+        | {"autocast": settings.autocast, "options": list(settings.options)},
         "seconds": round(seconds, 1),
     }

@@ -24,6 +24,7 @@ class Start:
         path: the file; sha256: its fingerprint.
         model: the model's configuration.
         hierarchy, transfer: of pre-training; empty for a checkpoint that was fine-tuned already.
+        head: what that was on; empty for a pre-training checkpoint.
     """
 
     path: Path
@@ -31,6 +32,7 @@ class Start:
     model: dict[str, Any]
     hierarchy: str
     transfer: str
+    head: str = ""
 
     @classmethod
     def find(cls, path: str | Path) -> "Start":
@@ -40,7 +42,8 @@ class Start:
             UserError: if it is no checkpoint of this project.
         """
         file = find_checkpoint(path)
-        config = plain_config(read_state(file), file)
+        state = read_state(file)
+        config = plain_config(state, file)
         pretrained = config["task"]["_name"] == PRETRAINING
         model = config["model"]
         return cls(
@@ -49,6 +52,7 @@ class Start:
             model,
             str(model["hierarchy"]) if pretrained else "",
             str(model["transfer"]) if pretrained else "",
+            "" if pretrained else str((state.get("task_state") or {}).get("head", "")),
         )
 
     @property

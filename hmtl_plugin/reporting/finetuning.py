@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 from hmtl_plugin.finetuning.glue.tasks import TASKS
+from hmtl_plugin.finetuning.grid import OPTIONS
 from hmtl_plugin.reporting.text_table import text_table
 
 _NORMAL = 1.96
@@ -130,7 +131,7 @@ def _metrics(s: Summary) -> str:
 
 
 def _hyper(s: Summary) -> str:
-    return " ".join(f"{name}={value}" for name, value in s.hyper.items() if name != "options")
+    return " ".join(f"{name}={value}" for name, value in s.hyper.items() if name in OPTIONS)
 
 
 def _averages(summaries: Sequence[Summary]) -> str:

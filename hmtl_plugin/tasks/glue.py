@@ -57,7 +57,9 @@ class GlueFinetuningTask(FinetuningTask):
         return self.glue.name
 
     def load_dataset(self, split: str, combine: bool = False, **kwargs: Any) -> None:
-        """Open a split; one whose labels are hidden serves predictions only."""
+        """Open a split whose labels are known."""
         folder = self.check_split(split, self.manifest["splits"])
+        if not self.manifest["splits"][split]["labelled"]:
+            raise UserError(f"{self.cfg.data}: the labels of the split '{split}' are hidden: measure on another")
         seed = self.cfg.seed if split == "train" else None
         self.datasets[split] = open_split(folder, self.manifest, split, self.cfg.tokens_per_sample, seed)

@@ -13,7 +13,7 @@ from hmtl_plugin.finetuning.experiment import Experiment, Metrics, Settings
 from hmtl_plugin.finetuning.forward import task_logits
 from hmtl_plugin.finetuning.glue.dataset import open_split, read_labels
 from hmtl_plugin.finetuning.glue.metrics import compute, score
-from hmtl_plugin.finetuning.glue.submission import answers, write_predictions
+from hmtl_plugin.finetuning.glue.submission import answers, check_rows, write_predictions
 from hmtl_plugin.finetuning.glue.tasks import TRAIN, VALID, find_task
 
 PREDICTIONS = "predictions"
@@ -36,6 +36,9 @@ class GlueExperiment(Experiment):
         self.glue = find_task(manifest["task"])
         self.task, self.folder, self.data, self.manifest = self.glue.name, folder, data, manifest
         self.max_tokens, self.settings = max_tokens, settings
+        for split in set(self.glue.submissions) & set(manifest["splits"]):
+            check_rows(self.glue, manifest, split)
+        self.fixed = {"tokens-per-sample": max_tokens}
         self._model_options = settings.start.options(max_tokens, resize)
         self.data_version = hashlib.sha256(json.dumps([manifest, max_tokens], sort_keys=True).encode()).hexdigest()
 

@@ -21,20 +21,21 @@ def answers(task: GlueTask, logits_RC: npt.NDArray[np.float32]) -> npt.NDArray[A
     return logits_RC[:, 0] if task.regression else logits_RC.argmax(-1)
 
 
-def write_predictions(
-    task: GlueTask, manifest: Mapping[str, Any], split: str, logits_RC: npt.NDArray[np.float32], folder: Path
-) -> Path:
-    """``index TAB prediction`` for every row of a test set, under the leaderboard's name for it.
-
-    Raises:
-        UserError: if rows of the test set were left out, so that numbers would not be the leaderboard's.
-    """
+def check_rows(task: GlueTask, manifest: Mapping[str, Any], split: str) -> None:
+    """Raise `UserError` if rows of a test set were left out, so that numbers would not be the leaderboard's."""
     counts = manifest["splits"][split]
     if counts["broken_rows"] or counts["unlabelled_rows"]:
         raise UserError(
             f"{counts['file']} of {task.name} has rows with another number of columns, which were left out: "
             "predictions would not be for the leaderboard's rows; fetch the file again"
         )
+
+
+def write_predictions(
+    task: GlueTask, manifest: Mapping[str, Any], split: str, logits_RC: npt.NDArray[np.float32], folder: Path
+) -> Path:
+    """``index TAB prediction`` for every row of a test set, under the leaderboard's name for it."""
+    check_rows(task, manifest, split)
     given = answers(task, logits_RC)
     if task.regression:
         texts = [f"{value:.3f}" for value in np.clip(given, *_SCORES)]

@@ -46,7 +46,7 @@ class SquadExperiment(Experiment):
     ) -> None:
         self.task = "SQuAD 2.0" if version_2 else "SQuAD 1.1"
         self.folder, self.data, self.version_2, self.window_options = folder, data, version_2, windows
-        self.settings = settings
+        self.settings, self.fixed = settings, {name.replace("_", "-"): value for name, value in windows.items()}
         self._model_options = settings.start.options(windows["tokens_per_sample"], resize)
         identity = json.dumps([manifest, windows, version_2], sort_keys=True)
         self.data_version = hashlib.sha256(identity.encode()).hexdigest()

@@ -56,6 +56,7 @@ class SquadScorer:
         seen_W = np.maximum(rows_W5[:, 0], 1)
         no_answer_W, score_W, begin_W, end_W = (rows_W5[:, 1:] / seen_W[:, None]).T
         score_W = np.where(rows_W5[:, 0] > 0, score_W, LOWEST)
+        no_answer_W = np.where(rows_W5[:, 0] > 0, no_answer_W, -LOWEST)
         best_Q = self._best_window(score_W)
         texts = [
             self.text(question, round(begin_W[window]), round(end_W[window])) if score_W[window] > LOWEST / 2 else ""

@@ -79,8 +79,12 @@ def prepare_squad(
     tokenizer: Tokenizer,
     workers: int,
     overwrite: bool = False,
+    version_2: bool = True,
 ) -> PreparedSquad:
     """Binarise the given files into ``out``; it appears whole, and one made of the same files is kept.
+
+    Args:
+        version_2: whether a question may have no answer.
 
     Raises:
         UserError: in one line, for a file that is not as it must be, or a folder that holds other data.
@@ -92,6 +96,8 @@ def prepare_squad(
     for split in ("train", "valid"):
         if split in files and not files[split].labelled:
             raise UserError(f"{files[split].path}: its questions have no answers; only as --test can it be without")
+        if split in files and files[split].version_2 and not version_2:
+            raise UserError(f"{files[split].path}: has questions without an answer, as in SQuAD 2.0: add --version-2")
     sha256 = {split: file_sha256(str(path)) for split, path in paths.items()}
     manifest = None if overwrite else _known(out, sha256, tokenizer)
     if manifest is not None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,27 @@ def test_what_was_trained_on_something_else_begins_anew(
     assert len(records(copied)) == 5
     assert record["hyper"]["options"] == (["--dropout", "0.2"] if change == "option" else [])
     assert (record["checkpoint_sha256"] != records(copied)[0]["checkpoint_sha256"]) == (change == "checkpoint")
+
+
+def test_a_submission_is_of_one_checkpoint(copied: Path, glue: Path, trainer: Trainer) -> None:
+    def submitted() -> list[str]:
+        with zipfile.ZipFile(copied.parent / "glue" / "submission.zip") as archive:
+            return archive.namelist()
+
+    finetune(copied, glue, "STS-B", "--grid", "epochs=1")
+    assert submitted() == ["RTE.tsv"]  # made by an earlier command
+    content = torch.load(copied, weights_only=False)
+    content["model"]["encoder.layers.1.fc1.bias"] += 0.1
+    torch.save(content, copied)
+    finetune(copied, glue, "STS-B", "--grid", "epochs=1")
+    assert submitted() == []
+
+
+def test_layers_that_were_fine_tuned_on_the_task_cannot_begin_anew(copied: Path, glue: Path, trainer: Trainer) -> None:
+    tuned = copied.parent / "glue" / "RTE" / "model.pt"
+    with pytest.raises(UserError, match=r"^--grid reinit-layers: .*model\.pt was fine-tuned on RTE already"):
+        finetune(tuned, glue, "RTE", "--grid", "reinit-layers=0,1")
+    assert trainer.runs == []
 
 
 def test_choices_about_the_encoder_reach_the_trainer(start: Path, glue: Path, trainer: Trainer) -> None:

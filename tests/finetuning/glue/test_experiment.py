@@ -61,7 +61,8 @@ def test_one_record_a_run_in_the_documented_form(finished: Path) -> None:
             assert metrics["low"] <= metrics["score"] <= metrics["high"]
             assert metrics["baseline"] >= 0
             epochs = 2 if task == "RTE" else 4
-            assert record["hyper"] == {"lr": record["hyper"]["lr"], "batch-size": 16, "epochs": epochs, "options": []}
+            fixed = {"tokens-per-sample": 64, "autocast": "none", "options": []}
+            assert record["hyper"] == {"lr": record["hyper"]["lr"], "batch-size": 16, "epochs": epochs, **fixed}
             told = {name: record[name] for name in DOCUMENTED if name not in ("metrics", "hyper", "seconds")}
             shared = {"schema": 1, "kind": "glue", "variant": "books", "split": "valid", "layer": 2, "pooling": "cls"}
             hierarchy = {"hierarchy": "bigram_shift@1,nsp@1,mlm@2", "transfer": "nsp>mlm:concat"}

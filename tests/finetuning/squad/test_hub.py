@@ -94,6 +94,13 @@ def test_no_answer_ends_in_a_blank(hub: HierarchicalBert) -> None:
     assert texts == [text.strip() for text in texts]
 
 
+def test_a_question_loses_its_end_as_in_training(hub: HierarchicalBert) -> None:
+    context = " ".join([*OTHERS, "birds", *OTHERS])  # of several windows
+    kept = " ".join(["which birds", *WORDS[1 : WINDOWS["max_question_tokens"] - 1]])
+    assert len(hub.tokenizer.encode(kept)) >= WINDOWS["max_question_tokens"]
+    assert hub.answer(f"{kept} over old grey towns", context, 5) == hub.answer(kept, context, 5)
+
+
 def test_together_as_alone(hub: HierarchicalBert) -> None:
     random = np.random.default_rng(0)
     contexts = [" ".join(random.choice([*WORDS, "中文"], random.integers(1, 70))) for _ in range(40)]

@@ -182,3 +182,14 @@ def test_every_real_answer_is_found_again(real_data: Callable[[str], Path], tmp_
         answer = question.answers[0][0].strip()
         assert span is not None and answer in span
         assert len(span) <= len(answer) + 60  # within the words it stands in
+
+
+def test_a_question_without_an_answer_is_refused_in_1_1_before_anything_is_written(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    path = write(tmp_path / "f.json", [[("old cat", [entry(0, [("cat", 4)]), entry(1, [], is_impossible=True)])]])
+    with pytest.raises(UserError, match=r"f\.json: has questions without an answer, as in SQuAD 2\.0: add --version-2"):
+        prepare_squad(
+            path, path, None, tmp_path / "data", tokenizer.dictionary(), tokenizer, workers=1, version_2=False
+        )
+    assert sorted(tmp_path.iterdir()) == [path]
