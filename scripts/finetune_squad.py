@@ -63,6 +63,7 @@ def main() -> None:
     experiment = SquadExperiment(
         out, prepared.folder, prepared.manifest, args.version_2, windows, args.resize_positions, settings
     )
+    print("\n".join(experiment.describe()), flush=True)
     best = run_grid(experiment, cells, settings)
     print(f"{out}: best run {best.folder.relative_to(out)}\n", flush=True)
     print(squad_table(read_results(settings.results)))

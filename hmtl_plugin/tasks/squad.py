@@ -15,7 +15,7 @@ from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.squad.dataset import SquadDataset, SquadSplit
 from hmtl_plugin.finetuning.squad.measure import SquadScorer
 from hmtl_plugin.finetuning.squad.prepare import MANIFEST, read_squad_manifest
-from hmtl_plugin.finetuning.squad.windows import answer_positions
+from hmtl_plugin.finetuning.squad.windows import answer_positions, describe
 from hmtl_plugin.tasks.finetuning import FinetuningConfig, FinetuningTask
 
 logger = logging.getLogger(__name__)
@@ -68,10 +68,7 @@ class SquadTask(FinetuningTask):
         if not self.manifest["splits"][split]["labelled"]:
             raise UserError(f"{self.cfg.data}: the split '{split}' has no answers to train or measure on: leave it out")
         labels = answer_positions(windows, opened.table["begin"], opened.table["end"])
-        logger.info(
-            f"{split}: {len(opened.questions)} questions in {len(windows)} windows; {windows.cut_questions} questions cut; "
-            f"{labels.lost} answers that no window holds"
-        )
+        logger.info(f"{split}: {describe(windows, labels)}")
         seed = self.cfg.seed if split == "train" else None
         self.datasets[split] = SquadDataset(opened, windows, labels, seed)
         if split != "train":

@@ -18,7 +18,7 @@ from hmtl_plugin.finetuning.squad.files import read_squad
 from hmtl_plugin.finetuning.squad.measure import SquadScorer
 from hmtl_plugin.finetuning.squad.predictions import NBEST, predict, write_predictions
 from hmtl_plugin.finetuning.squad.report import report
-from hmtl_plugin.finetuning.squad.windows import Windows
+from hmtl_plugin.finetuning.squad.windows import Windows, answer_positions, describe
 
 FILES = ("predictions.json", "nbest.json", "null_odds.json")
 DEFAULT_EPOCHS = "2"
@@ -55,6 +55,16 @@ class SquadExperiment(Experiment):
     def _windows(self, split: SquadSplit) -> Windows:
         options = self.window_options
         return split.windows(options["tokens_per_sample"], options["doc_stride"], options["max_question_tokens"])
+
+    def describe(self) -> list[str]:
+        """A line for each split: questions, windows, and what these do not hold."""
+        lines = []
+        for name in ("train", "valid"):
+            split = SquadSplit(self.data / name)
+            windows = self._windows(split)
+            labels = answer_positions(windows, split.table["begin"], split.table["end"])
+            lines.append(f"{name}: {describe(windows, labels)}")
+        return lines
 
     def options(self) -> list[str]:
         """See `Experiment`."""

@@ -102,6 +102,15 @@ class AnswerPositions(NamedTuple):
     lost: int
 
 
+def describe(windows: Windows, labels: AnswerPositions) -> str:
+    """What a split becomes, and what of it is lost."""
+    questions = int(windows.question[-1]) + 1 if len(windows) else 0
+    return (
+        f"{questions:,} questions in {len(windows):,} windows; {windows.cut_questions:,} questions cut at their end; "
+        f"{labels.lost:,} answers that no window holds"
+    )
+
+
 def answer_positions(windows: Windows, begin_Q: Int64Array, end_Q: Int64Array) -> AnswerPositions:
     """Positions of the answers whose first and last token in the context are given, -1 for none."""
     begin_W, end_W = begin_Q[windows.question].astype(np.int64), end_Q[windows.question].astype(np.int64)
