@@ -9,6 +9,8 @@ from fairseq.data import FairseqDataset
 
 from hmtl_plugin.data.corpus import Int64Array
 
+_BLUR = 0.1  # of a length
+
 
 class NumberedDataset(FairseqDataset, ABC):
     """Sample i is the number i, of ``sizes[i]`` tokens; every epoch makes other batches, and they leave nothing out."""
@@ -51,3 +53,30 @@ class NumberedDataset(FairseqDataset, ABC):
         if covered < len(indices):
             batches += super().batch_by_size(indices[covered:], max_tokens, max_sentences, 1)
         return batches
+
+
+class ByLengthDataset(NumberedDataset):
+    """A data set whose batches hold samples of like length, so that they need little padding.
+
+    Args:
+        seed: in training each epoch blurs the lengths anew, else the same samples would always meet; None keeps samples of one
+            length in their order (validation).
+    """
+
+    def __init__(self, seed: int | None) -> None:
+        super().__init__()
+        self.seed, self.epoch = seed, 1
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch's batches."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def ordered_indices(self) -> Int64Array:
+        """All samples by length."""
+        if self.seed is None:
+            return np.argsort(self.sizes, kind="stable")
+        blur = np.random.default_rng((self.seed, self.epoch)).uniform(1 - _BLUR, 1 + _BLUR, len(self))
+        return np.argsort(self.sizes * blur)

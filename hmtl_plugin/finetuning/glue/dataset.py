@@ -10,12 +10,11 @@ import numpy.typing as npt
 import torch
 from fairseq.data import Dictionary
 
-from hmtl_plugin.data.batching import NumberedDataset
+from hmtl_plugin.data.batching import ByLengthDataset
 from hmtl_plugin.data.corpus import Corpus, Int64Array, expand_ranges
 from hmtl_plugin.finetuning.glue.tasks import GlueTask, find_task
 
 BOS, PAD, EOS = 0, 1, 2
-_JITTER = 0.1  # of a length, when training batches are made of rows of like length
 
 
 def cut_pair(first: Int64Array, second: Int64Array, room: int) -> tuple[Int64Array, Int64Array]:
@@ -24,21 +23,21 @@ def cut_pair(first: Int64Array, second: Int64Array, room: int) -> tuple[Int64Arr
     return kept, np.minimum(second, room - kept)
 
 
-class SentenceDataset(NumberedDataset):
+class SentenceDataset(ByLengthDataset):
     """Rows of one split.
 
     Args:
         columns: one or two binarised files, row r being item r of each.
         labels: (rows,) class ids (int64) or scores (float32); None where they are hidden.
         max_tokens: of a row, specials included. A longer one is cut at its end; of a pair the longer sentence first.
-        seed: of the order in training; None keeps rows of one length in their order (validation).
+        seed: see `ByLengthDataset`.
     """
 
     def __init__(
         self, columns: list[Corpus], labels: npt.NDArray[Any] | None, max_tokens: int, seed: int | None = None
     ) -> None:
-        super().__init__()
-        self.columns, self.labels, self.seed, self.epoch = columns, labels, seed, 1
+        super().__init__(seed)
+        self.columns, self.labels = columns, labels
         rows = np.arange(len(columns[0]))
         self._lengths = [column.lengths(rows) for column in columns]
         self._cut(max_tokens - 1 - len(columns))
@@ -54,22 +53,6 @@ class SentenceDataset(NumberedDataset):
             return
         first, second = self._lengths
         self._lengths = list(cut_pair(first, second, room))
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch's batches."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    def ordered_indices(self) -> Int64Array:
-        """By length, so that batches need little padding; in training by a length blurred anew each epoch, else the
-        same rows would always meet.
-        """
-        if self.seed is None:
-            return np.argsort(self.sizes, kind="stable")
-        blur = np.random.default_rng((self.seed, self.epoch)).uniform(1 - _JITTER, 1 + _JITTER, len(self))
-        return np.argsort(self.sizes * blur)
 
     def collater(self, samples: list[int]) -> dict[str, Any]:
         """``id`` (B,), ``set_size`` (rows in all), ``net_input``: ``src_tokens`` (B, T) and ``padded``, ``target`` (B,) if labels are known."""

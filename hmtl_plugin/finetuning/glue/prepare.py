@@ -27,9 +27,9 @@ from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.glue.files import GlueFile, find_files, read_rows
 from hmtl_plugin.finetuning.glue.tasks import GlueTask
+from hmtl_plugin.finetuning.prepared import SCHEMA, read_prepared
 
 MANIFEST = "glue.json"
-SCHEMA = 1
 
 
 class EncodedRows(NamedTuple):
@@ -98,16 +98,7 @@ def prepare_glue(
 
 def read_glue_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a task's folder; None where there is none; `UserError` for one that cannot be read."""
-    path = folder / MANIFEST
-    if not path.is_file():
-        return None
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["schema"] == SCHEMA:
-            return dict(manifest)
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise UserError(f"{path}: damaged or of another version; prepare the task again with --overwrite")
+    return read_prepared(folder / MANIFEST)
 
 
 def _known(folder: Path, files: list[GlueFile], tokenizer: Tokenizer) -> dict[str, Any] | None:

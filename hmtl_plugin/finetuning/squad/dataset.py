@@ -8,14 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hmtl_plugin.data.batching import NumberedDataset
+from hmtl_plugin.data.batching import ByLengthDataset
 from hmtl_plugin.data.corpus import Corpus, Int64Array, expand_ranges
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.squad.answers import QUESTION, QuestionTable
 from hmtl_plugin.finetuning.squad.windows import AnswerPositions, Windows, make_windows
 
 BOS, PAD, EOS = 0, 1, 2
-_JITTER = 0.1  # of a length, when training batches are made of windows of like length
 
 
 class SquadSplit:
@@ -65,41 +64,25 @@ def _load(path: Path, shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
     return array
 
 
-class SquadDataset(NumberedDataset):
+class SquadDataset(ByLengthDataset):
     """Windows of one split.
 
     Args:
         labels: where answers stand in the windows' sequences; None where they are hidden.
-        seed: of the order in training; None keeps windows of one length in their order (validation).
+        seed: see `ByLengthDataset`.
     """
 
     def __init__(
         self, split: SquadSplit, windows: Windows, labels: AnswerPositions | None = None, seed: int | None = None
     ) -> None:
-        super().__init__()
-        self.split, self.windows, self.labels, self.seed, self.epoch = split, windows, labels, seed, 1
+        super().__init__(seed)
+        self.split, self.windows, self.labels = split, windows, labels
         self._context_W: Int64Array = split.table["context"][windows.question].astype(np.int64)
 
     @cached_property
     def sizes(self) -> Int64Array:
         """(W,) tokens of each, specials included."""
         return self.windows.sizes
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch's batches."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.windows)
-
-    def ordered_indices(self) -> Int64Array:
-        """By length, so that batches need little padding; in training by a length blurred anew each epoch, else the
-        same windows would always meet.
-        """
-        if self.seed is None:
-            return np.argsort(self.sizes, kind="stable")
-        blur = np.random.default_rng((self.seed, self.epoch)).uniform(1 - _JITTER, 1 + _JITTER, len(self))
-        return np.argsort(self.sizes * blur)
 
     def collater(self, samples: list[int]) -> dict[str, Any]:
         """A batch of the given windows.

@@ -28,11 +28,11 @@ from hmtl_plugin.data.parallel import WorkerPool
 from hmtl_plugin.data.progress import progress_bar
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.finetuning.prepared import SCHEMA, read_prepared
 from hmtl_plugin.finetuning.squad.answers import answer_tokens
 from hmtl_plugin.finetuning.squad.files import SquadFile, read_squad
 
 MANIFEST = "squad.json"
-SCHEMA = 1
 _TEXTS = 128  # a task of a worker
 
 
@@ -122,16 +122,7 @@ def prepare_squad(
 
 def read_squad_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a prepared folder; None where there is none; `UserError` for one that cannot be read."""
-    path = folder / MANIFEST
-    if not path.is_file():
-        return None
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["schema"] == SCHEMA:
-            return dict(manifest)
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise UserError(f"{path}: damaged or of another version; prepare the data again with --overwrite")
+    return read_prepared(folder / MANIFEST)
 
 
 def _known(folder: Path, sha256: dict[str, str], tokenizer: Tokenizer) -> dict[str, Any] | None:
