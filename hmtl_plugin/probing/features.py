@@ -1,0 +1,91 @@
+"""Features of all layers of a task, on disk by content fingerprint and memory-mapped: memory does not grow with the task."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from hmtl_plugin.data.progress import progress_bar
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.probing.encoders import LayerEncoder
+from hmtl_plugin.probing.tasks import ProbingTask
+
+_CHUNK_BYTES = 1 << 26
+_CHUNK_ROWS = 8192
+_FORMAT = "1"
+LayerFeatures = dict[str, npt.NDArray[np.float32]]
+
+
+def layer_features(encoder: LayerEncoder, task: ProbingTask, cache: Path) -> LayerFeatures:
+    """Pooling -> (N, L+1, H), rows as in the task; computed once for the same encoder and file.
+
+    Written to a folder beside and renamed: a killed run leaves nothing that looks whole.
+
+    Raises:
+        UserError: not enough disk space.
+    """
+    folder = cache / feature_key(encoder, task)
+    if not folder.is_dir():
+        cache.mkdir(parents=True, exist_ok=True)
+        with open(folder.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another run may be computing the same
+            if not folder.is_dir():
+                _compute(encoder, task, folder)
+        folder.with_suffix(".lock").unlink(missing_ok=True)
+    # copy-on-write: nothing writes, and torch warns about arrays that cannot be written
+    return {file.stem: np.load(file, mmap_mode="c") for file in sorted(folder.glob("*.npy"))}
+
+
+def drop_features(encoder: LayerEncoder, task: ProbingTask, cache: Path) -> None:
+    """Delete them."""
+    shutil.rmtree(cache / feature_key(encoder, task), ignore_errors=True)
+
+
+def feature_key(encoder: LayerEncoder, task: ProbingTask) -> str:
+    """Names the folder: the file's content, the encoder's, and the poolings."""
+    poolings = ",".join(encoder.poolings or ())
+    return hashlib.sha256("\n".join([_FORMAT, encoder.about.fingerprint, task.sha256, poolings]).encode()).hexdigest()[
+        :32
+    ]
+
+
+def _compute(encoder: LayerEncoder, task: ProbingTask, folder: Path) -> None:
+    needed, free = len(task) * encoder.row_bytes(), shutil.disk_usage(folder.parent).free
+    if needed > free:
+        raise UserError(
+            f"{folder.parent}: features of {task.name} take {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: "
+            "name another folder with --cache, or probe fewer poolings"
+        )
+    part = folder.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    try:
+        _fill(encoder, task, part)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    os.replace(part, folder)
+
+
+def _fill(encoder: LayerEncoder, task: ProbingTask, part: Path) -> None:
+    # similar lengths together: a chunk is split into batches of one length each with hardly a pad between them
+    order = np.argsort(task.end_N - task.begin_N, kind="stable")
+    step = max(64, min(_CHUNK_ROWS, _CHUNK_BYTES // max(1, encoder.row_bytes())))
+    arrays: dict[str, np.memmap] = {}
+    with progress_bar(f"{encoder.about.name}: {task.name}", len(task), "sentence") as bar:
+        for start in range(0, len(order), step):
+            rows = order[start : start + step]
+            for pooling, values in encoder(task.sentences(rows)).items():
+                if pooling not in arrays:
+                    shape = (len(task), *values.shape[1:])
+                    arrays[pooling] = np.lib.format.open_memmap(
+                        part / f"{pooling}.npy", mode="w+", dtype=np.float32, shape=shape
+                    )
+                arrays[pooling][rows] = values
+            bar.update(len(rows))
+    for array in arrays.values():
+        array.flush()

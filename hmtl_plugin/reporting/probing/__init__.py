@@ -1,0 +1,1 @@
+"""The probing report: summary of the result lines, plots, HTML."""

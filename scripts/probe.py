@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""Probe every layer of checkpoints on SentEval's tasks, or any in its layout: tables, plots, an HTML report.
+
+python scripts/probe.py runs/books runs/books-flat --tasks senteval/data/probing --out reports/books
+"""
+
+import argparse
+import importlib.util
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairseq, which would log everything
+
+from hmtl_plugin.errors import UserError, run_cli  # noqa: E402
+from hmtl_plugin.finetuning.grid import parse_seeds  # noqa: E402
+from hmtl_plugin.precision import AUTOCAST  # noqa: E402
+from hmtl_plugin.probing.api import choose_baseline, run_probes  # noqa: E402
+from hmtl_plugin.probing.probes import PROBES  # noqa: E402
+from hmtl_plugin.reporting.probing.study import Study  # noqa: E402
+from hmtl_plugin.reporting.probing.summary import summarise  # noqa: E402
+from hmtl_plugin.reporting.probing.table import probing_table  # noqa: E402
+
+_EPILOG = """
+Work that is done is not done again: results stand in OUT/results.jsonl, features of all layers in OUT/features (delete them
+when you like, or --drop-features). A task is a file of lines 'tr|va|te TAB label TAB sentence'.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        description=__doc__, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("runs", nargs="+", metavar="RUN", help="checkpoint files or run folders")
+    p.add_argument("--tasks", nargs="+", required=True, metavar="PLACE", help="task files, or folders of .txt files")
+    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="results, plots, report.html")
+    p.add_argument("--pooling", default="mean,cls", metavar="A,B", help="mean, cls, max (default: %(default)s)")
+    p.add_argument("--probe", choices=PROBES, default="logistic", help="mlp: SentEval's grid; takes much longer")
+    p.add_argument(
+        "--seeds", default="1", metavar="N,N", help="of MLPs, control labels, untrained weights (default: 1)"
+    )
+    p.add_argument("--baseline", metavar="RUN", help="what differences are to (default: the last RUN, else untrained)")
+    p.add_argument("--no-untrained", action="store_true", help="leave out the untrained encoder of the same shape")
+    p.add_argument("--no-controls", action="store_true", help="leave out control tasks")
+    p.add_argument("--no-plots", action="store_true", help="tables and results.json only; needs no matplotlib")
+    p.add_argument("--autocast", choices=AUTOCAST, default="none", help="precision of features (default: fp32)")
+    p.add_argument("--device", default="cpu")
+    p.add_argument("--cache", type=Path, metavar="DIR", help="folder of features (default: OUT/features)")
+    p.add_argument("--drop-features", action="store_true", help="delete a task's features when it is probed")
+    return p
+
+
+def main() -> None:
+    args = parser().parse_args()
+    if not args.no_plots and not importlib.util.find_spec("matplotlib"):
+        raise UserError("plots need matplotlib: pip install 'hmtl-plugin[report]', or give --no-plots")
+    lines, settings, names = run_probes(
+        args.runs,
+        args.tasks,
+        args.out,
+        poolings=args.pooling.split(","),
+        probe=args.probe,
+        seeds=parse_seeds(args.seeds),
+        untrained=not args.no_untrained,
+        controls=not args.no_controls,
+        bag_of_words=True,
+        precision=args.autocast,
+        device=args.device,
+        cache=args.cache,
+        keep_features=not args.drop_features,
+    )
+    study = summarise(lines, choose_baseline(names, args.baseline), settings)
+    _write_json(args.out / "results.json", {"settings": settings, "baseline": study.baseline, "lines": lines})
+    print(probing_table(study))
+    if not args.no_plots:
+        _report(study, args.out)
+
+
+def _report(study: Study, out: Path) -> None:
+    from hmtl_plugin.reporting.probing.html import write_html
+    from hmtl_plugin.reporting.probing.plots import write_plots
+
+    plots = write_plots(study, out / "plots")
+    write_html(study, out / "report.html")
+    print(f"\n{out / 'report.html'}, {len(plots)} plots in {out / 'plots'}, {out / 'results.json'}")
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+if __name__ == "__main__":
+    run_cli(main)
