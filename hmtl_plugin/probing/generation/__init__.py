@@ -1,0 +1,1 @@
+"""Probing sets in SentEval's layout, made from the user's own text: nothing has to be downloaded."""

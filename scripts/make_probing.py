@@ -1,0 +1,107 @@
+#!/usr/bin/env python
+"""Make SentEval-style probing sets from your own text. See --help."""
+
+import argparse
+
+from hmtl_plugin.data.exclude import FORMATS as EXCLUDE_FORMATS
+from hmtl_plugin.data.prepare_options import FORMATS
+from hmtl_plugin.errors import run_cli
+from hmtl_plugin.probing.generation.make import make_probing
+from hmtl_plugin.probing.generation.options import SPLIT_UNITS, ProbingOptions
+
+_TASKS = """tasks, each a file of lines tr|va|te TAB label TAB sentence:
+  sentence_length  which of six bins of 5 to 28 words
+  word_content     which of up to --words target words the sentence contains
+  bigram_shift     two neighbouring words changed places (I), or not (O)
+  odd_man_out      one word gave way to another of like frequency, which the text has after the same left
+                   and before the same right neighbour, but never between both (C), or not (O)
+
+Formats are those of prepare_corpus.py. Words are what stands between blanks. A document goes to tr, va or te as a
+whole; the same files, options and seed give the same bytes. probing.json records what was made of what.
+
+Text that a model was pre-trained on is text it has seen. To probe on unseen text give files that were kept out of
+pre-training, and name those that were not with --exclude: documents that share a sentence with them are dropped."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        description=__doc__, epilog=_TASKS, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument("files", nargs="+", metavar="FILE")
+    p.add_argument("--format", required=True, choices=FORMATS)
+    p.add_argument("--out", required=True, metavar="DIR")
+    p.add_argument("--overwrite", action="store_true", help="replace probing sets in DIR (other files there stay)")
+    p.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one a processor)")
+    p.add_argument("--seed", type=int, default=1, help="of the split and of every choice (default 1)")
+
+    g = p.add_argument_group("size")
+    g.add_argument("--train", type=int, default=10_000, metavar="N", help="rows of tr of a task, at most (10000)")
+    g.add_argument("--valid", type=int, default=2_500, metavar="N", help="rows of va (2500)")
+    g.add_argument("--test", type=int, default=2_500, metavar="N", help="rows of te (2500)")
+    g.add_argument("--words", type=int, default=1_000, metavar="N", help="word_content: target words, at most (1000)")
+    g.add_argument(
+        "--max-sentences", type=int, default=300_000, metavar="N", help="sample at most N sentences (300000)"
+    )
+    g.add_argument(
+        "--split-by",
+        default="document",
+        choices=SPLIT_UNITS,
+        help="what goes to tr, va or te as a whole; sentence: for a text of one or two documents",
+    )
+
+    g = p.add_argument_group("exclusion of pre-training text")
+    g.add_argument(
+        "--exclude",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="drop documents that share a sentence",
+    )
+    g.add_argument("--exclude-format", default="auto", choices=EXCLUDE_FORMATS)
+    g.add_argument(
+        "--exclude-min-words", type=int, default=1, metavar="N", help="sentences shorter than this do not count"
+    )
+
+    g = p.add_argument_group("reading")
+    g.add_argument("--text-field", default="text", metavar="NAME", help="jsonl: field with the text; nested as a.b")
+    g.add_argument("--columns", metavar="A,B", help="pairs, nli-jsonl: the sentence columns (default: by header)")
+    g.add_argument("--with-questions", action="store_true", help="squad: questions too")
+    g.add_argument(
+        "--blank-lines",
+        default="documents",
+        choices=("documents", "ignore"),
+        help="sentences, paragraphs: what a blank line separates (ignore: only files are documents)",
+    )
+    g.add_argument("--language", default="en", help="of the sentence splitter (ISO 639, default en)")
+    return p
+
+
+def main() -> None:
+    """Parse the command line and make the sets."""
+    args = parser().parse_args()
+    options = ProbingOptions(
+        format=args.format,
+        train=args.train,
+        valid=args.valid,
+        test=args.test,
+        words=args.words,
+        max_sentences=args.max_sentences,
+        split_by=args.split_by,
+        seed=args.seed,
+        workers=args.workers,
+        exclude=tuple(args.exclude),
+        exclude_format=args.exclude_format,
+        exclude_minimum_words=args.exclude_min_words,
+        text_field=args.text_field,
+        columns=args.columns,
+        with_questions=args.with_questions,
+        blank_line_ends_document=args.blank_lines == "documents",
+        language=args.language,
+    )
+    print(make_probing(args.files, args.out, options, overwrite=args.overwrite))
+
+
+if __name__ == "__main__":
+    run_cli(main)
