@@ -9,6 +9,7 @@ setup(
     license="MIT",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["hmtl_plugin", "hmtl_plugin.*"]),
+    package_data={"hmtl_plugin.reporting.probing": ["*.jinja"]},
     install_requires=[
         "torch>=2.8",
         "fairseq-fixed==0.12.3.1",  # the fork of fairseq that imports on Python 3.11 and later
@@ -23,6 +24,8 @@ setup(
     extras_require={
         "dev": [
             "hypothesis",
+            "jinja2",
+            "matplotlib",
             "mypy",
             "pytest",
             "pytest-xdist",
@@ -31,6 +34,7 @@ setup(
             "torchmetrics",  # an independent SQuAD score
         ],
         "tensorboard": ["tensorboard"],
+        "report": ["jinja2", "matplotlib>=3.8"],  # probing reports
         "hf": ["accelerate", "safetensors", "tokenizers", "transformers"],
     },
 )

@@ -4,7 +4,7 @@
 #   bash recipes/quickstart.sh
 #
 # Installs into .venv, gathers English prose that Python and its packages carry, prepares it, pre-trains a flat BERT and a
-# hierarchy of the same size, and compares them on held-out text. About ten minutes on two cores after installation.
+# hierarchy of the same size, compares them on held-out text and probes their layers. About ten minutes on two cores after installation.
 # What is done is not done again; a run that was interrupted goes on where it was.
 #
 #   HMTL_UPDATES  updates of each model (default 1300)
@@ -21,12 +21,12 @@ transfer='nsp>mlm:concat'
 
 step() { printf '\n== %s\n' "$*"; }
 
-step "1/5 environment"
+step "1/6 environment"
 bash scripts/setup.sh
 python=$(bash scripts/setup.sh --python)
 bin=$(dirname "$python")
 
-step "2/5 corpus"
+step "2/6 corpus"
 "$python" scripts/embedded_corpus.py --out "$text" --max-megabytes 5
 "$python" scripts/prepare_corpus.py "$text" --format paragraphs --vocab-size 6000 --valid-fraction 0.2 --out "$data"
 
@@ -46,12 +46,19 @@ pretrain() { # NAME HIERARCHY TRANSFER
         --disable-validation --log-format "$format" --log-interval 50 >>"$run/train.log"
 }
 
-step "3/5 pre-training a flat BERT: both objectives at the last layer"
+step "3/6 pre-training a flat BERT: both objectives at the last layer"
 pretrain flat "$flat" ''
-step "4/5 pre-training a hierarchy: word order below, next sentence handed on, masked words on top"
+step "4/6 pre-training a hierarchy: word order below, next sentence handed on, masked words on top"
 pretrain hierarchical "$hierarchy" "$transfer"
 
-step "5/5 what they have learned, on held-out documents"
+step "5/6 what they have learned, on held-out documents"
 "$python" scripts/evaluate.py "$runs/flat" "$runs/hierarchical" --data "$data" --samples 2000 --autocast auto \
     --results "$runs/results.jsonl"
 "$python" scripts/try_checkpoint.py "$runs/hierarchical"
+
+step "6/6 what each layer knows, beside an encoder of the same shape that was never trained"
+probing=data/quickstart/probing # of the text they were trained on: enough to look at, not a measure of what they never saw
+[ -f "$probing/probing.json" ] ||
+    "$python" scripts/make_probing.py "$text" --format paragraphs --train 3000 --valid 600 --test 600 --words 60 --out "$probing"
+"$python" scripts/probe.py "$runs/hierarchical" "$runs/flat" --tasks "$probing" --pooling mean --no-controls --autocast auto \
+    --out "$runs/probing"

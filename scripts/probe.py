@@ -6,21 +6,17 @@ python scripts/probe.py runs/books runs/books-flat --tasks senteval/data/probing
 
 import argparse
 import importlib.util
-import json
 import logging
-import os
 from pathlib import Path
-from typing import Any
 
 logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairseq, which would log everything
 
 from hmtl_plugin.errors import UserError, run_cli  # noqa: E402
 from hmtl_plugin.finetuning.grid import parse_seeds  # noqa: E402
 from hmtl_plugin.precision import AUTOCAST  # noqa: E402
-from hmtl_plugin.probing.api import choose_baseline, run_probes  # noqa: E402
+from hmtl_plugin.probing import probe  # noqa: E402
 from hmtl_plugin.probing.probes import PROBES  # noqa: E402
 from hmtl_plugin.reporting.probing.study import Study  # noqa: E402
-from hmtl_plugin.reporting.probing.summary import summarise  # noqa: E402
 from hmtl_plugin.reporting.probing.table import probing_table  # noqa: E402
 
 _EPILOG = """
@@ -56,8 +52,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     args = parser().parse_args()
     if not args.no_plots and not importlib.util.find_spec("matplotlib"):
-        raise UserError("plots need matplotlib: pip install 'hmtl-plugin[report]', or give --no-plots")
-    lines, settings, names = run_probes(
+        raise UserError("plots need matplotlib: pip install matplotlib jinja2, or give --no-plots")
+    study = probe(
         args.runs,
         args.tasks,
         args.out,
@@ -66,14 +62,12 @@ def main() -> None:
         seeds=parse_seeds(args.seeds),
         untrained=not args.no_untrained,
         controls=not args.no_controls,
-        bag_of_words=True,
+        baseline=args.baseline,
         precision=args.autocast,
         device=args.device,
         cache=args.cache,
         keep_features=not args.drop_features,
     )
-    study = summarise(lines, choose_baseline(names, args.baseline), settings)
-    _write_json(args.out / "results.json", {"settings": settings, "baseline": study.baseline, "lines": lines})
     print(probing_table(study))
     if not args.no_plots:
         _report(study, args.out)
@@ -86,12 +80,6 @@ def _report(study: Study, out: Path) -> None:
     plots = write_plots(study, out / "plots")
     write_html(study, out / "report.html")
     print(f"\n{out / 'report.html'}, {len(plots)} plots in {out / 'plots'}, {out / 'results.json'}")
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(part, path)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Probing from Python: checkpoints and functions side by side, with the same probes."""
 
+import json
+import os
 import shlex
 import sys
 import tempfile
@@ -18,7 +20,7 @@ from hmtl_plugin.probing.encoders import (
     untrained_encoder,
 )
 from hmtl_plugin.probing.probes import PROBES, ProbeOptions
-from hmtl_plugin.probing.run import Line, Settings, run_all
+from hmtl_plugin.probing.run import Settings, run_all
 from hmtl_plugin.probing.statistics import RESAMPLES
 from hmtl_plugin.probing.tasks import find_tasks
 from hmtl_plugin.reporting.probing.study import Study
@@ -26,7 +28,7 @@ from hmtl_plugin.reporting.probing.summary import summarise
 from hmtl_plugin.reporting.results import commit, versions
 
 Encoders = Mapping[str, Path | str | GivenFeatures | GivenEncoder] | Sequence[Path | str]
-STORE, FEATURES = "results.jsonl", "features"
+STORE, RESULT, FEATURES = "results.jsonl", "results.json", "features"
 UNTRAINED = "untrained"
 
 
@@ -57,7 +59,8 @@ def probe(
             (sentences, layers, width) or a mapping from names of poolings to such. Wrap a function as
             ``GivenEncoder(name, function, fingerprint)`` to keep its results for the next call.
         tasks: files, or folders of ``.txt`` files.
-        out: folder of results, which are not computed again; None keeps nothing.
+        out: folder of results, which are not computed again (``results.jsonl``; what was asked for last: ``results.json``); None
+            keeps nothing.
         poolings: of checkpoints: ``mean``, ``cls``, ``max``.
         probe: ``logistic`` or ``mlp``.
         seeds: of MLPs, control labels and untrained weights.
@@ -69,53 +72,19 @@ def probe(
     Raises:
         UserError: in one line, for what cannot be used.
     """
-    lines, settings, names = run_probes(
-        encoders,
-        tasks,
-        out,
-        poolings,
-        probe,
-        seeds,
-        untrained,
-        controls,
-        bag_of_words,
-        precision,
-        device,
-        cache,
-        keep_features,
-    )
-    return summarise(lines, choose_baseline(names, baseline), settings)
-
-
-def run_probes(
-    encoders: Encoders,
-    tasks: Path | str | Sequence[Path | str],
-    out: Path | str | None,
-    poolings: Sequence[str],
-    probe: str,
-    seeds: Sequence[int],
-    untrained: bool,
-    controls: bool,
-    bag_of_words: bool,
-    precision: str,
-    device: str,
-    cache: Path | str | None,
-    keep_features: bool,
-) -> tuple[list[Line], dict[str, Any], list[str]]:
-    """The result lines behind `probe`, the settings for a report, and the names of the encoders (untrained last)."""
     if probe not in PROBES:
         raise UserError(f"probe '{probe}': use one of {', '.join(PROBES)}")
     if not seeds or min(seeds) < 1 or len(set(seeds)) != len(seeds):
         raise UserError(f"seeds {list(seeds)}: give different numbers from 1")
     found = find_tasks([tasks] if isinstance(tasks, (str, Path)) else tasks)
     chosen = _encoders(encoders, poolings, seeds, untrained, precision, device)
-    options = ProbeOptions(probe)
+    reference = _baseline([encoder.about.name for encoder, _ in chosen], baseline)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(out) if out is not None else Path(temporary)
         settings = Settings(
             store=folder / STORE,
             cache=Path(cache) if cache is not None else folder / FEATURES,
-            options=options,
+            options=ProbeOptions(probe),
             seeds=tuple(seeds),
             controls=controls,
             bag_of_words=bag_of_words,
@@ -123,24 +92,21 @@ def run_probes(
             device=device,
         )
         lines = run_all(chosen, found, settings)
-    names = list(dict.fromkeys(encoder.about.name for encoder, _ in chosen))
-    return lines, _report_settings(chosen, settings, poolings, precision), names
+        described = _describe(chosen, settings, poolings, precision)
+        _write_json(folder / RESULT, {"settings": described, "baseline": reference, "lines": lines})
+    return summarise(lines, reference, described)
 
 
-def choose_baseline(names: Sequence[str], wanted: str | None) -> str | None:
-    """The encoder that others are compared with.
-
-    Raises:
-        UserError: none has the wanted name.
-    """
+def _baseline(names: Sequence[str], wanted: str | None) -> str | None:
+    """The encoder that others are compared with; `UserError` if none has the wanted name."""
     if wanted is not None:
         if wanted.rstrip("/") not in names:
-            raise UserError(f"--baseline {wanted}: probed are {', '.join(names)}: name one of these")
+            raise UserError(f"--baseline {wanted}: probed are {', '.join(dict.fromkeys(names))}: name one of these")
         return wanted.rstrip("/")
     trained = [name for name in names if not name.startswith(UNTRAINED)]
-    if len(trained) > 1:
+    if len(trained) > 1:  # checkpoints and functions, each once
         return trained[-1]
-    return names[-1] if len(names) > 1 else None
+    return names[-1] if len(set(names)) > 1 else None
 
 
 def _encoders(
@@ -168,7 +134,7 @@ def _encoders(
     return chosen
 
 
-def _report_settings(
+def _describe(
     chosen: Sequence[tuple[LayerEncoder, int]], settings: Settings, poolings: Sequence[str], precision: str
 ) -> dict[str, Any]:
     cut = {e.about.name: e.truncated for e, _ in chosen if isinstance(e, TransformerEncoder) and e.truncated}
@@ -186,3 +152,9 @@ def _report_settings(
         "commit": commit() or "unknown",
         "command": shlex.join(["python", *sys.argv]),
     }
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(part, path)

@@ -19,7 +19,7 @@ from hmtl_plugin.models.pooling import POOLINGS, pool
 from hmtl_plugin.precision import autocast
 
 BOS, EOS = 0, 2
-_BATCH_TOKENS = 8192
+_BATCH_TOKENS = 4096
 Features = dict[str, npt.NDArray[np.float32]]
 """Pooling -> (N, L+1, H), layer 0 the embeddings."""
 GivenFeatures = Callable[[list[str]], Any]

@@ -1,9 +1,11 @@
 """Features of all layers of a task, on disk by content fingerprint and memory-mapped: memory does not grow with the task."""
 
+import ctypes
 import fcntl
 import hashlib
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,14 @@ def feature_key(encoder: LayerEncoder, task: ProbingTask) -> str:
     ]
 
 
+def release_free_memory() -> None:
+    """Give freed memory back to the system (glibc). Tensors of ever other sizes leave holes in the heap, which would grow with the
+    number of batches."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
 def _compute(encoder: LayerEncoder, task: ProbingTask, folder: Path) -> None:
     needed, free = len(task) * encoder.row_bytes(), shutil.disk_usage(folder.parent).free
     if needed > free:
@@ -86,6 +96,7 @@ def _fill(encoder: LayerEncoder, task: ProbingTask, part: Path) -> None:
                         part / f"{pooling}.npy", mode="w+", dtype=np.float32, shape=shape
                     )
                 arrays[pooling][rows] = values
+            release_free_memory()
             bar.update(len(rows))
     for array in arrays.values():
         array.flush()

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from hmtl_plugin.probing.lbfgs import minimise
 
 _TOLERANCE = 1e-5  # nats that one more step would gain
-_CHUNK_ELEMENTS = 1 << 24
+_CHUNK_ELEMENTS = 1 << 21  # 8 MB: a chunk and what is made of it stay near the cache
 _STATE_ELEMENTS = 1 << 24  # parameters solved for at once; the history holds twenty times as many
 Features = npt.NDArray[np.float32]
 

@@ -5,7 +5,7 @@ import numpy.typing as npt
 from scipy import stats
 
 RESAMPLES = 2000
-_BLOCK = 250
+_BLOCK_ELEMENTS = 1 << 20
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -13,11 +13,12 @@ def resampled_means(values_NK: FloatArray, seed: int = 0) -> FloatArray:
     """(RESAMPLES, K) means over bootstrap samples of the N items; all columns use the same samples, so they stay paired."""
     draw = np.random.default_rng(seed)
     count = len(values_NK)
+    block = max(1, _BLOCK_ELEMENTS // count)
     means = [
-        draw.multinomial(count, np.full(count, 1 / count), _BLOCK).astype(np.float32)
+        draw.multinomial(count, np.full(count, 1 / count), min(block, RESAMPLES - done)).astype(np.float32)
         @ values_NK.astype(np.float32)
         / count
-        for _ in range(0, RESAMPLES, _BLOCK)
+        for done in range(0, RESAMPLES, block)
     ]
     return np.concatenate(means).astype(np.float64)
 

@@ -1,6 +1,7 @@
 """Probing tasks: files in SentEval's layout, ``tr|va|te TAB label TAB sentence``, indexed without holding their text."""
 
 import hashlib
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,10 +130,12 @@ def read_task(path: Path | str) -> ProbingTask:
         UserError: a malformed line, a split missing, a label of va or te that tr does not have, a single label.
     """
     path = Path(path)
-    split_N: list[int] = []
-    label_N: list[int] = []
-    begin_N: list[int] = []
-    end_N: list[int] = []
+    split_N, label_N, begin_N, end_N = (
+        array("b"),
+        array("i"),
+        array("q"),
+        array("q"),
+    )  # lists would take five times as much
     line_of_label: list[tuple[str, int]] = []
     number_of: dict[bytes, int] = {}
     digest = hashlib.sha256()
@@ -193,10 +196,10 @@ def _text(path: Path, number: int, field: bytes) -> str:
 
 def _arranged(
     path: Path,
-    split_N: list[int],
-    label_N: list[int],
-    begin_N: list[int],
-    end_N: list[int],
+    split_N: "array[int]",
+    label_N: "array[int]",
+    begin_N: "array[int]",
+    end_N: "array[int]",
     line_of_label: list[tuple[str, int]],
     sha256: str,
 ) -> ProbingTask:

@@ -1,0 +1,234 @@
+#!/usr/bin/env python3
+"""Probing beside its peers: features of all layers, probes of all layers, memory on a set ten times larger.
+
+python benchmarks/probing.py senteval/data/probing/bigram_shift.txt
+
+Peers: SentEval's loop over the same model (batches of 128 sentences, padded to the longest, one layer a run), in file order and sorted by
+words as SentEval's own tasks are; scikit-learn's LogisticRegression, a layer and a penalty at a time on the same features.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hmtl_plugin.data.tokenizer import FILE_NAME, Tokenizer, train_tokenizer
+from hmtl_plugin.errors import run_cli
+from hmtl_plugin.models.encoder import Encoder, EncoderConfig
+from hmtl_plugin.models.pooling import pool
+from hmtl_plugin.precision import autocast
+from hmtl_plugin.probing.api import probe
+from hmtl_plugin.probing.encoders import About, GivenEncoder, TransformerEncoder
+from hmtl_plugin.probing.features import layer_features
+from hmtl_plugin.probing.probes import PENALTIES, ProbeOptions, probe_layers
+from hmtl_plugin.probing.tasks import SPLITS, ProbingTask, read_task
+
+_PEER_BATCH = 128
+_SIZES = {"small": (4, 512, 8), "mini": (4, 256, 4), "tiny": (2, 64, 2)}
+
+
+def build(task: ProbingTask, size: str, precision: str) -> TransformerEncoder:
+    """A model with random weights, and a tokenizer trained on the task's own text."""
+    texts = task.sentences(range(min(20_000, len(task))))
+    tokenizer = Tokenizer.from_bytes(FILE_NAME, train_tokenizer(texts, 8000))
+    layers, hidden, heads = _SIZES[size]
+    config = EncoderConfig(len(tokenizer), hidden, layers, heads, 4 * hidden, max_positions=512)
+    about = About(f"{size} {precision}", "untrained", f"{size}-{precision}")
+    return TransformerEncoder(about, Encoder(config, 1), tokenizer, ("mean",), precision, "cpu")
+
+
+@torch.inference_mode()
+def peer_features(encoder: TransformerEncoder, task: ProbingTask, layer: int, by_words: bool) -> np.ndarray:
+    """SentEval's loop: one layer of one task, held in memory."""
+    rows = np.arange(len(task))
+    sentences = task.sentences(rows)
+    if by_words:
+        rows = np.argsort([len(sentence.split()) for sentence in sentences], kind="stable")
+    found = np.empty((len(task), encoder.encoder.config.hidden), dtype=np.float32)
+    every = range(encoder.encoder.config.layers + 1)  # what a model with output_hidden_states gives its batcher
+    for start in range(0, len(rows), _PEER_BATCH):
+        chosen = rows[start : start + _PEER_BATCH]
+        ids = [torch.tensor([0, *encoder.tokenizer.encode(sentences[row])[:510], 2]) for row in chosen]
+        tokens_BT = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=1)
+        with autocast(encoder.precision, "cpu"):
+            states = encoder.encoder(tokens_BT, every)
+        found[chosen] = pool(states[layer].float(), tokens_BT, "mean").numpy()
+    return found
+
+
+def measure_features(encoder: TransformerEncoder, task: ProbingTask, repeats: int) -> dict[str, Any]:
+    """Seconds of our pass over all layers, written to disk, and of the peer's over one; interleaved."""
+    top = encoder.encoder.config.layers
+    seconds: dict[str, list[float]] = {"ours": [], "peer": [], "peer_sorted": []}
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            seconds["ours"].append(_timed(lambda cache=Path(folder): layer_features(encoder, task, cache)))
+        seconds["peer"].append(_timed(lambda: peer_features(encoder, task, top, False)))
+        seconds["peer_sorted"].append(_timed(lambda: peer_features(encoder, task, top, True)))
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    return {
+        "seconds": seconds,
+        "one_layer": median["peer"] / median["ours"],
+        "all_layers": (top + 1) * median["peer"] / median["ours"],
+        "one_layer_sorted_peer": median["peer_sorted"] / median["ours"],
+        "layers": top + 1,
+    }
+
+
+def measure_probes(encoder: TransformerEncoder, task: ProbingTask, repeats: int) -> dict[str, Any]:
+    """Seconds of all layers' logistic regressions, ours and scikit-learn's, and their accuracies on te."""
+    with tempfile.TemporaryDirectory() as folder:
+        features = layer_features(encoder, task, Path(folder))["mean"]
+        splits = [features[task.rows(split)] for split in SPLITS]
+        labels = [task.label_N[task.rows(split)] for split in SPLITS]
+        ours: list[float] = []
+        peer: list[float] = []
+        for _ in range(repeats):
+            started = time.perf_counter()
+            results = probe_layers(splits, labels, len(task.labels), ProbeOptions())
+            ours.append(time.perf_counter() - started)
+            started = time.perf_counter()
+            accuracies = [_scikit_learn(splits, labels, layer) for layer in range(features.shape[1])]
+            peer.append(time.perf_counter() - started)
+    own = [float(result.right_N.mean()) for result in results]
+    return {
+        "seconds": {"ours": ours, "peer": peer},
+        "ratio": statistics.median(peer) / statistics.median(ours),
+        "accuracy": {"ours": own, "peer": accuracies},
+        "largest_difference": 100 * max(abs(a - b) for a, b in zip(own, accuracies, strict=True)),
+    }
+
+
+def _scikit_learn(splits: list[np.ndarray], labels: list[np.ndarray], layer: int) -> float:
+    """Accuracy on te of the penalty that is best on va."""
+    from sklearn.linear_model import LogisticRegression
+
+    x = np.ascontiguousarray(splits[0][:, layer])
+    mean, deviation = x.mean(0), x.std(0) + 1e-12
+    tr, va, te = ((part[:, layer] - mean) / deviation for part in splits)
+    best, accuracy = -1.0, 0.0
+    for l2 in PENALTIES:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = LogisticRegression(C=1 / (l2 * len(tr)), max_iter=1000).fit(tr, labels[0])
+        if (valid := model.score(va, labels[1])) > best:
+            best, accuracy = valid, model.score(te, labels[2])
+    return float(accuracy)
+
+
+def peak_of(file: Path, copies: int) -> float:
+    """Peak anonymous memory (MB) of a whole probing, features to summary, of ``file`` repeated; in a process of its own."""
+    command = [sys.executable, __file__, str(file), "--child", str(copies)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+
+def child(file: Path, copies: int) -> None:
+    """Probe the set and print the peak."""
+    torch.set_num_threads(1)
+    task = read_task(file)
+    encoder = build(task, "tiny", "none")
+    with tempfile.TemporaryDirectory() as folder:
+        large = Path(folder) / file.name
+        with large.open("w", encoding="utf-8") as out:
+            for copy in range(copies):  # the number keeps sentences apart
+                for start in range(0, len(task), 4096):
+                    rows = np.arange(start, min(len(task), start + 4096))
+                    splits = [next(s for s in SPLITS if task.rows(s).start <= row < task.rows(s).stop) for row in rows]
+                    for split, row, text in zip(splits, rows, task.sentences(rows), strict=True):
+                        out.write(f"{split}\t{task.labels[task.label_N[row]]}\t{text} {copy}\n")
+        given = GivenEncoder("model", encoder)  # a function is probed as a checkpoint is
+        with _Peak() as peak:
+            probe({"model": given}, large, Path(folder) / "out")
+    print(f"{peak.megabytes:.1f}")
+
+
+class _Peak:
+    """Highest anonymous resident memory while open, looked at every 10 ms."""
+
+    def __enter__(self) -> "_Peak":
+        self.megabytes, self._stop = 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.01):
+            for line in Path("/proc/self/status").read_text().splitlines():
+                if line.startswith("RssAnon"):
+                    self.megabytes = max(self.megabytes, int(line.split()[1]) / 1024)
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def _timed(function: Any) -> float:
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Measure and print."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("file", type=Path, help="a task in SentEval's layout, 10k + 5k + 5k rows")
+    p.add_argument("--size", choices=_SIZES, default="small")
+    p.add_argument("--precisions", default="none,bf16")
+    p.add_argument("--repeats", type=int, default=1, help="of the features (probes: three times as many)")
+    p.add_argument("--only", choices=("features", "probes", "memory"))
+    p.add_argument("--json", type=Path, metavar="FILE")
+    p.add_argument("--child", type=int, default=0, help=argparse.SUPPRESS)
+    args = p.parse_args()
+    if args.child:
+        child(args.file, args.child)
+        return
+    task = read_task(args.file)
+    result: dict[str, Any] = {
+        "rows": len(task),
+        "size": args.size,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+    }
+    if args.only in (None, "features"):
+        for precision in args.precisions.split(","):
+            found = measure_features(build(task, args.size, precision), task, args.repeats)
+            result[f"features_{precision}"] = found
+            ours, peer = (statistics.median(found["seconds"][name]) for name in ("ours", "peer"))
+            print(
+                f"features, {precision}: all {found['layers']} layers {ours:.1f} s; SentEval's loop {peer:.1f} s a layer: "
+                f"{found['one_layer']:.2f}x for one, {found['all_layers']:.1f}x for all "
+                f"({found['one_layer_sorted_peer']:.2f}x for one against a peer sorted by words)",
+                flush=True,
+            )
+    if args.only in (None, "probes"):
+        found = measure_probes(build(task, args.size, "bf16"), task, 3 * args.repeats)
+        result["probes"] = found
+        ours, peer = (statistics.median(found["seconds"][name]) for name in ("ours", "peer"))
+        print(
+            f"probes of all layers: {ours:.2f} s; scikit-learn {peer:.2f} s: {found['ratio']:.1f}x; "
+            f"accuracies differ by {found['largest_difference']:.2f} at most",
+            flush=True,
+        )
+    if args.only in (None, "memory"):
+        one, ten = peak_of(args.file, 1), peak_of(args.file, 10)
+        result["memory"] = {"one": one, "ten": ten}
+        print(
+            f"peak anonymous memory: {one:.0f} MB, on ten times the rows {ten:.0f} MB ({100 * (ten / one - 1):+.1f} %)"
+        )
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_cli(main)
