@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""Probe a Hugging Face encoder with the probes of scripts/probe.py, beside the same architecture with fresh weights.
+
+    python recipes/probe_hugging_face.py path/to/model --tasks senteval/data/probing --out reports/model
+
+Any model in any library is probed like this: a function from sentences to (sentences, layers, width). Needs transformers.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModel, AutoTokenizer, set_seed
+
+from hmtl_plugin.errors import run_cli
+from hmtl_plugin.precision import AUTOCAST, autocast
+from hmtl_plugin.probing import GivenEncoder, probe
+from hmtl_plugin.reporting.probing.html import write_html
+from hmtl_plugin.reporting.probing.plots import write_plots
+from hmtl_plugin.reporting.probing.table import probing_table
+
+Features = dict[str, torch.Tensor]
+
+
+def layer_features(
+    model: torch.nn.Module, tokenizer: Callable[..., dict[str, torch.Tensor]], precision: str
+) -> Callable[[list[str]], Features]:
+    """The function that is probed: mean over tokens and the first token's state, at every layer."""
+
+    @torch.inference_mode()
+    def features(sentences: list[str], batch_size: int = 64) -> Features:
+        found: dict[str, list[torch.Tensor]] = {"mean": [], "cls": []}
+        for start in range(0, len(sentences), batch_size):  # they come sorted by length
+            batch = tokenizer(sentences[start : start + batch_size], padding=True, truncation=True, return_tensors="pt")
+            with autocast(precision, "cpu"):
+                states = model(**batch, output_hidden_states=True).hidden_states
+            inside_BT1 = batch["attention_mask"][..., None].float()
+            found["mean"].append(torch.stack([(h.float() * inside_BT1).sum(1) / inside_BT1.sum(1) for h in states], 1))
+            found["cls"].append(torch.stack([h[:, 0].float() for h in states], 1))
+        return {pooling: torch.cat(parts) for pooling, parts in found.items()}
+
+    return features
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("model", help="folder in Hugging Face's layout")
+    p.add_argument("--tasks", nargs="+", required=True)
+    p.add_argument("--out", type=Path, required=True)
+    p.add_argument("--autocast", choices=AUTOCAST, default="none")
+    args = p.parse_args()
+    name, tokenizer = Path(args.model).name, AutoTokenizer.from_pretrained(args.model)
+    trained = AutoModel.from_pretrained(args.model).eval()
+    set_seed(1)
+    fresh = AutoModel.from_config(AutoConfig.from_pretrained(args.model)).eval()
+    encoders = {
+        label: GivenEncoder(
+            label, layer_features(model, tokenizer, args.autocast), f"{args.model} {label} {args.autocast}"
+        )
+        for label, model in ((name, trained), ("fresh weights", fresh))
+    }
+    study = probe(encoders, args.tasks, args.out, baseline="fresh weights", controls=False)
+    print(probing_table(study))
+    write_plots(study, args.out / "plots")
+    write_html(study, args.out / "report.html")
+
+
+if __name__ == "__main__":
+    run_cli(main)
