@@ -3,7 +3,7 @@
 
 import argparse
 
-from hmtl_plugin.data.exclude import FORMATS as EXCLUDE_FORMATS
+from hmtl_plugin.data.command import add_exclusion, add_reading, reading_options
 from hmtl_plugin.data.prepare_options import FORMATS
 from hmtl_plugin.errors import run_cli
 from hmtl_plugin.probing.generation.make import make_probing
@@ -50,31 +50,8 @@ def parser() -> argparse.ArgumentParser:
         help="what goes to tr, va or te as a whole; sentence: for a text of one or two documents",
     )
 
-    g = p.add_argument_group("exclusion of pre-training text")
-    g.add_argument(
-        "--exclude",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="FILE",
-        help="drop documents that share a sentence",
-    )
-    g.add_argument("--exclude-format", default="auto", choices=EXCLUDE_FORMATS)
-    g.add_argument(
-        "--exclude-min-words", type=int, default=1, metavar="N", help="sentences shorter than this do not count"
-    )
-
-    g = p.add_argument_group("reading")
-    g.add_argument("--text-field", default="text", metavar="NAME", help="jsonl: field with the text; nested as a.b")
-    g.add_argument("--columns", metavar="A,B", help="pairs, nli-jsonl: the sentence columns (default: by header)")
-    g.add_argument("--with-questions", action="store_true", help="squad: questions too")
-    g.add_argument(
-        "--blank-lines",
-        default="documents",
-        choices=("documents", "ignore"),
-        help="sentences, paragraphs: what a blank line separates (ignore: only files are documents)",
-    )
-    g.add_argument("--language", default="en", help="of the sentence splitter (ISO 639, default en)")
+    add_exclusion(p, "exclusion of pre-training text")
+    add_reading(p)
     return p
 
 
@@ -91,14 +68,7 @@ def main() -> None:
         split_by=args.split_by,
         seed=args.seed,
         workers=args.workers,
-        exclude=tuple(args.exclude),
-        exclude_format=args.exclude_format,
-        exclude_minimum_words=args.exclude_min_words,
-        text_field=args.text_field,
-        columns=args.columns,
-        with_questions=args.with_questions,
-        blank_line_ends_document=args.blank_lines == "documents",
-        language=args.language,
+        **reading_options(args),
     )
     print(make_probing(args.files, args.out, options, overwrite=args.overwrite))
 

@@ -3,7 +3,7 @@
 
 import argparse
 
-from hmtl_plugin.data.exclude import FORMATS as EXCLUDE_FORMATS
+from hmtl_plugin.data.command import add_exclusion, add_reading, reading_options
 from hmtl_plugin.data.prepare import FORMATS, PrepareOptions, prepare_corpus
 from hmtl_plugin.errors import run_cli
 
@@ -45,39 +45,8 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument("--valid-fraction", type=float, default=0.01, metavar="SHARE", help="of documents (default 0.01)")
     g.add_argument("--valid-documents", type=int, metavar="N", help="exactly N documents instead")
 
-    g = p.add_argument_group("exclusion of evaluation text")
-    g.add_argument(
-        "--exclude",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="FILE",
-        help="drop documents that share a sentence",
-    )
-    g.add_argument("--exclude-format", default="auto", choices=EXCLUDE_FORMATS)
-    g.add_argument(
-        "--exclude-min-words",
-        type=int,
-        default=1,
-        metavar="N",
-        help="sentences shorter than this do not count",
-    )
-
-    g = p.add_argument_group("reading")
-    g.add_argument("--text-field", default="text", metavar="NAME", help="jsonl: field with the text; nested as a.b")
-    g.add_argument(
-        "--columns",
-        metavar="A,B",
-        help="pairs: the sentence columns, names or numbers from 1 (default: by header)",
-    )
-    g.add_argument("--with-questions", action="store_true", help="squad: questions too, after their paragraph")
-    g.add_argument(
-        "--blank-lines",
-        default="documents",
-        choices=("documents", "ignore"),
-        help="sentences, paragraphs: what a blank line separates (ignore: only files are documents)",
-    )
-    g.add_argument("--language", default="en", help="of the sentence splitter (ISO 639, default en)")
+    add_exclusion(p, "exclusion of evaluation text")
+    add_reading(p)
     return p
 
 
@@ -93,14 +62,7 @@ def main() -> None:
         tokenizer_sentences=args.tokenizer_sentences,
         valid_fraction=args.valid_fraction,
         valid_documents=args.valid_documents,
-        exclude=tuple(args.exclude),
-        exclude_format=args.exclude_format,
-        exclude_minimum_words=args.exclude_min_words,
-        text_field=args.text_field,
-        columns=args.columns,
-        with_questions=args.with_questions,
-        blank_line_ends_document=args.blank_lines == "documents",
-        language=args.language,
+        **reading_options(args),
         seed=args.seed,
         workers=args.workers,
     )

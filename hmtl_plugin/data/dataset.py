@@ -12,12 +12,12 @@ import numpy.typing as npt
 import torch
 
 from hmtl_plugin.corruption.batch import IGNORE, FlatBatch
+from hmtl_plugin.corruption.random import BatchRandom
+from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.data.batching import NumberedDataset
 from hmtl_plugin.data.corpus import Corpus, Int64Array
 from hmtl_plugin.data.pair_index import PairIndex, PairingConfig
 from hmtl_plugin.data.pairing import build_pairs
-from hmtl_plugin.corruption.random import BatchRandom
-from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.objectives.base import Objective
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hmtl_plugin.corruption.batch import FlatBatch
-from hmtl_plugin.data.corpus import Corpus, Int64Array, expand_ranges
 from hmtl_plugin.corruption.random import bits
 from hmtl_plugin.corruption.vocabulary import Vocabulary
+from hmtl_plugin.data.corpus import Corpus, Int64Array, expand_ranges
 from hmtl_plugin.errors import UserError
 
 KINDS = ("nsp", "sop", "single")

@@ -32,9 +32,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
+from hmtl_plugin.corruption.random import UInt64Array, bits, stream_key
 from hmtl_plugin.data.corpus import Int64Array, expand_ranges, gather_sizes
 from hmtl_plugin.data.pair_index import NO_LABEL, PairIndex, PairingConfig
-from hmtl_plugin.corruption.random import UInt64Array, bits, stream_key
 from hmtl_plugin.errors import UserError
 
 __all__ = ["PairIndex", "PairingConfig", "build_pairs"]

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.dataset import PretrainingDataset, View
 from hmtl_plugin.data.manifest import check_manifest
 from hmtl_plugin.data.pair_index import PairingConfig
-from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.objectives.base import Objective
 
@@ -67,7 +67,14 @@ def views(objectives: Objectives, kind: str, documents: int, training: bool) -> 
 
 
 def open_split(
-    folder: Path, split: str, objectives: Objectives, vocabulary: Vocabulary, options: SequenceOptions, *, training: bool, seed: int
+    folder: Path,
+    split: str,
+    objectives: Objectives,
+    vocabulary: Vocabulary,
+    options: SequenceOptions,
+    *,
+    training: bool,
+    seed: int,
 ) -> PretrainingDataset:
     """The data set of ``folder/split``.
 

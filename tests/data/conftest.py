@@ -1,7 +1,5 @@
 """Shared by the tests of this folder."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.data.texts import documents, prepare, write_sentences

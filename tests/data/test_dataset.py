@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hmtl_plugin.objectives  # noqa: F401  registers the objectives
+from hmtl_plugin.corruption.random import bits, stream_key
+from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
 from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.dataset import PretrainingDataset, View
 from hmtl_plugin.data.pair_index import PairIndex, PairingConfig
 from hmtl_plugin.data.pairing import build_pairs
-from hmtl_plugin.corruption.random import bits, stream_key
-from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
 from hmtl_plugin.objectives.base import Objective, ObjectiveOptions, build_objectives
 
 from .corpora import random_documents, write

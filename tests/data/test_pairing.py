@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hmtl_plugin.corruption.random import bits, stream_key
 from hmtl_plugin.data import pairing
 from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.pairing import PairIndex, PairingConfig, build_pairs
-from hmtl_plugin.corruption.random import bits, stream_key
 from hmtl_plugin.errors import UserError
 
 from .corpora import Documents, corpus_of, random_documents, write

@@ -1,24 +1,16 @@
 """What corpus preparation makes of each format: documents, splits, duplicates, excluded text."""
 
-import errno
 import json
-import os
-import resource
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from hmtl_plugin.data import binarise, gather, prepare
+from hmtl_plugin.data import gather
 from hmtl_plugin.data.prepare_options import PrepareOptions
 from hmtl_plugin.data.readers import text as text_reader
 from hmtl_plugin.data.sources import gather_sources
 from hmtl_plugin.errors import UserError
-from tests.data.texts import documents, read_documents, read_items, write_sentences
+from tests.data.texts import documents, read_documents, write_sentences
 from tests.data.texts import prepare as run
 
 DOCS = documents(60)

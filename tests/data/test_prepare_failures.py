@@ -1,7 +1,6 @@
 """What corpus preparation refuses, and what it leaves behind when it fails, is killed or runs twice."""
 
 import errno
-import json
 import os
 import resource
 import signal
@@ -14,9 +13,6 @@ from typing import Any
 import pytest
 
 from hmtl_plugin.data import binarise, gather, prepare
-from hmtl_plugin.data.prepare_options import PrepareOptions
-from hmtl_plugin.data.readers import text as text_reader
-from hmtl_plugin.data.sources import gather_sources
 from hmtl_plugin.errors import UserError
 from tests.data.texts import documents, read_documents, read_items, write_sentences
 from tests.data.texts import prepare as run
