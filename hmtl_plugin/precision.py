@@ -21,6 +21,13 @@ def autocast(choice: str, device: str) -> AbstractContextManager[Any]:
     return torch.autocast(device, dtype=torch.bfloat16, enabled=choice == "bf16" or (choice == "auto" and native))
 
 
+def resolved(choice: str, device: str) -> str:
+    """``none`` or ``bf16``: what ``auto`` means on this device."""
+    if choice != "auto":
+        return choice
+    return "bf16" if computes_in_bf16(device) else "none"
+
+
 def computes_in_bf16(device: str) -> bool:
     """Whether bfloat16 products are instructions of the device."""
     if device == "cuda":

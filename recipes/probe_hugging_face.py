@@ -7,12 +7,15 @@ Any model in any library is probed like this: a function from sentences to (sent
 """
 
 import argparse
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, set_seed
 
+from hmtl_plugin.data.manifest import file_sha256
 from hmtl_plugin.errors import run_cli
 from hmtl_plugin.precision import AUTOCAST, autocast
 from hmtl_plugin.probing import GivenEncoder, probe
@@ -23,20 +26,28 @@ from hmtl_plugin.reporting.probing.table import probing_table
 Features = dict[str, torch.Tensor]
 
 
-def layer_features(
-    model: torch.nn.Module, tokenizer: Callable[..., dict[str, torch.Tensor]], precision: str
-) -> Callable[[list[str]], Features]:
-    """The function that is probed: mean over tokens and the first token's state, at every layer."""
+def layer_features(model: Any, tokenizer: Any, precision: str) -> Callable[[list[str]], Features]:
+    """The function that is probed: mean over tokens (specials left out) and the first token's state, at every layer."""
+    # position tables that begin after the padding id (RoBERTa's) hold two positions less than they say
+    longest = min(tokenizer.model_max_length, model.config.max_position_embeddings - 2)
 
     @torch.inference_mode()
     def features(sentences: list[str], batch_size: int = 64) -> Features:
         found: dict[str, list[torch.Tensor]] = {"mean": [], "cls": []}
         for start in range(0, len(sentences), batch_size):  # they come sorted by length
-            batch = tokenizer(sentences[start : start + batch_size], padding=True, truncation=True, return_tensors="pt")
+            batch = tokenizer(
+                sentences[start : start + batch_size],
+                padding=True,
+                truncation=True,
+                max_length=longest,
+                return_special_tokens_mask=True,
+                return_tensors="pt",
+            )
+            inside_BT1 = (batch.pop("special_tokens_mask") == 0)[..., None].float()
+            count_B1 = inside_BT1.sum(1).clamp(min=1)
             with autocast(precision, "cpu"):
                 states = model(**batch, output_hidden_states=True).hidden_states
-            inside_BT1 = batch["attention_mask"][..., None].float()
-            found["mean"].append(torch.stack([(h.float() * inside_BT1).sum(1) / inside_BT1.sum(1) for h in states], 1))
+            found["mean"].append(torch.stack([(h.float() * inside_BT1).sum(1) / count_B1 for h in states], 1))
             found["cls"].append(torch.stack([h[:, 0].float() for h in states], 1))
         return {pooling: torch.cat(parts) for pooling, parts in found.items()}
 
@@ -52,12 +63,12 @@ def main() -> None:
     args = p.parse_args()
     name, tokenizer = Path(args.model).name, AutoTokenizer.from_pretrained(args.model)
     trained = AutoModel.from_pretrained(args.model).eval()
+    files = sorted(path for path in Path(args.model).iterdir() if path.is_file())
+    content = hashlib.sha256("".join(file_sha256(path) for path in files).encode()).hexdigest()
     set_seed(1)
     fresh = AutoModel.from_config(AutoConfig.from_pretrained(args.model)).eval()
     encoders = {
-        label: GivenEncoder(
-            label, layer_features(model, tokenizer, args.autocast), f"{args.model} {label} {args.autocast}"
-        )
+        label: GivenEncoder(label, layer_features(model, tokenizer, args.autocast), f"{content} {args.autocast}")
         for label, model in ((name, trained), ("fresh weights", fresh))
     }
     study = probe(encoders, args.tasks, args.out, baseline="fresh weights", controls=False)

@@ -6,6 +6,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,17 @@ from hmtl_plugin.probing.encoders import (
     GivenFeatures,
     LayerEncoder,
     TransformerEncoder,
-    checkpoint_encoder,
-    shape_of,
-    untrained_encoder,
 )
+from hmtl_plugin.probing.loading import checkpoint_encoder, shape_of, untrained_encoder
 from hmtl_plugin.probing.probes import PROBES, ProbeOptions
-from hmtl_plugin.probing.run import Settings, run_all
+from hmtl_plugin.probing.run import Line, Settings, run_all
 from hmtl_plugin.probing.statistics import RESAMPLES
 from hmtl_plugin.probing.tasks import find_tasks
 from hmtl_plugin.reporting.probing.study import Study
 from hmtl_plugin.reporting.probing.summary import summarise
 from hmtl_plugin.reporting.results import commit, versions
 
-Encoders = Mapping[str, Path | str | GivenFeatures | GivenEncoder] | Sequence[Path | str]
+Encoders = Mapping[str, Path | str | GivenFeatures | GivenEncoder] | Sequence[Path | str] | Path | str
 STORE, RESULT, FEATURES = "results.jsonl", "results.json", "features"
 UNTRAINED = "untrained"
 
@@ -52,12 +51,12 @@ def probe(
     """Probe every layer of encoders on tasks in SentEval's layout.
 
         study = probe({"ours": "runs/books", "theirs": lambda sentences: array}, "senteval/data/probing")
-        study.probed["theirs", "tense", "given"].accuracy  # (L+1,), percent
+        study.probed["theirs", "past_present", "given"].accuracy  # (L+1,), percent
 
     Args:
         encoders: checkpoints (files or run folders), or by name: checkpoints, or functions from a list of sentences to features
             (sentences, layers, width) or a mapping from names of poolings to such. Wrap a function as
-            ``GivenEncoder(name, function, fingerprint)`` to keep its results for the next call.
+            ``GivenEncoder(name, function, version)`` to keep its results for the next call.
         tasks: files, or folders of ``.txt`` files.
         out: folder of results, which are not computed again (``results.jsonl``; what was asked for last: ``results.json``); None
             keeps nothing.
@@ -65,8 +64,8 @@ def probe(
         probe: ``logistic`` or ``mlp``.
         seeds: of MLPs, control labels and untrained weights.
         untrained: add an encoder of the first checkpoint's shape (and of every other shape) with fresh weights.
-        baseline: name of the encoder that differences are taken to; default: the last checkpoint, if there are several, else
-            the untrained one.
+        baseline: name of the encoder that differences are taken to; default: the last one that has a pooling in common with another,
+            of those that were trained if there are several, else the untrained one.
         cache: folder of features; default: ``out/features``.
 
     Raises:
@@ -78,12 +77,17 @@ def probe(
         raise UserError(f"seeds {list(seeds)}: give different numbers from 1")
     found = find_tasks([tasks] if isinstance(tasks, (str, Path)) else tasks)
     chosen = _encoders(encoders, poolings, seeds, untrained, precision, device)
-    reference = _baseline([encoder.about.name for encoder, _ in chosen], baseline)
+    for encoder, _ in chosen:
+        if isinstance(encoder, GivenEncoder):
+            encoder.look(found[0].sentences([0, 1]))
+    reference = _baseline([encoder for encoder, _ in chosen], baseline)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(out) if out is not None else Path(temporary)
+        _writable(folder, "--out")
         settings = Settings(
             store=folder / STORE,
             cache=Path(cache) if cache is not None else folder / FEATURES,
+            scratch=Path(temporary) / FEATURES,
             options=ProbeOptions(probe),
             seeds=tuple(seeds),
             controls=controls,
@@ -92,62 +96,95 @@ def probe(
             device=device,
         )
         lines = run_all(chosen, found, settings)
-        described = _describe(chosen, settings, poolings, precision)
+        described = _describe(chosen, settings, lines)
         _write_json(folder / RESULT, {"settings": described, "baseline": reference, "lines": lines})
     return summarise(lines, reference, described)
 
 
-def _baseline(names: Sequence[str], wanted: str | None) -> str | None:
-    """The encoder that others are compared with; `UserError` if none has the wanted name."""
+def _baseline(encoders: Sequence[LayerEncoder], wanted: str | None) -> str | None:
+    """The encoder that others are compared with: the wanted one, else the last that was trained and shares a pooling with another."""
+    names = list(dict.fromkeys(encoder.about.name for encoder in encoders))
     if wanted is not None:
         if wanted.rstrip("/") not in names:
-            raise UserError(f"--baseline {wanted}: probed are {', '.join(dict.fromkeys(names))}: name one of these")
+            raise UserError(f"--baseline {wanted}: probed are {', '.join(names)}: name one of these")
         return wanted.rstrip("/")
-    trained = [name for name in names if not name.startswith(UNTRAINED)]
-    if len(trained) > 1:  # checkpoints and functions, each once
-        return trained[-1]
-    return names[-1] if len(set(names)) > 1 else None
+    poolings = {encoder.about.name: set(encoder.poolings) for encoder in encoders}
+    trained = [encoder.about.name for encoder in encoders if encoder.about.kind != UNTRAINED]
+    for among in (trained, names):
+        for name in reversed(among):
+            if any(poolings[name] & poolings[other] for other in among if other != name):
+                return name
+    return None
+
+
+def _writable(folder: Path, option: str) -> None:
+    """`UserError` before any work is done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f".{os.getpid()}").touch()
+        (folder / f".{os.getpid()}").unlink()
+    except OSError as error:
+        raise UserError(f"{option} {folder}: cannot be written ({error.strerror}): name a folder of yours") from None
 
 
 def _encoders(
     encoders: Encoders, poolings: Sequence[str], seeds: Sequence[int], untrained: bool, precision: str, device: str
 ) -> list[tuple[LayerEncoder, int]]:
     """Encoders and seeds of their weights: checkpoints have 0; one untrained twin for every shape and seed."""
+    if isinstance(encoders, (str, Path)):
+        encoders = [encoders]
     named = encoders if isinstance(encoders, Mapping) else {str(path).rstrip("/"): path for path in encoders}
     if not named or len(named) < len(encoders):
         raise UserError("no encoder to probe: give a checkpoint" if not named else "the same checkpoint is named twice")
     chosen: list[tuple[LayerEncoder, int]] = []
     shapes: dict[str, Path | str] = {}
     for name, what in named.items():
-        if isinstance(what, GivenEncoder):
-            chosen.append((what, 0))
-        elif isinstance(what, (str, Path)):
+        if isinstance(what, (str, Path)):
             encoder = checkpoint_encoder(what, poolings, precision, device, name)
             shapes.setdefault(shape_of(encoder), what)
             chosen.append((encoder, 0))
         else:
-            chosen.append((GivenEncoder(name, what), 0))
-    if untrained:
-        for path in shapes.values():
-            name = UNTRAINED if len(shapes) == 1 else f"{UNTRAINED} (as {path})"
-            chosen += [(untrained_encoder(path, seed, poolings, precision, device, name), seed) for seed in seeds]
+            given = what if isinstance(what, GivenEncoder) else GivenEncoder(name, what)
+            given.about = replace(given.about, name=name)
+            chosen.append((given, 0))
+    _check_distinct([encoder for encoder, _ in chosen])
+    for path in shapes.values() if untrained else ():
+        name = UNTRAINED if len(shapes) == 1 and UNTRAINED not in named else f"{UNTRAINED} (as {path})"
+        chosen += [(untrained_encoder(path, seed, poolings, precision, device, name), seed) for seed in seeds]
     return chosen
 
 
-def _describe(
-    chosen: Sequence[tuple[LayerEncoder, int]], settings: Settings, poolings: Sequence[str], precision: str
-) -> dict[str, Any]:
-    cut = {e.about.name: e.truncated for e, _ in chosen if isinstance(e, TransformerEncoder) and e.truncated}
+def _check_distinct(encoders: Sequence[LayerEncoder]) -> None:
+    """`UserError` if two are the same by content: one's results would be taken for the other's."""
+    name_of: dict[str, str] = {}
+    for encoder in encoders:
+        about = encoder.about
+        if about.fingerprint in name_of:
+            raise UserError(
+                f"{name_of[about.fingerprint]} and {about.name} are the same encoder (same weights, or same name and version): "
+                "name it once"
+            )
+        name_of[about.fingerprint] = about.name
+
+
+def _describe(chosen: Sequence[tuple[LayerEncoder, int]], settings: Settings, lines: Sequence[Line]) -> dict[str, Any]:
+    """What was run, for a report."""
+    cut = {(line["variant"], line["task"]): line["cut"] for line in lines if line.get("cut")}
+    by_name = {
+        name: sum(n for (other, _), n in cut.items() if other == name) for name in dict.fromkeys(k[0] for k in cut)
+    }
+    precisions = {"none": "fp32", "bf16": "bf16"}
+    precision = {e.about.name: precisions[e.precision] for e, _ in chosen if isinstance(e, TransformerEncoder)}
     return {
         "probe": settings.options.record(False),
         "features": "frozen; standardised by their mean and deviation on tr; layer 0 is the embeddings",
-        "poolings": list(poolings),
+        "poolings": list(dict.fromkeys(pooling for encoder, _ in chosen for pooling in encoder.poolings)),
         "chosen on va": "penalty (logistic regression); width, dropout, epoch (MLP); best layer",
         "seeds": list(settings.seeds),
         "what seeds vary": "MLPs, control labels, untrained weights; logistic regression of a checkpoint has no randomness",
-        "precision of features": precision,
+        "precision of features": ", ".join(dict.fromkeys(precision.values())) or "the function's",
         "bootstrap samples": RESAMPLES,
-        "sentences cut to the position table": cut or "none",
+        "sentences cut to the position table": by_name or "none",
         "versions": versions(),
         "commit": commit() or "unknown",
         "command": shlex.join(["python", *sys.argv]),
@@ -155,6 +192,6 @@ def _describe(
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # two runs into one folder do not meet
     part.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(part, path)

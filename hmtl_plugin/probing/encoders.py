@@ -1,21 +1,19 @@
 """What is probed: anything that turns sentences into one vector a layer. Checkpoints, their untrained twins, functions."""
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint
-from hmtl_plugin.data.manifest import file_sha256
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.encoder import PAD, Encoder
-from hmtl_plugin.models.pooling import POOLINGS, pool
+from hmtl_plugin.models.pooling import pool
 from hmtl_plugin.precision import autocast
 
 BOS, EOS = 0, 2
@@ -53,8 +51,9 @@ class LayerEncoder(Protocol):
     """Sentences to features of all layers."""
 
     about: About
-    poolings: tuple[str, ...] | None  # None: only its answer tells
+    poolings: tuple[str, ...]
     keep: bool  # whether its features are of use to another run
+    truncated: int  # sentences that were cut so far
 
     def __call__(self, sentences: list[str]) -> Features:
         """Features of at most some thousand sentences."""
@@ -77,19 +76,18 @@ class TransformerEncoder:
     ) -> None:
         self.about = about
         self.encoder, self.tokenizer = encoder.to(device).eval(), tokenizer
-        self.poolings: tuple[str, ...] | None = tuple(poolings)
-        self.precision, self.device, self.keep = precision, device, True
+        self.poolings, self.precision, self.device, self.keep = tuple(poolings), precision, device, True
         self.truncated = 0
 
     def row_bytes(self) -> int:
         config = self.encoder.config
-        return 4 * len(self.poolings or ()) * (config.layers + 1) * config.hidden
+        return 4 * len(self.poolings) * (config.layers + 1) * config.hidden
 
     @torch.inference_mode()
     def __call__(self, sentences: list[str]) -> Features:
         config = self.encoder.config
         shape = (len(sentences), config.layers + 1, config.hidden)
-        features = {pooling: np.empty(shape, dtype=np.float32) for pooling in self.poolings or ()}
+        features = {pooling: np.empty(shape, dtype=np.float32) for pooling in self.poolings}
         ids, length_N = self._tokenise(sentences)
         order = np.argsort(length_N, kind="stable")
         begin_N = np.cumsum(length_N) - length_N
@@ -143,32 +141,53 @@ def _padded(
 
 
 class GivenEncoder:
-    """A function from Python. Without a fingerprint its features are not kept for another run."""
+    """A function from Python. Without a version its features and results are of no use to another run.
 
-    def __init__(self, name: str, function: GivenFeatures, fingerprint: str = "") -> None:
-        unique = fingerprint or f"{name}:{id(function)}:{np.random.default_rng().integers(2**62)}"
-        self.about = About(name, "given", hashlib.sha256(unique.encode()).hexdigest(), source="a function")
-        self.function = function
-        self.poolings: tuple[str, ...] | None = None
-        self.keep = bool(fingerprint)
-        self._row_bytes = 0
+    Args:
+        name: in reports; the key of a mapping wins over it.
+        version: anything that changes when the function's features do; results of the same name and version are kept.
+    """
+
+    def __init__(self, name: str, function: GivenFeatures, version: str = "") -> None:
+        unique = version or f"{id(function)}:{np.random.default_rng().integers(2**62)}"
+        self.about = About(name, "given", fingerprint("given", name, unique), source="a function")
+        self.function, self.keep, self.truncated = function, bool(version), 0
+        self.poolings: tuple[str, ...] = ()
+        self._shape: tuple[int, ...] = ()
+
+    def look(self, sentences: list[str]) -> None:
+        """Learn from a few sentences which poolings there are, and of what shape."""
+        found = self._ask(sentences)
+        shapes = {value.shape[1:] for value in found.values()}
+        if len(shapes) != 1 or not all(re.fullmatch(r"[\w.+-]+", name) for name in found):
+            self._refuse(
+                f"gave {', '.join(f'{name!r} {v.shape}' for name, v in found.items()) or 'nothing'}: give poolings of one shape, "
+                "named by letters and digits"
+            )
+        self.poolings, self._shape = tuple(found), shapes.pop()
 
     def row_bytes(self) -> int:
-        if not self._row_bytes:
-            self._row_bytes = sum(value.nbytes for value in self(["a", "b"]).values()) // 2
-        return self._row_bytes
+        return 4 * len(self.poolings) * int(np.prod(self._shape))
 
     def __call__(self, sentences: list[str]) -> Features:
+        found = self._ask(sentences)
+        if tuple(found) != self.poolings or any(value.shape[1:] != self._shape for value in found.values()):
+            self._refuse("gave other poolings or shapes than before: it must give the same for all sentences")
+        return found
+
+    def _ask(self, sentences: list[str]) -> Features:
         given = self.function(sentences)
         by_pooling: Mapping[str, Any] = given if isinstance(given, Mapping) else {"given": given}
-        features = {name: _float32(value) for name, value in by_pooling.items()}
-        for name, value in features.items():
+        found = {str(name): _float32(value) for name, value in by_pooling.items()}
+        for name, value in found.items():
             if value.ndim != 3 or len(value) != len(sentences):
-                raise UserError(
-                    f"the encoder '{self.about.name}' gave '{name}' of shape {value.shape} for {len(sentences)} sentences: "
-                    "return (sentences, layers, width)"
+                self._refuse(
+                    f"gave '{name}' of shape {value.shape} for {len(sentences)} sentences: return (sentences, layers, width)"
                 )
-        return features
+        return found
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise UserError(f"the encoder '{self.about.name}' {what}")
 
 
 def _float32(value: Any) -> npt.NDArray[np.float32]:
@@ -177,79 +196,6 @@ def _float32(value: Any) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(value, dtype=np.float32)
 
 
-def checkpoint_encoder(
-    path: Path | str, poolings: Sequence[str] = ("mean",), precision: str = "none", device: str = "cpu", name: str = ""
-) -> TransformerEncoder:
-    """The encoder of a checkpoint, pre-trained or fine-tuned.
-
-    Raises:
-        UserError: no checkpoint, or none with a tokenizer.
-    """
-    loaded = load_checkpoint(path)
-    sha256 = file_sha256(loaded.path)
-    placements, hierarchy, transfer = _hierarchy(loaded)
-    about = About(
-        name or str(path).rstrip("/"),
-        "checkpoint",
-        _fingerprint("checkpoint", sha256, _tokenizer(loaded).sha256, precision),
-        source=str(loaded.path),
-        run=str(path),
-        checkpoint_sha256=sha256,
-        hierarchy=hierarchy,
-        transfer=transfer,
-        placements=placements,
-    )
-    return TransformerEncoder(about, loaded.model.encoder, _tokenizer(loaded), _checked(poolings), precision, device)
-
-
-def untrained_encoder(
-    path: Path | str,
-    seed: int,
-    poolings: Sequence[str] = ("mean",),
-    precision: str = "none",
-    device: str = "cpu",
-    name: str = "untrained",
-) -> TransformerEncoder:
-    """An encoder of a checkpoint's shape and tokenizer with the weights that training would begin with under ``seed``."""
-    loaded = load_checkpoint(path)
-    config = loaded.model.config
-    about = About(
-        name,
-        "untrained",
-        _fingerprint("untrained", repr(config), str(seed), _tokenizer(loaded).sha256, precision),
-        source=f"shape and tokenizer of {loaded.path}",
-        run=str(path),
-    )
-    return TransformerEncoder(about, Encoder(config, seed), _tokenizer(loaded), _checked(poolings), precision, device)
-
-
-def shape_of(encoder: TransformerEncoder) -> str:
-    """Encoders of one shape and tokenizer share their untrained twin."""
-    return _fingerprint(repr(encoder.encoder.config), encoder.tokenizer.sha256)
-
-
-def _hierarchy(loaded: LoadedCheckpoint) -> tuple[tuple[tuple[str, int], ...], str, str]:
-    if loaded.head:
-        return (), "", ""
-    hierarchy = loaded.hierarchy
-    layers = hierarchy.layers(loaded.model.config.layers)
-    return tuple(sorted(layers.items(), key=lambda item: item[1])), str(hierarchy), hierarchy.transfer
-
-
-def _tokenizer(loaded: LoadedCheckpoint) -> Tokenizer:
-    if loaded.tokenizer is None:
-        raise UserError(
-            f"{loaded.path}: no tokenizer inside or beside it: copy the data folder's sentencepiece.bpe.model there"
-        )
-    return loaded.tokenizer
-
-
-def _checked(poolings: Sequence[str]) -> Sequence[str]:
-    for pooling in poolings:
-        if pooling not in POOLINGS:
-            raise UserError(f"pooling '{pooling}': use one of {', '.join(POOLINGS)}")
-    return poolings
-
-
-def _fingerprint(*parts: str) -> str:
+def fingerprint(*parts: str) -> str:
+    """sha256 of some texts."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -18,7 +18,9 @@ from hmtl_plugin.probing.tasks import ProbingTask
 
 _CHUNK_BYTES = 1 << 26
 _CHUNK_ROWS = 8192
-_FORMAT = "1"
+_FORMAT = "2"
+_CUT = "cut.txt"  # how many sentences were too long
+_LARGEST = 1e15  # beyond, sums of squares leave fp32
 LayerFeatures = dict[str, npt.NDArray[np.float32]]
 
 
@@ -42,6 +44,11 @@ def layer_features(encoder: LayerEncoder, task: ProbingTask, cache: Path) -> Lay
     return {file.stem: np.load(file, mmap_mode="c") for file in sorted(folder.glob("*.npy"))}
 
 
+def sentences_cut(encoder: LayerEncoder, task: ProbingTask, cache: Path) -> int:
+    """How many sentences of the task were longer than the encoder takes; known once the features are there."""
+    return int((cache / feature_key(encoder, task) / _CUT).read_text())
+
+
 def drop_features(encoder: LayerEncoder, task: ProbingTask, cache: Path) -> None:
     """Delete them."""
     shutil.rmtree(cache / feature_key(encoder, task), ignore_errors=True)
@@ -49,7 +56,7 @@ def drop_features(encoder: LayerEncoder, task: ProbingTask, cache: Path) -> None
 
 def feature_key(encoder: LayerEncoder, task: ProbingTask) -> str:
     """Names the folder: the file's content, the encoder's, and the poolings."""
-    poolings = ",".join(encoder.poolings or ())
+    poolings = ",".join(encoder.poolings)
     return hashlib.sha256("\n".join([_FORMAT, encoder.about.fingerprint, task.sha256, poolings]).encode()).hexdigest()[
         :32
     ]
@@ -84,6 +91,7 @@ def _compute(encoder: LayerEncoder, task: ProbingTask, folder: Path) -> None:
 def _fill(encoder: LayerEncoder, task: ProbingTask, part: Path) -> None:
     # similar lengths together: a chunk is split into batches of one length each with hardly a pad between them
     order = np.argsort(task.end_N - task.begin_N, kind="stable")
+    cut_before = encoder.truncated
     step = max(64, min(_CHUNK_ROWS, _CHUNK_BYTES // max(1, encoder.row_bytes())))
     arrays: dict[str, np.memmap] = {}
     with progress_bar(f"{encoder.about.name}: {task.name}", len(task), "sentence") as bar:
@@ -95,8 +103,20 @@ def _fill(encoder: LayerEncoder, task: ProbingTask, part: Path) -> None:
                     arrays[pooling] = np.lib.format.open_memmap(
                         part / f"{pooling}.npy", mode="w+", dtype=np.float32, shape=shape
                     )
+                _check(encoder, task, pooling, values)
                 arrays[pooling][rows] = values
             release_free_memory()
             bar.update(len(rows))
     for array in arrays.values():
         array.flush()
+    (part / _CUT).write_text(str(encoder.truncated - cut_before))
+
+
+def _check(encoder: LayerEncoder, task: ProbingTask, pooling: str, values: npt.NDArray[np.float32]) -> None:
+    """`UserError` for features that no probe can be trained on."""
+    good_L = (np.abs(values) < _LARGEST).all((0, 2))  # false for NaN too
+    if not good_L.all():
+        raise UserError(
+            f"{encoder.about.name}: features of {task.name} ({pooling}, layer {int((~good_L).argmax())}) are not finite or above "
+            f"{_LARGEST:g}: the checkpoint has diverged, or the precision does not suffice"
+        )

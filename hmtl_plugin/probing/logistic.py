@@ -228,7 +228,7 @@ def _mean(features_NLH: Features, device: str) -> Tensor:
 
 
 def _varying(deviation_LH: Tensor, mean_LH: Tensor) -> Tensor:
-    varies = deviation_LH > 1e-6 * (mean_LH.abs() + 1e-6)
+    varies = deviation_LH > 1e-6 * mean_LH.abs()
     return torch.where(varies, deviation_LH, torch.full_like(deviation_LH, torch.inf))
 
 

@@ -16,7 +16,13 @@ import numpy.typing as npt
 from hmtl_plugin.probing.baselines import bag_of_words, majority
 from hmtl_plugin.probing.control import MAX_CLASSES, control_labels
 from hmtl_plugin.probing.encoders import LayerEncoder
-from hmtl_plugin.probing.features import LayerFeatures, drop_features, layer_features
+from hmtl_plugin.probing.features import (
+    LayerFeatures,
+    drop_features,
+    layer_features,
+    release_free_memory,
+    sentences_cut,
+)
 from hmtl_plugin.probing.probes import LayerResult, ProbeOptions, probe_layers
 from hmtl_plugin.probing.tasks import SPLITS, ProbingTask
 from hmtl_plugin.reporting.results import append_results, read_results
@@ -33,11 +39,12 @@ class Settings:
     Attributes:
         seeds: of MLPs, control labels and (through their encoders) untrained weights; logistic regression has none.
         controls: run control tasks. bag_of_words: run that baseline.
-        cache: folder of features. keep_features: leave them there.
+        cache: folder of features; scratch: of those that no other run can use. keep_features: leave them in the cache.
     """
 
     store: Path
     cache: Path
+    scratch: Path
     options: ProbeOptions
     seeds: tuple[int, ...] = (1,)
     controls: bool = True
@@ -80,35 +87,32 @@ def _probe(
     encoder: LayerEncoder, weights_seed: int, task: ProbingTask, settings: Settings, store: "_Store"
 ) -> tuple[list[Line], float]:
     """Lines of one encoder on one task, and the seconds that new ones took (0: all were there)."""
-    started, fresh, lines = time.perf_counter(), False, []
-    poolings = encoder.poolings
+    started, fresh, lines, cut = time.perf_counter(), False, [], 0
+    cache = settings.cache if encoder.keep else settings.scratch
     features: LayerFeatures | None = None
-    if poolings is None:  # a function: only its answer tells
-        features = layer_features(encoder, task, settings.cache)
-        poolings = tuple(features)
-    for unit in _units(encoder, weights_seed, task, poolings, settings):
+    for unit in _units(encoder, weights_seed, task, settings):
         known = store.find(unit.key)
         if known is None:
             if features is None:
-                features = layer_features(encoder, task, settings.cache)
-            known = _run_unit(encoder, task, unit, features[unit.pooling], settings)
+                features = layer_features(encoder, task, cache)
+                cut = sentences_cut(encoder, task, cache)
+            known = [{**line, "cut": cut} for line in _run_unit(encoder, task, unit, features[unit.pooling], settings)]
             store.add(unit.key, known)
+            release_free_memory()
             fresh = True
         lines += [_renamed(line, encoder) for line in known]
     if not (settings.keep_features and encoder.keep):
-        drop_features(encoder, task, settings.cache)
+        drop_features(encoder, task, cache)
     return lines, time.perf_counter() - started if fresh else 0.0
 
 
-def _units(
-    encoder: LayerEncoder, weights_seed: int, task: ProbingTask, poolings: Sequence[str], settings: Settings
-) -> Iterator[Unit]:
-    """What is to be done. A seed that changes nothing is not repeated; an untrained encoder has its own."""
+def _units(encoder: LayerEncoder, weights_seed: int, task: ProbingTask, settings: Settings) -> Iterator[Unit]:
+    """What is to be done. Where no seed matters it is 0; an untrained encoder has its own."""
     probe = settings.options.record(task.known.linear_only)
     controls = settings.controls and len(task.labels) <= MAX_CLASSES
-    for pooling in poolings:
+    for pooling in encoder.poolings:
         for role in ("probe", "control") if controls else ("probe",):
-            seeds = settings.seeds if probe["probe"] != "logistic" or role == "control" else settings.seeds[:1]
+            seeds = settings.seeds if probe["probe"] != "logistic" or role == "control" else (0,)
             for seed in (weights_seed,) if weights_seed else seeds:
                 parts = [_VERSION, encoder.about.fingerprint, task.name, task.sha256, pooling, role, probe, seed]
                 yield Unit(_key(parts), pooling, role, seed)
@@ -199,8 +203,9 @@ def _common(task: ProbingTask, key: str, role: str) -> Line:
 
 
 def _renamed(line: Line, encoder: LayerEncoder) -> Line:
-    """An old result under the name that its encoder has now."""
-    return {**line, "variant": encoder.about.name}
+    """An old result under the name and place that its encoder has now."""
+    about = encoder.about
+    return {**line, "variant": about.name, "run": about.run, "checkpoint": about.source}
 
 
 def pack(right_N: npt.NDArray[np.bool_]) -> str:

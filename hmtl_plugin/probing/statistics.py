@@ -6,6 +6,7 @@ from scipy import stats
 
 RESAMPLES = 2000
 _BLOCK_ELEMENTS = 1 << 20
+_FEW, _FLIPS = 100, 20_000
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -29,6 +30,14 @@ def interval(draws_RK: FloatArray) -> tuple[FloatArray, FloatArray]:
     return low, high
 
 
+def at_the_edges(
+    low_K: FloatArray, high_K: FloatArray, share_K: FloatArray, count: int
+) -> tuple[FloatArray, FloatArray]:
+    """All right, or none, leaves the bootstrap nothing to vary: there the interval is Clopper and Pearson's."""
+    edge = 0.025 ** (1 / count)
+    return np.where(share_K == 1, edge, low_K), np.where(share_K == 0, 1 - edge, high_K)
+
+
 def with_seeds(low_K: FloatArray, high_K: FloatArray, by_seed_SK: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Intervals widened by the seeds' own error: Student's t on their standard error, added as squares to the items'."""
     seeds = len(by_seed_SK)
@@ -43,14 +52,20 @@ def paired_test(first_SN: npt.NDArray[np.bool_], second_SN: npt.NDArray[np.bool_
     """p that two encoders are right on the same test items equally often (two-sided).
 
     One seed each: McNemar's exact test. Several: its generalisation to each item's difference of shares of right answers, signs
-    flipped at random, in the normal approximation, which is close at thousands of items.
+    flipped at random (in the normal approximation where more than a hundred items differ).
     """
     difference_N = first_SN.mean(0) - second_SN.mean(0)
     if len(first_SN) == 1 and len(second_SN) == 1:
         wins, losses = int((difference_N > 0).sum()), int((difference_N < 0).sum())
         return float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
-    spread = float(np.sqrt(np.square(difference_N).sum()))
-    return float(2 * stats.norm.sf(abs(difference_N.sum()) / spread)) if spread else 1.0
+    difference_N = difference_N[difference_N != 0]
+    if len(difference_N) == 0:
+        return 1.0
+    if len(difference_N) > _FEW:
+        return float(2 * stats.norm.sf(abs(difference_N.sum()) / np.sqrt(np.square(difference_N).sum())))
+    signs_RN = np.random.default_rng(0).choice([-1.0, 1.0], (_FLIPS, len(difference_N)))
+    extreme = np.abs(signs_RN @ difference_N) >= abs(difference_N.sum()) - 1e-9
+    return float((1 + extreme.sum()) / (1 + _FLIPS))
 
 
 def holm(p: FloatArray) -> FloatArray:

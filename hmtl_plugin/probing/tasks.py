@@ -116,7 +116,7 @@ def find_tasks(places: Sequence[Path | str]) -> list[ProbingTask]:
             raise UserError(f"{place}: holds no probing task: give a folder of .txt files in SentEval's layout")
         files += found
     by_name: dict[str, Path] = {}
-    for file in files:
+    for file in {file.resolve(): file for file in files}.values():
         if file.stem in by_name:
             raise UserError(f"{file}: {by_name[file.stem]} has the same name: rename one of the two")
         by_name[file.stem] = file

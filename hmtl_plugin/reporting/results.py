@@ -27,7 +27,7 @@ def append_results(path: Path, results: list[dict[str, Any]]) -> None:
         end = store.seek(0, os.SEEK_END)
         if end and not _ends_a_line(path):
             store.write(b"\n")  # what a killed writer left stays a line of its own, which reading skips
-        store.write(lines.encode())
+        store.write(lines.encode(errors="replace"))
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
@@ -35,7 +35,7 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     results = []
-    for line in path.read_text(encoding="utf-8").split("\n"):
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             results.append(json.loads(line))
         except json.JSONDecodeError:

@@ -1,6 +1,7 @@
 """scripts/probe.py on checkpoints that fairseq-train wrote, from text to report."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 
 from hmtl_plugin import HierarchicalBert
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.probing.encoders import checkpoint_encoder, untrained_encoder
+from hmtl_plugin.probing import probe
+from hmtl_plugin.probing.loading import checkpoint_encoder, untrained_encoder
 from tests.probing.texts import sentences, write_task
 from tests.scripts import run_script
 from tests.training.runs import arguments, train
@@ -84,6 +86,33 @@ def test_the_untrained_twin_is_the_model_before_its_first_update(folder: Path, t
     assert np.abs(untrained_encoder(folder / "runs/hierarchy", 4)(texts)["mean"] - begun).max() > 0.1
     one, other = (untrained_encoder(folder / "runs/flat", seed).about.fingerprint for seed in (1, 2))
     assert one != other
+
+
+def test_a_run_named_untrained_and_a_run_named_twice(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder / "runs/flat", "untrained")
+    study = probe("untrained", folder / "tasks/cats.txt", "out", poolings=["mean"], controls=False)
+    assert [encoder.name for encoder in study.encoders] == ["untrained", "untrained (as untrained)"]
+    with pytest.raises(UserError, match="are the same encoder"):
+        probe(["untrained", folder / "runs/flat"], folder / "tasks/cats.txt", "out")
+
+
+def test_automatic_precision_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hmtl_plugin import precision
+
+    found = {}
+    for native in (False, True):
+        monkeypatch.setattr(precision, "computes_in_bf16", lambda device, native=native: native)
+        found[native] = checkpoint_encoder(folder / "runs/flat", precision="auto")
+    assert (found[False].precision, found[True].precision) == ("none", "bf16")
+    assert found[False].about.fingerprint != found[True].about.fingerprint
+
+
+def test_a_device_that_is_not_there(folder: Path) -> None:
+    with pytest.raises(UserError, match="--device nonsense"):
+        checkpoint_encoder(folder / "runs/flat", device="nonsense")
 
 
 def test_precision_is_part_of_what_is_kept(folder: Path) -> None:

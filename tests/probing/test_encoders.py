@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,12 +103,68 @@ def test_a_full_disk_is_said_before_the_work(
         layer_features(encoder, read_task(task_file), tmp_path / "cache")
 
 
-def test_functions_of_other_shapes_are_refused() -> None:
-    assert GivenEncoder("ok", lambda texts: torch.zeros(len(texts), 2, 3, dtype=torch.bfloat16))(["a"])[
-        "given"
-    ].shape == (1, 2, 3)
-    with pytest.raises(UserError, match=r"'bad' gave 'given' of shape \(2, 3\) for 2 sentences"):
-        GivenEncoder("bad", lambda texts: np.zeros((len(texts), 3)))(["a", "b"])
+def given(function: Any) -> GivenEncoder:
+    encoder = GivenEncoder("mine", function)
+    encoder.look(["a", "b"])
+    return encoder
+
+
+def test_functions_give_arrays_tensors_and_mappings() -> None:
+    tensor = given(lambda texts: torch.ones(len(texts), 2, 3, dtype=torch.bfloat16))
+    assert tensor(["a"])["given"].shape == (1, 2, 3) and tensor.row_bytes() == 4 * 2 * 3
+    both = given(lambda texts: {"mean": np.ones((len(texts), 2, 3)), "cls": np.zeros((len(texts), 2, 3))})
+    assert both.poolings == ("mean", "cls") and both(["a"])["mean"].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda texts: np.zeros((len(texts), 3)), r"gave 'given' of shape \(2, 3\) for 2 sentences"),
+        (lambda texts: np.zeros((7, 2, 3)), r"gave 'given' of shape \(7, 2, 3\) for 2 sentences"),
+        (lambda texts: {"mean": np.zeros((2, 2, 3)), "cls": np.zeros((2, 1, 3))}, "give poolings of one shape"),
+        (lambda texts: {"a/b": np.zeros((2, 2, 3))}, "named by letters and digits"),
+        (lambda texts: {}, "gave nothing"),
+    ],
+)
+def test_functions_of_other_shapes_are_refused(function: Any, message: str) -> None:
+    with pytest.raises(UserError, match=f"the encoder 'mine' .*{message}|{message}"):
+        given(function)
+
+
+def test_a_function_must_not_change(task_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "_CHUNK_ROWS", 100)
+    calls: list[int] = []
+
+    def changing(texts: list[str]) -> dict[str, np.ndarray]:
+        calls.append(1)
+        found = np.ones((len(texts), 2, 3))
+        return {"mean": found} if len(calls) < 3 else {"mean": found, "cls": found}
+
+    with pytest.raises(UserError, match="other poolings or shapes than before"):
+        layer_features(given(changing), read_task(task_file), tmp_path / "cache")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e25])
+def test_features_that_are_no_numbers_are_named(task_file: Path, tmp_path: Path, bad: float) -> None:
+    def diverged(texts: list[str]) -> np.ndarray:
+        found = np.ones((len(texts), 3, 4))
+        found[0, 1, 2] = bad
+        return found
+
+    with pytest.raises(UserError, match=r"mine: features of cats \(given, layer 1\) are not finite"):
+        layer_features(given(diverged), read_task(task_file), tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+
+
+def test_sentences_that_were_cut_are_counted_also_from_the_cache(
+    encoder: TransformerEncoder, task_file: Path, tmp_path: Path
+) -> None:
+    task = read_task(task_file)
+    layer_features(encoder, task, tmp_path)
+    count = sum(len(encoder.tokenizer.encode(text)) > 22 for text in task.sentences(range(len(task))))
+    encoder.truncated = 0
+    layer_features(encoder, task, tmp_path)
+    assert features.sentences_cut(encoder, task, tmp_path) == count > 0
 
 
 def test_the_tokens_are_the_hub_s(encoder: TransformerEncoder, tokenizer: Tokenizer) -> None:

@@ -119,6 +119,38 @@ def test_seeds_of_controls_and_mlps(tasks: Path) -> None:
     assert (first.sd == 0).all() and (second.sd == 0).all()
 
 
+def test_two_encoders_are_never_taken_for_one(tasks: Path) -> None:
+    same = {"a": GivenEncoder("x", telling, "1"), "b": GivenEncoder("x", blind, "1")}
+    with pytest.raises(UserError, match="a and b are the same encoder"):
+        probe(same, tasks)
+    # the key is the name, whatever name the wrapper has
+    study = probe({"a": GivenEncoder("x", telling, "1"), "b": GivenEncoder("y", blind, "1")}, tasks / "cats.txt")
+    assert study.probed["a", "cats", "given"].accuracy[1] == 100 > study.probed["b", "cats", "given"].accuracy[1]
+
+
+def test_functions_without_version_leave_no_features(tasks: Path, tmp_path: Path) -> None:
+    probe({"t": telling}, tasks / "cats.txt", tmp_path / "out")
+    assert not (tmp_path / "out/features").exists()
+
+
+def test_results_need_no_features_again(tasks: Path, tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def counting(texts: list[str]) -> np.ndarray:
+        asked.append(len(texts))
+        return telling(texts)
+
+    for _ in range(2):
+        probe({"t": GivenEncoder("t", counting, "1")}, tasks / "cats.txt", tmp_path / "out", keep_features=False)
+    assert sum(asked) == 600 + 2 * 2  # every sentence once, and two to look at each time
+
+
+def test_the_baseline_shares_a_pooling(tasks: Path) -> None:
+    as_mean = {"a": lambda t: {"mean": telling(t)}, "b": lambda t: {"mean": blind(t)}, "c": telling}
+    study = probe(as_mean, tasks / "cats.txt")
+    assert study.baseline == "b" and set(study.differences) == {("a", "cats", "mean")}
+
+
 def test_packed_rows_come_back() -> None:
     right = np.random.default_rng(0).random(1003) < 0.5
     assert (run.unpack(run.pack(right), 1003) == right).all()
@@ -131,6 +163,9 @@ def test_refusals(tasks: Path, tmp_path: Path) -> None:
         probe({"t": telling}, tasks, probe="svm")
     with pytest.raises(UserError, match="named twice"):
         probe([tmp_path, f"{tmp_path}/"], tasks)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match=r"--out .*file: cannot be written"):
+        probe({"t": telling}, tasks, tmp_path / "file")
     with pytest.raises(UserError, match="no encoder"):
         probe({}, tasks)
 

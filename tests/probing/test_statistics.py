@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from hmtl_plugin.probing.statistics import (
+    at_the_edges,
     centre_of_gravity,
     holm,
     interval,
@@ -52,6 +53,19 @@ def test_level_under_no_difference(seeds: int) -> None:
     random = np.random.default_rng(1)
     p = [paired_test(random.random((seeds, 400)) < 0.6, random.random((seeds, 400)) < 0.6) for _ in range(400)]
     assert np.mean(np.array(p) < 0.05) < 0.08
+
+
+def test_few_rows_that_differ_are_counted_exactly() -> None:
+    first, second = np.ones((1, 50), dtype=bool), np.ones((1, 50), dtype=bool)
+    second[:, :5] = False
+    assert paired_test(first, second) == pytest.approx(2 / 32)
+    # the same answers under two seeds are no more evidence
+    assert paired_test(np.repeat(first, 2, 0), np.repeat(second, 2, 0)) == pytest.approx(2 / 32, rel=0.1)
+
+
+def test_all_right_is_not_certainty() -> None:
+    low, high = at_the_edges(np.array([1.0, 0.0, 0.4]), np.array([1.0, 0.0, 0.6]), np.array([1.0, 0.0, 0.5]), 60)
+    assert low == pytest.approx([0.025 ** (1 / 60), 0, 0.4]) and high == pytest.approx([1, 1 - 0.025 ** (1 / 60), 0.6])
 
 
 def test_holm_by_hand() -> None:

@@ -111,7 +111,7 @@ def write_plots(study: Study, folder: Path) -> list[Path]:
 
 def write_whole(file: Path, data: bytes) -> None:
     """Write beside and rename."""
-    part = file.with_name(f"{file.name}.part")
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
     part.write_bytes(data)
     os.replace(part, file)
 

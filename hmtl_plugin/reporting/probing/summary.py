@@ -7,7 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 from hmtl_plugin.probing.run import unpack
-from hmtl_plugin.probing.statistics import centre_of_gravity, holm, interval, paired_test, resampled_means, with_seeds
+from hmtl_plugin.probing.statistics import (
+    at_the_edges,
+    centre_of_gravity,
+    holm,
+    interval,
+    paired_test,
+    resampled_means,
+    with_seeds,
+)
 from hmtl_plugin.probing.tasks import known_task
 from hmtl_plugin.reporting.probing.study import Difference, Probed, ProbedEncoder, ProbedTask, Study
 
@@ -89,14 +97,17 @@ def _probed(columns: dict[Key, _Column], controls: dict[Key, _Column], task: Pro
     for (key, column), share in zip(columns.items(), shares, strict=True):
         draws = draws_RK[:, start : start + share.shape[1]]
         start += share.shape[1]
-        found[key] = _one(column, controls.get(key), draws, task.majority)
+        found[key] = _one(column, controls.get(key), draws, task.majority, task.items[2])
     return found
 
 
-def _one(column: _Column, control: _Column | None, draws_RK: npt.NDArray[np.float64], majority: float) -> Probed:
+def _one(
+    column: _Column, control: _Column | None, draws_RK: npt.NDArray[np.float64], majority: float, count: int
+) -> Probed:
     by_seed_SK = _metric(column, "accuracy")
     accuracy, valid = by_seed_SK.mean(0), _metric(column, "valid_accuracy").mean(0)
-    low, high = with_seeds(*interval(draws_RK), by_seed_SK)
+    low, high = at_the_edges(*interval(draws_RK / 100), accuracy / 100, count)
+    low, high = with_seeds(100 * low, 100 * high, by_seed_SK)
     best = int(valid.argmax())
     centre = _centre(accuracy, draws_RK, majority) if low[best] > majority else None
     return Probed(

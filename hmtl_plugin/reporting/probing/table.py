@@ -7,7 +7,7 @@ from hmtl_plugin.reporting.text_table import text_table
 
 _LEGEND = (
     "accuracy on te in percent; [best layer on va]; * differs from {baseline} (paired test, Holm over tasks and layers, p < 0.05); "
-    "+ pre-trained on this very task, left out of the average"
+    "+ pre-trained on this very task; averages leave out tasks that any encoder was pre-trained on or lacks"
 )
 
 
@@ -36,7 +36,7 @@ def _table(study: Study, encoder: ProbedEncoder, pooling: str) -> str:
         if probed is None:
             continue
         own = encoder.name in task.in_distribution
-        averaged += [] if own else [probed.accuracy]
+        averaged += [probed.accuracy] if _comparable(study, task, pooling) else []
         rows.append(
             [task.title + " +" * own, *_cells(study, (encoder.name, task.name, pooling), probed), *_rest(task, probed)]
         )
@@ -44,6 +44,12 @@ def _table(study: Study, encoder: ProbedEncoder, pooling: str) -> str:
         mean = np.mean(averaged, 0)
         rows.append(["average", *(f"{value:.1f}" for value in mean), "", "", "", "", ""])
     return text_table(header, rows)
+
+
+def _comparable(study: Study, task: ProbedTask, pooling: str) -> bool:
+    """Whether all encoders with this pooling have the task, and none was pre-trained on it."""
+    with_pooling = {name for name, _, how in study.probed if how == pooling}
+    return not task.in_distribution and all((name, task.name, pooling) in study.probed for name in with_pooling)
 
 
 def _cells(study: Study, key: tuple[str, str, str], probed: Probed) -> list[str]:

@@ -75,7 +75,7 @@ def test_half_done_work_is_shown() -> None:
     assert study.poolings == ("mean", "cls") and not study.differences
     assert {task.name: task.in_distribution for task in study.tasks}["bigram_shift"] == {"a", "b"}
     table = probing_table(study)
-    # the average leaves the own objective out
+    # the average leaves out what any encoder was pre-trained on
     mean = study.probed["a", "past_present", "mean"].accuracy
     assert f"average         {mean[0]:.1f}" in table and table.count("pooling\n") == 2
 
