@@ -5,10 +5,9 @@ import numpy as np
 from hmtl_plugin.reporting.probing.study import Probed, ProbedEncoder, ProbedTask, Study
 from hmtl_plugin.reporting.text_table import text_table
 
-_LEGEND = (
-    "accuracy on te in percent; [best layer on va]; * differs from {baseline} (paired test, Holm over tasks and layers, p < 0.05); "
-    "+ pre-trained on this very task; averages leave out tasks that any encoder was pre-trained on or lacks"
-)
+_LEGEND = "accuracy on te in percent; [best layer on va]"
+_DIFFERENCE = "; * differs from {baseline} (paired test, Holm over tasks and layers, p < 0.05)"
+_OWN = "; + pre-trained on this very task; averages leave out tasks that any encoder was pre-trained on or lacks"
 
 
 def probing_table(study: Study) -> str:
@@ -19,7 +18,8 @@ def probing_table(study: Study) -> str:
         for pooling in study.poolings
         if any((encoder.name, task.name, pooling) in study.probed for task in study.tasks)
     ]
-    return "\n\n".join([*tables, _LEGEND.format(baseline=study.baseline or "the baseline")])
+    legend = _LEGEND + (_DIFFERENCE.format(baseline=study.baseline) if study.differences else "")
+    return "\n\n".join([*tables, legend + _OWN])
 
 
 def _title(encoder: ProbedEncoder) -> str:
