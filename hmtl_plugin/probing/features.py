@@ -30,7 +30,7 @@ def layer_features(encoder: LayerEncoder, task: ProbingTask, cache: Path) -> Lay
     Written to a folder beside and renamed: a killed run leaves nothing that looks whole.
 
     Raises:
-        UserError: not enough disk space.
+        UserError: not enough disk space, or features that are not finite.
     """
     folder = cache / feature_key(encoder, task)
     if not folder.is_dir():
@@ -56,10 +56,8 @@ def drop_features(encoder: LayerEncoder, task: ProbingTask, cache: Path) -> None
 
 def feature_key(encoder: LayerEncoder, task: ProbingTask) -> str:
     """Names the folder: the file's content, the encoder's, and the poolings."""
-    poolings = ",".join(encoder.poolings)
-    return hashlib.sha256("\n".join([_FORMAT, encoder.about.fingerprint, task.sha256, poolings]).encode()).hexdigest()[
-        :32
-    ]
+    parts = [_FORMAT, encoder.about.fingerprint, task.sha256, *encoder.poolings]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
 def release_free_memory() -> None:

@@ -3,7 +3,7 @@
 Minimises mean cross entropy + l2 / 2 * |W|^2 over features standardised by their mean and deviation on ``tr``, the bias free,
 as scikit-learn's `LogisticRegression` does with ``C = 1 / (l2 * N)``. Two classes have one weight vector.
 
-The features are never copied: standardising is folded into the weights, and rows are read in chunks of a memory map.
+The features are never copied as a whole: standardising is folded into the weights, and rows are read in chunks of a memory map.
 In the coordinates ``u``, where W = V (h * lambda + l2)^-1/2 u with V, lambda the eigenvectors and values of the correlation
 matrix and h the curvature of the loss at W = 0, the Hessian begins as the identity whatever the layer and penalty, so that few steps
 are needed.
@@ -62,6 +62,12 @@ def fit(
     """Classifiers of all layers and penalties, in groups that fit memory; a later group begins where the one before ended.
 
     Many classes are solved a penalty at a time, from the strongest; few, all at once.
+
+    Args:
+        features_NLH: (N, L, H) of the training rows, finite; may be a memory map.
+        labels_N: (N,) from 0 to ``classes - 1``.
+        penalties: values of l2, positive.
+        device: where products run.
     """
     problem = _Problem(features_NLH, torch.from_numpy(np.ascontiguousarray(labels_N)).long(), classes, device)
     layers, size = features_NLH.shape[1], (features_NLH.shape[2] + 1) * problem.columns
