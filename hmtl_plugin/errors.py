@@ -1,8 +1,10 @@
 """Errors a user can mend: one line that names the file, line or option and the mend."""
 
+import re
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 
 class UserError(RuntimeError):
@@ -22,3 +24,17 @@ def run_cli(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def logged_error(log: Path, start: int) -> str | None:
+    """Why a command failed, from what it wrote to ``log`` after byte ``start``: our own line of the error, else Python's last."""
+    with log.open("rb") as file:
+        file.seek(start)
+        lines = file.read().decode(errors="replace").splitlines()
+    ours = [
+        found[1] for line in lines if (found := re.match(r"(?:[\w.-]+: )?error: (.+)", line))
+    ]  # argparse names the program
+    if ours:
+        return str(ours[-1])
+    theirs = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return theirs[-1].strip() if theirs else None

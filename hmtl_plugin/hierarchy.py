@@ -2,7 +2,7 @@
 
     hierarchy := placement (',' placement)*      placement := objective '@' layer ['*' weight]
     layer     := 1..L | -1..-L from the top | P% of the depth (ceil(P*L/100))
-    transfer  := edge (',' edge)*                edge      := source '>' target ':' operator ['!']
+    transfer  := edge (',' edge)*                edge      := source '>' target ':' operator ['!'] ['~']
 
 This module knows names only: what the objectives and operators are is told to `Hierarchy.validate`.
 """
@@ -14,7 +14,9 @@ from fractions import Fraction
 from math import ceil, isfinite
 
 _PLACEMENT = re.compile(r"(?P<objective>[a-z][a-z0-9_]*)@(?P<layer>-?\d+|\d+(\.\d+)?%)(\*(?P<weight>[^*@,]+))?")
-_EDGE = re.compile(r"(?P<source>[a-z][a-z0-9_]*)>(?P<target>[a-z][a-z0-9_]*):(?P<operator>[a-z][a-z0-9_]*)(?P<stop>!?)")
+_EDGE = re.compile(
+    r"(?P<source>[a-z][a-z0-9_]*)>(?P<target>[a-z][a-z0-9_]*):(?P<operator>[a-z][a-z0-9_]*)(?P<stop>!?)(?P<permuted>~?)"
+)
 
 # Pairs of objectives that cannot share a batch: a sample is either a random pair or a swapped one.
 _EXCLUSIVE = (("nsp", "sop"),)
@@ -60,15 +62,23 @@ class Placement:
 
 @dataclass(frozen=True)
 class Transfer:
-    """One edge: the representation of ``source`` enters the input of ``target`` through ``operator``."""
+    """One edge: the representation of ``source`` enters the input of ``target`` through ``operator``.
+
+    Attributes:
+        stop_gradient: no gradient flows back into the source ('!').
+        permuted: a sample gets the representation of another one of its batch ('~'): a control with the operator's parameters
+            and without its information.
+    """
 
     source: str
     target: str
     operator: str
     stop_gradient: bool = False
+    permuted: bool = False
 
     def __str__(self) -> str:
-        return f"{self.source}>{self.target}:{self.operator}{'!' if self.stop_gradient else ''}"
+        marks = ("!" if self.stop_gradient else "") + ("~" if self.permuted else "")
+        return f"{self.source}>{self.target}:{self.operator}{marks}"
 
 
 @dataclass(frozen=True)
@@ -209,7 +219,7 @@ def _parse_edge(item: str) -> Transfer:
         raise HierarchyError(
             f"transfer: cannot read '{item}': write source>target:operator, as in 'nsp>mlm:concat' (with ! to stop the gradient)"
         )
-    return Transfer(match["source"], match["target"], match["operator"], bool(match["stop"]))
+    return Transfer(match["source"], match["target"], match["operator"], bool(match["stop"]), bool(match["permuted"]))
 
 
 def _check_placement(placement: Placement, objectives: Collection[str], seen: set[str]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hmtl_plugin.data.parallel import cpu_count
-from hmtl_plugin.errors import UserError
+from hmtl_plugin.errors import UserError, logged_error
 
 PLUGIN = Path(__file__).resolve().parents[1]
 LOG = "train.log"
@@ -47,7 +47,9 @@ def fairseq_train(options: list[str], folder: Path, processes: int, on_update: C
             child.terminate()
             raise
     if child.returncode:
-        raise UserError(f"{_error(log, start) or f'fairseq-train ended with status {child.returncode}'} (log: {log})")
+        raise UserError(
+            f"{logged_error(log, start) or f'fairseq-train ended with status {child.returncode}'} (log: {log})"
+        )
 
 
 def _last_update(log: Path, start: int) -> int:
@@ -55,17 +57,3 @@ def _last_update(log: Path, start: int) -> int:
         file.seek(max(start, log.stat().st_size - 8192))
         found = _UPDATE.findall(file.read())
     return int(found[-1]) if found else 0
-
-
-def _error(log: Path, start: int) -> str | None:
-    """The last line of the log that is an error's."""
-    with log.open("rb") as file:
-        file.seek(start)
-        lines = file.read().decode(errors="replace").splitlines()
-    ours = [
-        found[1] for line in lines if (found := re.match(r"(?:[\w.-]+: )?error: (.+)", line))
-    ]  # argparse names the program
-    if ours:
-        return str(ours[-1])
-    theirs = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
-    return theirs[-1].strip() if theirs else None

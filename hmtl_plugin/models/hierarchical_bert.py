@@ -36,8 +36,8 @@ class HierarchicalBertConfig(FairseqDataclass):
     transfer: str = field(
         default="",
         metadata={
-            "help": "source>target:operator[!],... with operator concat, add, gate or label; "
-            "! stops the gradient into the source"
+            "help": "source>target:operator[!][~],... with operator concat, add, gate or label; "
+            "! stops the gradient into the source, ~ hands on what another sample's source found (a control)"
         },
     )
     encoder_layers: int = field(default=12, metadata={"help": "number of layers"})

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hmtl_plugin.hierarchy import Hierarchy, Transfer
 from hmtl_plugin.models.encoder import Encoder
-from hmtl_plugin.models.transfer import Rows, shape_source
+from hmtl_plugin.models.transfer import Rows, another_sample, shape_source
 from hmtl_plugin.objectives.base import Head, Objective, Targets
 
 __all__ = ["Solver", "Targets"]
@@ -110,6 +110,8 @@ class Solver:
         z = source.logits if edge.operator == "label" else source.z
         if edge.stop_gradient:
             z = z.detach()
+        if edge.permuted:
+            z = another_sample(z)
         z, expand = shape_source(z, self.objectives[edge.source].scope, rows, tokens_BT)
         result: Tensor = operator(h, z, expand)
         return result

@@ -145,6 +145,14 @@ def shape_source(source_BxH: Tensor, scope: str, rows: Rows, tokens_BT: Tensor) 
     return source_BxH, _same
 
 
+def another_sample(z_Bx: Tensor) -> Tensor:
+    """Every sample's rows replaced by those of the sample before it in the batch, the first's by the last's; 0 in a batch of one.
+
+    A cyclic shift leaves none at its own place, as a random permutation would. Batches are drawn anew every epoch.
+    """
+    return z_Bx.roll(1, 0) if z_Bx.shape[0] > 1 else torch.zeros_like(z_Bx)
+
+
 def _same(z: Tensor) -> Tensor:
     return z
 

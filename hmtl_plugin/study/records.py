@@ -1,0 +1,76 @@
+"""Records of a study: a file a run, a group of lines a finished stage. With them alone, nothing recorded is done again.
+
+STUDY/records/flat-seed1.jsonl     result lines of a stage, then a line of kind ``stage``; or all of them in records.jsonl.gz
+"""
+
+import gzip
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.reporting.results import append_results
+
+Line = dict[str, Any]
+FOLDER, PACKED = "records", "records.jsonl.gz"
+STAGE = "stage"
+
+
+class Records:
+    """Finished stages, by fingerprint. A group without its closing line is of a killed writer and does not count."""
+
+    def __init__(self, study: Path) -> None:
+        self.folder = study / FOLDER
+        self.groups: dict[str, list[Line]] = {}
+        for path in [study / PACKED, *sorted(self.folder.glob("*.jsonl"))]:
+            if path.is_file():
+                self._read(path)
+
+    def _read(self, path: Path) -> None:
+        group: list[Line] = []
+        for line in _lines(path):
+            group.append(line)
+            if line.get("kind") == STAGE:
+                fingerprint = line["fingerprint"]
+                self.groups[fingerprint] = [one for one in group if one.get("stage_fingerprint") == fingerprint]
+                group = []
+
+    def __contains__(self, fingerprint: str) -> bool:
+        return fingerprint in self.groups
+
+    def add(self, run: str, fingerprint: str, lines: list[Line], closing: Line) -> None:
+        """Record a finished stage; the closing line is what says that it is."""
+        closing = {"kind": STAGE, "fingerprint": fingerprint, **closing}
+        group = [{**line, "stage_fingerprint": fingerprint} for line in [*lines, closing]]
+        append_results(self.folder / f"{run}.jsonl", group)
+        self.groups[fingerprint] = group
+
+
+def pack(study: Path, fingerprints: set[str], target: Path) -> int:
+    """Write all groups of these stages into one compressed file, byte for byte the same for the same records; returns its size."""
+    records = Records(study)
+    buffer = io.BytesIO()
+    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as file:
+        for fingerprint in sorted(fingerprints & set(records.groups)):
+            for line in records.groups[fingerprint]:
+                file.write((json.dumps(line, ensure_ascii=False) + "\n").encode())
+    part = target.with_name(f"{target.name}.part")
+    part.write_bytes(buffer.getvalue())
+    part.replace(target)
+    return target.stat().st_size
+
+
+def _lines(path: Path) -> Iterator[Line]:
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise UserError(f"{path}: cannot be read ({error}): fetch it again, or remove it") from None
+    for text in content.decode("utf-8", errors="replace").split("\n"):
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue  # an empty line, or half a line of a killed writer
+        if isinstance(line, dict):
+            yield line

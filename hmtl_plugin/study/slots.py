@@ -1,0 +1,70 @@
+"""Where runs go: processors or GPUs, shared out among those that run side by side."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from hmtl_plugin.data.parallel import cpu_count
+from hmtl_plugin.errors import UserError
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What one run has for itself.
+
+    Attributes:
+        gpus: as CUDA numbers them; none: the CPU.
+        threads: of torch.
+    """
+
+    gpus: tuple[str, ...]
+    threads: int
+
+    @property
+    def device(self) -> str:
+        """``cpu`` or ``cuda``."""
+        return "cuda" if self.gpus else "cpu"
+
+    @property
+    def processes(self) -> int:
+        """That share a training."""
+        return max(1, len(self.gpus))
+
+    def environment(self) -> dict[str, str]:
+        """Of a command in this slot."""
+        return {
+            **os.environ,
+            "CUDA_VISIBLE_DEVICES": ",".join(self.gpus),
+            "OMP_NUM_THREADS": str(self.threads),
+            "TOKENIZERS_PARALLELISM": "false",
+        }
+
+
+def find_slots(devices: str, jobs: int, default_jobs: int) -> list[Slot]:
+    """Slots for ``--devices`` and ``--jobs``.
+
+    Args:
+        devices: ``auto`` (all GPUs, one a run; without any the CPU), ``cpu``, or GPU numbers: ``0,1,2,3`` for four runs side by
+            side, ``0+1,2+3`` for two on two GPUs each.
+        jobs: runs side by side on the CPU; 0: ``default_jobs``, and if that is 0, one a core.
+
+    Raises:
+        UserError: for GPUs that are not there, or named twice.
+    """
+    if devices == "auto":
+        devices = ",".join(map(str, range(torch.cuda.device_count()))) or "cpu"
+    if devices == "cpu":
+        count = jobs or default_jobs or cpu_count()
+        return [Slot((), max(1, cpu_count() // count))] * count
+    groups = [tuple(group.split("+")) for group in devices.split(",")]
+    named = [gpu for group in groups for gpu in group]
+    there = torch.cuda.device_count()
+    wrong = [gpu for gpu in named if not gpu.isdigit() or int(gpu) >= there]
+    if wrong or len(set(named)) < len(named):
+        raise UserError(
+            f"--devices {devices}: this machine has {there} GPUs; write cpu, auto, or each number once, as in 0,1 or 0+1,2+3"
+        )
+    if jobs:
+        raise UserError(f"--jobs {jobs} is for the CPU: with --devices {devices} one run goes to each group of GPUs")
+    return [Slot(group, max(1, cpu_count() // len(groups))) for group in groups]
