@@ -9,7 +9,7 @@ setup(
     license="MIT",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["hmtl_plugin", "hmtl_plugin.*"]),
-    package_data={"hmtl_plugin.reporting.probing": ["*.jinja"]},
+    package_data={"hmtl_plugin.reporting.probing": ["*.jinja"], "hmtl_plugin.reporting.study": ["*.jinja"]},
     install_requires=[
         "torch>=2.8",
         "fairseq-fixed==0.12.3.1",  # the fork of fairseq that imports on Python 3.11 and later

@@ -33,6 +33,7 @@ from hmtl_plugin.study.runner import Runner  # noqa: E402
 from hmtl_plugin.study.slots import find_slots  # noqa: E402
 from hmtl_plugin.study.sources import find_sources  # noqa: E402
 from hmtl_plugin.study.stages import Context  # noqa: E402
+from hmtl_plugin.study.toy import write_toy_data  # noqa: E402
 from hmtl_plugin.study.variants import Variant, read_variants, reference  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -60,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
         "--reference", action="append", default=[], metavar="NAME=CHECKPOINT", help="a published checkpoint as a row"
     )
     p.add_argument("--only", default="", metavar="A,B", help="run these of the plan, as flat-seed1 (for a cluster)")
-    p.add_argument("--list", action="store_true", help="print the names of the plan's runs and end")
+    p.add_argument("--list-open", action="store_true", help="prepare, print the runs that are not all recorded, end")
     p.add_argument(
         "--jobs", type=int, default=0, metavar="N", help="runs side by side on the CPU (default: the profile's)"
     )
@@ -74,23 +75,24 @@ def main() -> None:
     args = parser().parse_args()
     profile, variants = _profile(args), read_variants(args.table)
     args.out.mkdir(parents=True, exist_ok=True)
-    if args.data is None:
-        raise UserError(f"--profile {profile.name} needs --data DIR, with glue/, squad/ and probing/ as published")
-    prepared = prepare(find_sources(profile, args.data), profile, args.out / "data", args.corpus)
+    data = args.data or _toy(profile, args.out)
+    prepared = prepare(find_sources(profile, data), profile, args.out / "data", args.corpus)
     references = [_reference(text) for text in args.reference]
     plan = make_plan(profile, variants, prepared, references)
-    if args.list:
-        print("\n".join(run.name for run in plan))
-        return
     chosen = _only(plan, args.only)
     _write_study(args.out, profile, variants, references, prepared, plan)
+    records = Records(args.out)
+    if args.list_open:
+        for run in chosen:
+            if any(stage.fingerprint not in records for stage in run.stages):
+                print(run.name)
+        return
     slots = find_slots(args.devices, args.jobs, profile.jobs)[: len(chosen)]
     context = Context(args.out, args.out / "data", REPOSITORY / "scripts", profile)
-    records = Records(args.out)
     print(f"{args.out}: {len(plan)} runs, {len(slots)} side by side on {slots[0].device}", flush=True)
     outcome = Runner(context, records, slots, _seconds(args.time_limit)).run(chosen)
     size = pack(args.out, {stage.fingerprint for run in plan for stage in run.stages}, args.out / PACKED)
-    print(f"{args.out / PACKED}: {size / 1e6:.1f} MB, all that the report needs beside {STUDY}")
+    print(f"{args.out / PACKED}: {size / 1e6:.2f} MB, all that the report needs beside {STUDY}")
     if outcome.out_of_time:
         print(f"no time for {len(outcome.out_of_time)} runs: {', '.join(run.name for run in outcome.out_of_time)}")
     if outcome.failures:
@@ -110,6 +112,12 @@ def _profile(args: argparse.Namespace) -> Profile:
     return dataclasses.replace(profile, plan=blocks)
 
 
+def _toy(profile: Profile, out: Path) -> Path:
+    if not profile.toy:
+        raise UserError(f"--profile {profile.name} needs --data DIR, with glue/, squad/ and probing/ as published")
+    return write_toy_data(out / "toy")
+
+
 def _reference(text: str) -> Variant:
     name, equals, checkpoint = text.partition("=")
     if not equals or not Path(checkpoint).exists():
@@ -121,7 +129,9 @@ def _only(plan: list[Run], text: str) -> list[Run]:
     names = text.split(",") if text else [run.name for run in plan]
     unknown = set(names) - {run.name for run in plan}
     if unknown:
-        raise UserError(f"--only {text}: the plan has no run {sorted(unknown)[0]}: --list shows its names")
+        raise UserError(
+            f"--only {text}: the plan has no run {sorted(unknown)[0]}: use {', '.join(run.name for run in plan)}"
+        )
     return [run for run in plan if run.name in names]
 
 

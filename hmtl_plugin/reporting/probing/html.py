@@ -31,7 +31,7 @@ def html(study: Study) -> str:
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_harmless,
+        finalize=harmless,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -57,7 +57,7 @@ def html(study: Study) -> str:
 _KINDS = ("heatmap", "difference", "curves", "selectivity")
 
 
-def _harmless(value: Any) -> Any:
+def harmless(value: Any) -> Any:
     """Texts without characters that no page may hold; lines stay lines."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return "\n".join(plain(line) for line in value.split("\n"))

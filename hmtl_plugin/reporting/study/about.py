@@ -1,0 +1,79 @@
+"""How a study was made, as texts for its report: data, sizes, statistics, what differs from the paper."""
+
+from typing import Any
+
+from hmtl_plugin.reporting.study.findings import ALWAYS_DIFFERS, PAPER_OPEN
+from hmtl_plugin.reporting.study.study import StudyReport
+from hmtl_plugin.reporting.study.tables import Table
+
+QUESTION = (
+    "Does a hierarchy of pre-training tasks make better embeddings than solving all of them at the last layer, when the "
+    "pre-training text is the downstream tasks' own?"
+)
+PAIRING = (
+    "All variants have the same sizes, text, tokenizer, updates and tokens an update. With the same seed they begin with the same "
+    "encoder and see the same pairs and masks (bigram shift moves words before masks are drawn, and keeps masks off them). MLM and "
+    "NSP are measured in one common view of the validation split: the same pairs and masks for all, no shifts. Fine-tuning has "
+    "the same seeds for all variants; where it has several, their mean is one value. Its checkpoints are chosen on the "
+    "same development set that is reported, so scores are a little optimistic, for all alike. A probe's layer is chosen on "
+    "the validation rows. Nothing was tuned for a variant."
+)
+
+
+def data_table(study: StudyReport) -> Table:
+    """Pre-training text by source."""
+    text = study.about["prepared"]["text"]
+    rows = [
+        (", ".join(g["files"]), g["format"], f"{g['documents']:,}", f"{g['sentences']:,}", f"{g['excluded']:,}")
+        for g in text.get("gathered", [])
+    ]
+    splits = text.get("splits", {})
+    counts = "; ".join(
+        f"{name}: {c['documents']:,} documents, {c['sentences']:,} sentences, {c['tokens']:,} tokens"
+        for name, c in splits.items()
+    )
+    excluded = text.get("excluded_files")
+    caption = f"Together {counts or 'a corpus that was given'}. " + (
+        f"Left out: documents that share a sentence with {', '.join(excluded)}." if excluded else ""
+    )
+    header = ("files", "format", "documents", "sentences", "documents left out")
+    return Table("Pre-training text", caption.strip(), header, tuple(rows), 2)
+
+
+def settings(study: StudyReport) -> dict[str, str]:
+    """What was run, by name."""
+    profile: dict[str, Any] = study.about["profile"]
+    pretraining = profile["pretraining"]
+    found = {
+        "profile": f"{profile['name']}: {profile['why']}",
+        "pre-training": f"{pretraining['updates']:,} updates of {pretraining['batches']} batches, "
+        + " ".join(f"{name}={value}" for name, value in pretraining["options"].items()),
+        "precision": f"autocast {profile['autocast']}; probing features fp32",
+    }
+    missing = study.about["prepared"].get("missing", [])
+    for task in profile["finetuning"]:
+        if task["task"] in missing:
+            found[task["task"]] = "no files were given"
+            continue
+        rows = f"at most {task['train_rows']:,} training rows" if task["train_rows"] else "all rows"
+        found[task["task"]] = (
+            f"{' '.join(task['grid'])}; {task['seeds']} seed(s) a pre-training; {task['tokens']} tokens; {rows}"
+        )
+    probing = profile["probing"]
+    found["probing"] = f"{probing['probe']} probes of every layer, {probing['pooling']} pooling"
+    versions = study.about["versions"]
+    found["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
+    found["commit"] = study.about["commit"] or "unknown"
+    found["command"] = study.about["command"]
+    return found
+
+
+def differs(study: StudyReport) -> list[str]:
+    """What differs from the paper's setting."""
+    own = study.about["profile"]["differs"]
+    return [*ALWAYS_DIFFERS, *([f"This profile: {own}."] if own else [])]
+
+
+def left_open() -> list[str]:
+    """What the paper leaves open, for us."""
+    return list(PAPER_OPEN)

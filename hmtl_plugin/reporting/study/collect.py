@@ -1,0 +1,212 @@
+"""From a study's records to a `StudyReport`: which line gives which value."""
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.probing.tasks import known_task
+from hmtl_plugin.reporting.study.study import PRIMARY, PROBES, Cost, Measure, Row, StudyReport, Value
+from hmtl_plugin.study.plan import PRETRAIN
+from hmtl_plugin.study.records import Line, Records
+
+STUDY = "study.json"
+AVERAGE = "probing"
+_PRETRAINING = {
+    "mlm": Measure("mlm", "MLM perplexity", PRIMARY, "", higher_is_better=False),
+    "nsp": Measure("nsp", "NSP", PRIMARY, "% right"),
+    "sop": Measure("sop", "SOP", PRIMARY, "% right"),
+    "bigram_shift": Measure("shift", "shift", PRIMARY, "AUC, %"),
+    "bigram_shift_sentence": Measure("shift_sentence", "shift, sample", PRIMARY, "% right"),
+}
+_FINETUNING = {
+    "SQuAD 1.1": (
+        ("f1", Measure("squad_f1", "SQuAD F1", PRIMARY, "%")),
+        ("exact", Measure("squad_em", "SQuAD EM", PRIMARY, "%")),
+    ),
+}
+_AVERAGE = Measure(AVERAGE, "probing average", PRIMARY, "% right")
+
+Values = dict[tuple[str, str], dict[int, Value]]
+
+
+def read_study(folder: Path) -> StudyReport:
+    """The report of the study in ``folder``: study.json and records/ or records.jsonl.gz.
+
+    Raises:
+        UserError: if there is no study.
+    """
+    try:
+        about = json.loads((folder / STUDY).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"{folder / STUDY}: {error.strerror}: give the folder of a study, --out of scripts/study.py"
+        ) from None
+    except ValueError as error:
+        raise UserError(f"{folder / STUDY}: is damaged ({error}): run the study's command again") from None
+    return collect(about, Records(folder))
+
+
+def collect(about: dict[str, Any], records: Records) -> StudyReport:
+    """The report of what stands in the plan and in the records."""
+    collected = _Collected()
+    done = 0
+    for entry in about["plan"]:
+        for stage, fingerprint in entry["stages"].items():
+            if fingerprint in records:
+                done += 1
+                collected.add(entry["variant"], entry["seed"], stage, fingerprint, records.groups[fingerprint])
+    rows = tuple(_row(v, collected, {e["variant"] for e in about["plan"]}) for v in about["variants"])
+    own = frozenset(task for row in rows if row.seeds for task in row.own)
+    measures = [*collected.measures.values()]
+    probes = [_probe_measure(task, f"probe_{task}" not in own) for task in collected.tasks()]
+    averaged = [measure.name for measure in probes if measure.in_average]
+    if averaged:
+        measures.append(_AVERAGE)
+        collected.average(averaged)
+    return StudyReport(
+        rows=rows,
+        measures=(*sorted(measures, key=_place), *probes),
+        values=collected.values,
+        chance=collected.chance,
+        curves=collected.curves,
+        costs=collected.costs,
+        probes=collected.probes,
+        plan=about["plan"],
+        done_stages=done,
+        about={name: about[name] for name in ("profile", "prepared", "command", "commit", "versions")},
+    )
+
+
+class _Collected:
+    """Values as they are found."""
+
+    def __init__(self) -> None:
+        self.values: Values = {}
+        self.measures: dict[str, Measure] = {}
+        self.chance: dict[str, float] = {}
+        self.curves: dict[str, dict[int, dict[str, list[float]]]] = {}
+        self.costs: dict[str, dict[int, Cost]] = {}
+        self.probes: list[Line] = []
+        self.seen: dict[str, set[int]] = {}
+
+    def add(self, variant: str, seed: int, stage: str, fingerprint: str, group: Sequence[Line]) -> None:
+        """One finished stage."""
+        self.seen.setdefault(variant, set()).add(seed)
+        closing, lines = group[-1], group[:-1]
+        self._cost(variant, seed, stage, closing)
+        if closing.get("curve", {}).get("updates"):
+            self.curves.setdefault(variant, {})[seed] = closing["curve"]
+        by_task: dict[str, list[Line]] = {}
+        for line in lines:
+            if line["kind"] == "pretrain":
+                self._pretraining(variant, seed, fingerprint, line)
+            elif line["kind"] in ("glue", "squad"):
+                by_task.setdefault(line["task"], []).append(line)
+        for task, of_task in by_task.items():
+            self._finetuning(variant, seed, fingerprint, task, of_task)
+        self._probing(variant, seed, fingerprint, [line for line in lines if line["kind"] == "probe"])
+
+    def _put(self, variant: str, measure: Measure, seed: int, value: float, fingerprint: str) -> None:
+        self.measures.setdefault(measure.name, measure)
+        self.values.setdefault((variant, measure.name), {})[seed] = Value(value, fingerprint)
+
+    def _cost(self, variant: str, seed: int, stage: str, closing: Line) -> None:
+        old = self.costs.setdefault(variant, {}).get(seed, Cost(None, None, None, 0.0, closing["device"]))
+        seconds = old.seconds + closing["seconds"]
+        cost = closing.get("cost") or {}
+        self.costs[variant][seed] = (
+            Cost(
+                cost.get("parameters"),
+                cost.get("tokens_per_second"),
+                cost.get("training_seconds"),
+                seconds,
+                closing["device"],
+            )
+            if stage == PRETRAIN
+            else Cost(old.parameters, old.tokens_per_second, old.pretraining_seconds, seconds, old.device)
+        )
+
+    def _pretraining(self, variant: str, seed: int, fingerprint: str, line: Line) -> None:
+        measure = _PRETRAINING.get(line["task"])
+        if measure is None:
+            return
+        as_shown = {"loss": math.exp, "accuracy": float, "auc": lambda value: 100.0 * value}[line["metrics"]["metric"]]
+        self._put(variant, measure, seed, as_shown(line["metrics"]["value"]), fingerprint)
+        self.chance.setdefault(measure.name, as_shown(line["metrics"]["baseline"]))
+
+    def _finetuning(self, variant: str, seed: int, fingerprint: str, task: str, lines: Sequence[Line]) -> None:
+        """Mean over the seeds of fine-tuning: what is compared is pre-training."""
+        for metric, measure in _FINETUNING.get(task, (("score", Measure(task.lower(), task, PRIMARY, "%")),)):
+            self._put(variant, measure, seed, statistics.fmean(line["metrics"][metric] for line in lines), fingerprint)
+        baseline = lines[0]["metrics"].get("baseline")
+        if baseline is not None:
+            self.chance.setdefault(
+                _FINETUNING[task][0][1].name if task in _FINETUNING else task.lower(), float(baseline)
+            )
+
+    def _probing(self, variant: str, seed: int, fingerprint: str, lines: Sequence[Line]) -> None:
+        """Accuracy on te at the layer that is best on va."""
+        by_task: dict[str, list[Line]] = {}
+        for line in lines:
+            if line["role"] == "probe":
+                by_task.setdefault(line["task"], []).append(line)
+            elif line["variant"] == "majority":
+                self.chance.setdefault(f"probe_{line['task']}", float(line["metrics"]["accuracy"]))
+        for task, layers in by_task.items():
+            best = max(layers, key=lambda line: (line["metrics"]["valid_accuracy"], -line["layer"]))
+            value = Value(best["metrics"]["accuracy"], fingerprint)
+            self.values.setdefault((variant, f"probe_{task}"), {})[seed] = value
+        self.probes += lines
+
+    def tasks(self) -> list[str]:
+        """Probing tasks, in the order of the lines."""
+        return list(dict.fromkeys(line["task"] for line in self.probes if line["role"] == "probe"))
+
+    def average(self, names: Sequence[str]) -> None:
+        """Mean over probes, for each variant and seed that has all of them."""
+        for variant, seeds in self.seen.items():
+            for seed in seeds:
+                found = [self.values.get((variant, name), {}).get(seed) for name in names]
+                whole = [value for value in found if value is not None]
+                if len(whole) == len(names):
+                    mean = statistics.fmean(value.value for value in whole)
+                    self.values.setdefault((variant, AVERAGE), {})[seed] = Value(mean, whole[0].fingerprint)
+        if all(name in self.chance for name in names):
+            self.chance[AVERAGE] = statistics.fmean(self.chance[name] for name in names)
+
+
+def _row(variant: Mapping[str, Any], collected: _Collected, planned: set[str]) -> Row:
+    own = {
+        line["task"]
+        for line in collected.probes
+        if line["variant"] == variant["name"] and line["role"] == "probe"
+        if known_task(line["task"]).objective in dict(line["placements"])
+    }
+    return Row(
+        variant["name"],
+        variant["hierarchy"],
+        variant["transfer"],
+        variant["weighting"],
+        " ".join(variant["options"]),
+        variant["why"],
+        bool(variant["hierarchy"]),
+        bool(variant["checkpoint"]),
+        frozenset(f"probe_{task}" for task in own) if variant["hierarchy"] else frozenset(),
+        tuple(sorted(collected.seen.get(variant["name"], ()))),
+        variant["name"] in planned,
+    )
+
+
+def _probe_measure(task: str, in_average: bool) -> Measure:
+    return Measure(f"probe_{task}", known_task(task).title, PROBES, "% right", in_average=in_average)
+
+
+_ORDER = ("mlm", "nsp", "sop", "shift", "shift_sentence", "rte", "mnli", "snli", "squad_f1", "squad_em", AVERAGE)
+
+
+def _place(measure: Measure) -> int:
+    return _ORDER.index(measure.name) if measure.name in _ORDER else len(_ORDER)

@@ -1,0 +1,81 @@
+"""What a study found, in sentences that its numbers make, and what it cannot say."""
+
+from collections.abc import Sequence
+
+from hmtl_plugin.reporting.study.statistics import SEEDS_FOR_TEST, Comparison
+from hmtl_plugin.reporting.study.study import BASELINE, PRIMARY, Measure, StudyReport
+from hmtl_plugin.reporting.study.tables import signed
+
+PAPER_OPEN = (
+    "the layer of each task (here: thirds of the depth, as the table of variants says)",
+    "how information of next-sentence prediction reaches the masked language model (here: four operators, concat the main one)",
+    "the exact definition of bigram shift and its rate (here: a tenth of the words, two neighbours change places, one label a word)",
+    "the sizes, the budget, the seeds and every table of results",
+)
+"""What of Aksoy, Ahmetoğlu, Güngör (2020) is not known to us, and what stands in its place."""
+
+ALWAYS_DIFFERS = (
+    "The paper's numbers are not available to us: nothing here is a replication, and nothing is compared with it.",
+    "Pre-training text is the downstream tasks' own, as in the paper, but those tasks and amounts that the table of data names.",
+)
+
+
+def findings(study: StudyReport, comparisons: Sequence[Comparison]) -> list[str]:
+    """Sentences for the top of a report, computed from the comparisons."""
+    own = [c for c in comparisons if c.family == PRIMARY and not _reference(study, c.variant)]
+    found = [_progress(study)]
+    if not own:
+        return [*found, f"Nothing can be compared with {BASELINE} yet."]
+    measurable = [c for c in own if len(c.seeds) > 1]
+    trained = {row.name for row in study.rows if row.trained}
+    among = [c for c in measurable if c.variant in trained]
+    if among:
+        alone, together = [c for c in among if c.excludes_zero], [c for c in among if c.excludes_zero_among_all]
+        found.append(
+            f"Of {len(among)} comparisons of pre-trained variants with {BASELINE}, {len(alone)} have a 95 % interval that excludes zero "
+            f"(luck alone gives about {0.05 * len(among):.0f}), and {len(together)} after correction for their number."
+        )
+        found += [_sentence(study, c) for c in alone]
+    found += [_worth(study, [c for c in measurable if c.variant not in trained])]
+    few = sorted({len(c.seeds) for c in own if c.descriptive})
+    if few:
+        counts = " or ".join(map(str, few))
+        found.append(
+            f"With {counts} seed{'s' * (few[-1] > 1)} these are descriptions, not tests (a test begins at {SEEDS_FOR_TEST} seeds)."
+        )
+    return [sentence for sentence in found if sentence]
+
+
+def _worth(study: StudyReport, untrained: Sequence[Comparison]) -> str:
+    """What pre-training is worth at all: without it, no difference between ways of pre-training means much."""
+    titles = {m.name: m for m in study.measures}
+    clear = [c for c in untrained if c.excludes_zero and c.measure not in ("mlm", "nsp")]
+    better = [c for c in clear if (c.mean < 0) == titles[c.measure].higher_is_better]
+    worse = [c for c in clear if c not in better]
+    if not untrained:
+        return ""
+    listed = ", ".join(f"{titles[c.measure].title} ({signed(-c.mean, titles[c.measure].digits)})" for c in better)
+    text = f"{BASELINE} less the encoder that was never trained: clearly better at {listed or 'nothing but its own objectives'}"
+    return text + (f", worse at {', '.join(titles[c.measure].title for c in worse)}." if worse else ".")
+
+
+def _progress(study: StudyReport) -> str:
+    ran = [row.name for row in study.rows if row.seeds]
+    if study.done_stages < study.planned_stages:
+        return f"The study is not finished: {study.done_stages} of {study.planned_stages} stages are done ({', '.join(ran) or 'no variant yet'})."
+    return f"All {study.planned_stages} stages of the plan are done: {', '.join(ran)}; seeds {', '.join(map(str, study.seeds))}."
+
+
+def _sentence(study: StudyReport, c: Comparison) -> str:
+    measure: Measure = next(m for m in study.measures if m.name == c.measure)
+    better = (c.mean > 0) == measure.higher_is_better
+    digits = measure.digits + 1
+    after = ", after correction too" if c.excludes_zero_among_all else ", not after correction"
+    return (
+        f"{c.variant} is {'better' if better else 'worse'} than {BASELINE} at {measure.title}: {signed(c.mean, digits)} "
+        f"({signed(c.low, digits)} to {signed(c.high, digits)}){after}."
+    )
+
+
+def _reference(study: StudyReport, variant: str) -> bool:
+    return any(row.reference for row in study.rows if row.name == variant)

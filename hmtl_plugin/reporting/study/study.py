@@ -1,0 +1,114 @@
+"""What a report of a study shows, as data: every variant's value of every measure with every seed."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+BASELINE = "flat"
+PRIMARY, PROBES = "primary", "probes"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One column of the main table.
+
+    Attributes:
+        name: unique, also in values.tsv.
+        family: `PRIMARY` or `PROBES`; comparisons are corrected for their number within one.
+        unit: of its values and differences; may be empty.
+        higher_is_better: False for perplexity.
+        digits: after the point.
+        in_average: of a probe, whether it counts in the probing average.
+    """
+
+    name: str
+    title: str
+    family: str
+    unit: str
+    higher_is_better: bool = True
+    digits: int = 1
+    in_average: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant.
+
+    Attributes:
+        trained: pre-trained by the study; reference: a published checkpoint.
+        own: probing tasks that it was pre-trained on.
+        seeds: those with some record.
+        planned: whether the study's plan has it.
+    """
+
+    name: str
+    hierarchy: str
+    transfer: str
+    weighting: str
+    options: str
+    why: str
+    trained: bool
+    reference: bool
+    own: frozenset[str] = frozenset()
+    seeds: tuple[int, ...] = ()
+    planned: bool = False
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one run took. Seconds of all stages; ``device`` as recorded."""
+
+    parameters: float | None
+    tokens_per_second: float | None
+    pretraining_seconds: float | None
+    seconds: float
+    device: str
+
+
+@dataclass(frozen=True)
+class Value:
+    """One value and the stage whose records it was computed from."""
+
+    value: float
+    fingerprint: str
+
+
+Curve = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    """A whole report; a half-done study lacks values.
+
+    Attributes:
+        values: by (variant, measure) then seed.
+        curves, costs: by variant, then seed.
+        probes: result lines of kind ``probe``, the variant's name and the study's seed in them.
+        chance: of a measure, what knows nothing reaches.
+        plan: entries of study.json: variant, seed, stage -> fingerprint; done_stages: how many of them are recorded.
+        about: what was run: profile, prepared, command, commit, versions.
+    """
+
+    rows: tuple[Row, ...]
+    measures: tuple[Measure, ...]
+    values: dict[tuple[str, str], dict[int, Value]]
+    chance: dict[str, float]
+    curves: dict[str, dict[int, Curve]]
+    costs: dict[str, dict[int, Cost]]
+    probes: list[dict[str, Any]]
+    plan: list[dict[str, Any]]
+    done_stages: int
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def by_seed(self, variant: str, measure: str) -> dict[int, float]:
+        """Seed -> value."""
+        return {seed: found.value for seed, found in sorted(self.values.get((variant, measure), {}).items())}
+
+    @property
+    def planned_stages(self) -> int:
+        """In the plan."""
+        return sum(len(entry["stages"]) for entry in self.plan)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """All seeds with some record."""
+        return tuple(sorted({seed for row in self.rows for seed in row.seeds}))

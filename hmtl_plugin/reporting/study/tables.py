@@ -1,0 +1,177 @@
+"""The tables of a study's report, as texts that Markdown and HTML share."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hmtl_plugin.reporting.probing.heatmaps import DAGGER
+from hmtl_plugin.reporting.study.statistics import Comparison, mean_and_sd
+from hmtl_plugin.reporting.study.study import BASELINE, PRIMARY, PROBES, Measure, Row, StudyReport
+
+NOT_RUN, NOTHING = "not run", "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table. ``numbers``: from which column on they stand to the right."""
+
+    title: str
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers: int = 1
+
+
+def variants_table(study: StudyReport) -> Table:
+    """What each variant is."""
+    rows = []
+    for row in study.rows:
+        state = f"{len(row.seeds)} seeds" if len(row.seeds) > 1 else "1 seed" if row.seeds else NOT_RUN
+        rows.append((row.name, row.hierarchy or NOTHING, row.transfer or NOTHING, _weighting(row), row.why, state))
+    header = ("variant", "hierarchy", "transfer", "weighting, options", "what for", "here")
+    caption = "All variants of the table, in the order of interest. Layers are percentages of the depth."
+    return Table("Variants", caption, header, tuple(rows), len(header))
+
+
+def _weighting(row: Row) -> str:
+    return " ".join(part for part in (row.weighting if row.trained else "", row.options) if part) or NOTHING
+
+
+def main_table(study: StudyReport) -> Table:
+    """Variants by primary measures: mean and standard deviation over seeds."""
+    measures = [m for m in study.measures if m.family == PRIMARY]
+    caption = (
+        "Mean ± standard deviation over seeds of pre-training (one seed: no deviation). Higher is better but for perplexity. "
+        "The last row is what knows nothing: unigrams, the majority, random spans."
+    )
+    return _values_table("Main measures", caption, study, measures)
+
+
+def probes_table(study: StudyReport) -> Table:
+    """Variants by probes."""
+    measures = [m for m in study.measures if m.family == PROBES]
+    left_out = [m.title for m in measures if not m.in_average]
+    caption = "Accuracy (%) of the layer that is best on the validation rows, mean ± standard deviation over seeds. "
+    if left_out:
+        own = f"{DAGGER} the variant was pre-trained on this very task; "
+        caption += f"{own}{', '.join(left_out)} is therefore left out of everyone's probing average."
+    return _values_table("Probes", caption, study, measures)
+
+
+def _values_table(title: str, caption: str, study: StudyReport, measures: Sequence[Measure]) -> Table:
+    rows = [(row.name, *_values(study, row, measures)) for row in study.rows]
+    rows.append(("knows nothing", *(_number(study.chance.get(m.name, math.nan), m.digits) for m in measures)))
+    header = ("variant", *(f"{m.title} ({m.unit})" if m.family == PRIMARY and m.unit else m.title for m in measures))
+    return Table(title, caption, header, tuple(rows))
+
+
+def _values(study: StudyReport, row: Row, measures: Sequence[Measure]) -> list[str]:
+    if not row.seeds:
+        return [NOT_RUN, *[NOTHING] * (len(measures) - 1)] if measures else []
+    return [_cell(study, row, measure) for measure in measures]
+
+
+def _cell(study: StudyReport, row: Row, measure: Measure) -> str:
+    values = study.by_seed(row.name, measure.name)
+    if not values:
+        return NOTHING
+    mean, sd = mean_and_sd(values)
+    text = _number(mean, measure.digits) + ("" if math.isnan(sd) else f" ± {_number(sd, measure.digits)}")
+    fewer = f" ({len(values)})" if len(values) < len(row.seeds) else ""
+    return text + (DAGGER if measure.name in row.own else "") + fewer
+
+
+def differences_table(study: StudyReport, comparisons: Sequence[Comparison], family: str) -> Table:
+    """Every comparison of a family, one a row."""
+    titles = {m.name: m for m in study.measures}
+    own = [c for c in comparisons if c.family == family]
+    rows = tuple(_difference_row(c, titles[c.measure]) for c in own)
+    header = (
+        *("variant", "measure", "seeds", f"less {BASELINE}", "95 % interval", f"corrected for {len(own)}"),
+        *("effect size", "detectable", "p (Holm)"),
+    )
+    caption = (
+        f"Each variant less {BASELINE}, paired by seed. Interval: Student's t. Corrected: wide enough that all {len(own)} intervals hold "
+        "together (Bonferroni). Effect size: mean over standard deviation of the differences. Detectable: the difference that "
+        "a paired test at 5 % finds four times out of five, were the spread what it was here. p: permutation of signs, from six "
+        "seeds on; below, the row is descriptive. * the interval alone excludes zero, ** the corrected one too."
+    )
+    return Table("Differences", caption, header, rows, 2)
+
+
+def _difference_row(c: Comparison, measure: Measure) -> tuple[str, ...]:
+    digits = measure.digits + 1
+    marks = "**" if c.excludes_zero_among_all else "*" if c.excludes_zero else ""
+    p = "descriptive" if c.descriptive else f"{c.p:.3f} ({c.p_holm:.3f})"
+    return (
+        c.variant,
+        measure.title,
+        str(len(c.seeds)),
+        signed(c.mean, digits) + marks,
+        _interval(c.low, c.high, digits),
+        _interval(c.low_all, c.high_all, digits),
+        signed(c.effect, 1),
+        _number(c.detectable, digits),
+        p,
+    )
+
+
+def cost_table(study: StudyReport) -> Table:
+    """What a run took, mean over seeds."""
+    rows = []
+    for row in study.rows:
+        costs = list(study.costs.get(row.name, {}).values())
+        if costs:
+            parameters = _mean([c.parameters for c in costs])
+            speed, training = _mean([c.tokens_per_second for c in costs]), _mean([c.pretraining_seconds for c in costs])
+            rows.append(
+                (
+                    row.name,
+                    f"{parameters:,.0f}" if not math.isnan(parameters) else NOTHING,
+                    f"{speed:,.0f}" if not math.isnan(speed) else NOTHING,
+                    f"{training / 3600:.2f}" if training else NOTHING,
+                    f"{statistics.fmean(c.seconds for c in costs) / 3600:.2f}",
+                    ", ".join(sorted({c.device for c in costs})),
+                )
+            )
+    header = ("variant", "parameters", "tokens/s", "pre-training (h)", "all stages (h)", "device")
+    caption = (
+        "Mean over seeds of one run, on what it had for itself (one core on the CPU where runs go side by side). Parameters: "
+        "heads and transfers included. Times depend on the machine and what else it does."
+    )
+    return Table("Cost", caption, header, tuple(rows))
+
+
+def seeds_table(study: StudyReport) -> Table:
+    """Every value, and the stage whose records it comes from."""
+    rows = []
+    for row in study.rows:
+        for measure in study.measures:
+            for seed, found in sorted(study.values.get((row.name, measure.name), {}).items()):
+                rows.append(
+                    (row.name, measure.title, str(seed), _number(found.value, measure.digits + 2), found.fingerprint)
+                )
+    caption = "Every value with its seed and the fingerprint of the stage whose records (field stage_fingerprint) it is computed from."
+    return Table("By seed", caption, ("variant", "measure", "seed", "value", "records"), tuple(rows), 2)
+
+
+def signed(value: float, digits: int) -> str:
+    """With a sign; one that rounds to 0 has none."""
+    if math.isnan(value):
+        return NOTHING
+    text = f"{value:+.{digits}f}"
+    return text[1:] if not float(text) else text.replace("-", "−")
+
+
+def _interval(low: float, high: float, digits: int) -> str:
+    return NOTHING if math.isnan(low) else f"{signed(low, digits)} to {signed(high, digits)}"
+
+
+def _number(value: float, digits: int) -> str:
+    return NOTHING if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    found = [value for value in values if value is not None]
+    return statistics.fmean(found) if found else math.nan

@@ -1,0 +1,86 @@
+"""Which record gives which value."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.reporting.study.collect import AVERAGE, read_study
+from hmtl_plugin.reporting.study.statistics import compare
+from tests.reporting.study.made_up import PROBES, rte, write_study
+
+EFFECTS = {"random": -3.0, "flat": 0.0, "shift-lowest": 0.5, "hierarchy": 1.0}
+
+
+def test_values_are_those_recorded(tmp_path: Path) -> None:
+    study = read_study(write_study(tmp_path, EFFECTS))
+    assert study.by_seed("hierarchy", "rte") == pytest.approx({s: rte("hierarchy", s, 1.0) for s in (1, 2, 3)})
+    assert study.by_seed("flat", "mlm")[2] == pytest.approx(math.exp(6.002))  # a perplexity
+    assert study.by_seed("flat", "nsp") == {1: 81.0, 2: 82.0, 3: 83.0}
+    assert study.by_seed("shift-lowest", "shift") == {1: 60.0, 2: 60.0, 3: 60.0}
+    assert study.by_seed("flat", "shift") == {}
+    assert study.by_seed("hierarchy", "squad_f1")[1] == 13.0
+    assert study.by_seed("hierarchy", "squad_em")[1] == 4.0
+    assert study.chance["rte"] == 52.7
+    assert study.values["flat", "rte"][2].fingerprint == "flat-2-RTE"
+
+
+def test_own_probe_is_left_out_of_everyone_s_average(tmp_path: Path) -> None:
+    study = read_study(write_study(tmp_path, EFFECTS))
+    for name in EFFECTS:  # of two probes bigram shift is an objective of some variants
+        assert study.by_seed(name, AVERAGE) == study.by_seed(name, "probe_past_present")
+    own = {row.name: row.own for row in study.rows}
+    assert own["hierarchy"] == own["shift-lowest"] == frozenset({"probe_bigram_shift"})
+    assert own["flat"] == own["random"] == frozenset()
+
+
+def test_every_probe_counts_where_no_variant_was_trained_on_one(tmp_path: Path) -> None:
+    study = read_study(write_study(tmp_path, {"flat": 0.0, "random": 0.0}))
+    averages, probes = study.by_seed("flat", AVERAGE), [study.by_seed("flat", f"probe_{task}") for task in PROBES]
+    assert averages[1] == pytest.approx((probes[0][1] + probes[1][1]) / 2)
+
+
+def test_layer_is_chosen_on_validation_rows(tmp_path: Path) -> None:
+    study = read_study(write_study(tmp_path, {"flat": 0.0}))
+    top = [line for line in study.probes if line["task"] == "past_present" and line["layer"] == 3 and line["seed"] == 1]
+    assert study.by_seed("flat", "probe_past_present")[1] == top[0]["metrics"]["accuracy"]
+
+
+def test_a_half_done_study_lacks_values_and_says_how_far_it_is(tmp_path: Path) -> None:
+    skip = [("hierarchy", 3, stage) for stage in ("pretrain", "evaluate", "RTE", "SQuAD", "probe")] + [
+        ("flat", 2, "RTE")
+    ]
+    study = read_study(write_study(tmp_path, EFFECTS, skip=skip))
+    assert study.done_stages == study.planned_stages - 6
+    assert sorted(study.by_seed("hierarchy", "nsp")) == [1, 2]
+    by_name = {(c.variant, c.measure): c for c in compare(study)}
+    assert by_name["hierarchy", "nsp"].seeds == (1, 2)
+    assert by_name["hierarchy", "rte"].seeds == (1,)  # of the second, flat has none
+    assert by_name["random", "rte"].seeds == (1, 3)
+
+
+def test_records_of_another_plan_do_not_count(tmp_path: Path) -> None:
+    write_study(tmp_path, EFFECTS)
+    text = (tmp_path / "study.json").read_text(encoding="utf-8")
+    (tmp_path / "study.json").write_text(text.replace("flat-2-RTE", "changed"), encoding="utf-8")
+    assert sorted(read_study(tmp_path).by_seed("flat", "rte")) == [1, 3]
+
+
+def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
+    """Seeds differ by 3 points each; the difference does not see that."""
+    study = read_study(write_study(tmp_path, {"flat": 0.0, "hierarchy": 1.0}, seeds=range(1, 9)))
+    found = next(c for c in compare(study) if c.measure == "rte")
+    assert found.mean == pytest.approx(1.0, abs=0.3)
+    assert found.sd < 0.6
+    assert found.p is not None and found.p_holm is not None
+    assert found.p <= found.p_holm
+
+
+def test_without_the_baseline_nothing_is_compared(tmp_path: Path) -> None:
+    assert compare(read_study(write_study(tmp_path, {"hierarchy": 1.0}))) == []
+
+
+def test_no_study_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"study\.json"):
+        read_study(tmp_path)
