@@ -91,7 +91,7 @@ def main() -> None:
     context = Context(args.out, args.out / "data", REPOSITORY / "scripts", profile)
     print(f"{args.out}: {len(plan)} runs, {len(slots)} side by side on {slots[0].device}", flush=True)
     outcome = Runner(context, records, slots, _seconds(args.time_limit)).run(chosen)
-    size = pack(args.out, {stage.fingerprint for run in plan for stage in run.stages}, args.out / PACKED)
+    size = pack(args.out, args.out / PACKED)
     print(f"{args.out / PACKED}: {size / 1e6:.2f} MB, all that the report needs beside {STUDY}")
     if outcome.out_of_time:
         print(f"no time for {len(outcome.out_of_time)} runs: {', '.join(run.name for run in outcome.out_of_time)}")

@@ -36,7 +36,7 @@ def main() -> None:
     if out.resolve() != args.study.resolve():
         shutil.copyfile(args.study / STUDY, out / STUDY)
         planned = {fingerprint for entry in study.plan for fingerprint in entry["stages"].values()}
-        pack(args.study, planned, out / PACKED)
+        pack(args.study, out / PACKED, planned)
     report = Report(study)
     print("\n".join([*report.findings, "", _ran(report.main[0]), "", f"{out / HTML}, {len(written)} files"]))
 

@@ -14,7 +14,12 @@ layers = st.one_of(
 )
 placements = st.builds(Placement, st.sampled_from(OBJECTIVES), layers, st.floats(0, 100, allow_nan=False))
 edges = st.builds(
-    Transfer, st.sampled_from(OBJECTIVES), st.sampled_from(OBJECTIVES), st.sampled_from(OPERATORS), st.booleans()
+    Transfer,
+    st.sampled_from(OBJECTIVES),
+    st.sampled_from(OBJECTIVES),
+    st.sampled_from(OPERATORS),
+    st.booleans(),
+    st.booleans(),
 )
 
 
@@ -30,6 +35,14 @@ def test_layers_resolve() -> None:
     assert hierarchy.weights == {"bigram_shift": 1.0, "nsp": 0.5, "mlm": 1.0}
     assert hierarchy.transfers == (Transfer("nsp", "mlm", "concat", True),)
     assert Placement("mlm", "33.4%").resolve(3) == 2 and Placement("mlm", "1%").resolve(12) == 1
+
+
+@pytest.mark.parametrize(
+    ("marks", "stopped", "permuted"), [("", False, False), ("!", True, False), ("~", False, True), ("!~", True, True)]
+)
+def test_marks_of_a_transfer(marks: str, stopped: bool, permuted: bool) -> None:
+    (edge,) = Hierarchy.parse("nsp@2,mlm@4", f"nsp>mlm:add{marks}").transfers
+    assert edge == Transfer("nsp", "mlm", "add", stopped, permuted) and str(edge) == f"nsp>mlm:add{marks}"
 
 
 def test_order_is_by_layer_then_sources_first() -> None:
@@ -55,6 +68,10 @@ def test_order_is_by_layer_then_sources_first() -> None:
         ("mlm@4,mlm@2", "", "second time"),
         ("nsp@4,sop@4", "", "'nsp' and 'sop' cannot be placed together"),
         ("mlm@4,nsp@2", "nsp-mlm", "cannot read 'nsp-mlm'"),
+        ("mlm@4,nsp@2", "nsp>mlm:add~!", "cannot read 'nsp>mlm:add~!'"),
+        ("mlm@4,nsp@2", "nsp>mlm:add~~", "cannot read 'nsp>mlm:add~~'"),
+        ("mlm@2,nsp@4", "nsp>mlm:add~", "'nsp>mlm:add~' runs downwards"),
+        ("mlm@4,nsp@4", "nsp>mlm:add,nsp>mlm:add~", "joined already"),
         ("mlm@4", "nsp>mlm:add", "names 'nsp', which is not in the hierarchy"),
         ("mlm@4,nsp@2", "nsp>mlm:multiply", "unknown operator"),
         ("mlm@2,nsp@4", "nsp>mlm:add", "runs downwards"),

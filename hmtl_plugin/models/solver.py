@@ -111,7 +111,7 @@ class Solver:
         if edge.stop_gradient:
             z = z.detach()
         if edge.permuted:
-            z = another_sample(z)
+            z, tokens_BT = another_sample(z), another_sample(tokens_BT)  # a mean is over the words that z is of
         z, expand = shape_source(z, self.objectives[edge.source].scope, rows, tokens_BT)
         result: Tensor = operator(h, z, expand)
         return result

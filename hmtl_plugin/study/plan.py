@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
+from hmtl_plugin.checkpoints import find_checkpoint
+from hmtl_plugin.data.manifest import file_sha256
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.study.prepare import Prepared
 from hmtl_plugin.study.profile import Block, Profile
@@ -86,7 +88,7 @@ def plan_content(runs: Iterable[Run]) -> list[dict[str, Any]]:
 def _stages(profile: Profile, variant: Variant, seed: int, prepared: Prepared) -> tuple[Stage, ...]:
     pretraining = _given(profile.pretraining)
     after = pretraining.pop("valid_samples", None)
-    names = [variant.hierarchy, variant.transfer, variant.weighting, list(variant.options), variant.checkpoint]
+    names = [variant.hierarchy, variant.transfer, variant.weighting, list(variant.options), _content(variant)]
     shared = {"autocast": profile.autocast, "corpus": prepared["corpus_sha256"], "variant": names, "seed": seed}
     pretrain = _fingerprint(PRETRAIN, [shared, pretraining])
     stages = (
@@ -100,6 +102,11 @@ def _stages(profile: Profile, variant: Variant, seed: int, prepared: Prepared) -
             stages.append(Stage(task.task, _fingerprint(task.task, depends)))
     stages.append(Stage(PROBE, _fingerprint(PROBE, [pretrain, _given(profile.probing), prepared["probing_sha256"]])))
     return tuple(stages)
+
+
+def _content(variant: Variant) -> str:
+    """Of a published checkpoint; empty for a variant that is trained here."""
+    return file_sha256(find_checkpoint(variant.checkpoint)) if variant.checkpoint else ""
 
 
 def _given(settings: Any) -> dict[str, Any]:

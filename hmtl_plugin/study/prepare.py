@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from hmtl_plugin.study.profile import Profile
 from hmtl_plugin.study.sources import SQUAD, Sources, copy_capped, copy_probing
 
 PREPARED, CORPUS, PROBING = "prepared.json", "corpus", "probing"
+_PART = f"{PREPARED}.part"  # there from the beginning: it tells a folder of ours that is not complete
 _VERSION = 1  # of what is written for the same files and options
 Prepared = dict[str, Any]
 
@@ -39,9 +41,9 @@ def prepare(sources: Sources, profile: Profile, folder: Path, corpus: Path | Non
     known = read_prepared(folder)
     if known and known["inputs"] == question:
         return known
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+    _make_room(folder, [*_files(sources), *([corpus / "dict.txt"] if corpus else [])])
+    part = folder / _PART
+    part.touch()
     text = _given_corpus(corpus, folder) if corpus else _own_text(sources, profile, folder)
     wanted = {f.task: f for f in profile.finetuning}
     for task in sources.tasks:
@@ -55,7 +57,6 @@ def prepare(sources: Sources, profile: Profile, folder: Path, corpus: Path | Non
         "probing_sha256": _digest(folder / PROBING),
         "missing": list(sources.missing),
     }
-    part = folder / f"{PREPARED}.part"
     part.write_text(json.dumps(prepared, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(part, folder / PREPARED)
     return prepared
@@ -73,6 +74,18 @@ def read_prepared(folder: Path) -> Prepared | None:
 def task_folder(folder: Path, task: str) -> Path:
     """Where the files of a task lie in the prepared data."""
     return folder / "squad" if task == SQUAD else folder / "glue" / task
+
+
+def _make_room(folder: Path, given: Sequence[Path]) -> None:
+    """Empty the folder of what an earlier preparation left; `UserError` for one that holds anything else."""
+    if folder.exists():
+        ours = any((folder / name).exists() for name in (PREPARED, _PART)) or not any(folder.iterdir())
+        if not ours or any(folder.resolve() in path.resolve().parents for path in given):
+            raise UserError(
+                f"{folder}: holds files that the study did not write, and would be removed: give another --out"
+            )
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
 
 
 def _own_text(sources: Sources, profile: Profile, folder: Path) -> dict[str, Any]:
@@ -99,21 +112,24 @@ def _given_corpus(corpus: Path, folder: Path) -> dict[str, Any]:
         raise UserError(f"--corpus {corpus}: no dict.txt: give a folder that scripts/prepare_corpus.py wrote")
     shutil.copytree(corpus, folder / CORPUS)
     manifest = folder / CORPUS / "corpus.json"
-    splits = json.loads(manifest.read_text(encoding="utf-8"))["splits"] if manifest.is_file() else {}
+    splits = json.loads(manifest.read_text(encoding="utf-8")).get("splits", {}) if manifest.is_file() else {}
     return {"given": corpus.name, "splits": splits}
 
 
 def _question(sources: Sources, profile: Profile, corpus: Path | None) -> dict[str, Any]:
     """All that what is written depends on."""
-    files = [*(path for task in sources.tasks for path in (task.train, *task.evaluation)), *sources.probing]
     return {
         "version": _VERSION,
-        "files": {f"{path.parent.name}/{path.name}": file_sha256(path) for path in files},
+        "files": {f"{path.parent.name}/{path.name}": file_sha256(path) for path in _files(sources)},
         "corpus": _digest(corpus) if corpus and corpus.is_dir() else None,
         "text": asdict(profile.text),
         "rows": {f.task: [f.train_rows, f.valid_rows] for f in profile.finetuning},
         "probing_rows": profile.probing.rows,
     }
+
+
+def _files(sources: Sources) -> list[Path]:
+    return [*(path for task in sources.tasks for path in (task.train, *task.evaluation)), *sources.probing]
 
 
 def _digest(folder: Path) -> str:

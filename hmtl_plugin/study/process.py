@@ -41,9 +41,9 @@ def run_command(command: Sequence[str], folder: Path, environment: Mapping[str, 
             start_new_session=True,
         ) as child,
     ):
-        note = {"group": child.pid, "started": _start_time(child.pid)}
-        (folder / PROCESS).write_text(json.dumps(note), encoding="utf-8")
         try:
+            note = {"group": child.pid, "started": _start_time(child.pid)}
+            (folder / PROCESS).write_text(json.dumps(note), encoding="utf-8")
             while True:
                 try:
                     child.wait(_POLL_SECONDS)
@@ -52,13 +52,10 @@ def run_command(command: Sequence[str], folder: Path, environment: Mapping[str, 
                     if stop.is_set():
                         raise Stopped from None
         finally:
-            if child.returncode is None:
-                _end(child)
+            _end(child)
             (folder / PROCESS).unlink(missing_ok=True)
     if child.returncode:
-        raise UserError(
-            f"{logged_error(log, start) or f'{Path(command[-1]).name} ended with status {child.returncode}'} (log: {log})"
-        )
+        raise UserError(f"{logged_error(log, start) or f'ended with status {child.returncode}'} (log: {log})")
 
 
 def end_orphans(folder: Path) -> None:
@@ -79,11 +76,12 @@ def end_orphans(folder: Path) -> None:
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:
-    """Politely, then not."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        child.wait(_PATIENCE_SECONDS)
+    """Politely, then not; of one that has ended, what it left running."""
+    if child.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_PATIENCE_SECONDS)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()

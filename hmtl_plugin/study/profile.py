@@ -11,6 +11,7 @@ from typing import Any
 from hmtl_plugin.errors import UserError
 
 Options = dict[str, Any]
+_AT_LEAST_ONE = ("updates", "batches", "curve_points", "valid_samples", "seeds", "tokens", "vocab_size")
 
 
 @dataclass(frozen=True)
@@ -130,11 +131,17 @@ def read_profile(path: Path) -> Profile:
             content = tomllib.load(file)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: name a profile") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {error}") from None
     profile: Profile = _build(Profile, {"name": path.stem, **content}, str(path), "")
     if profile.probing.rows != [0, 0, 0] and (len(profile.probing.rows) != 3 or min(profile.probing.rows) < 1):
         raise UserError(f"{path}: probing.rows: write [TRAIN, VALID, TEST]")
+    if "lr" not in profile.pretraining.options:
+        raise UserError(f"{path}: pretraining.options.lr: missing")
+    tasks = [f.task for f in profile.finetuning]
+    if len(set(tasks)) < len(tasks):
+        twice = next(task for task in tasks if tasks.count(task) > 1)
+        raise UserError(f"{path}: finetuning: '{twice}' comes twice: keep one")
     return profile
 
 
@@ -165,6 +172,7 @@ def _value(hint: Any, value: Any, file: str, where: str) -> Any:
     number = expected is float and isinstance(value, int) and not isinstance(value, bool)
     if not number and (not isinstance(value, expected) or (expected is int and isinstance(value, bool))):
         raise UserError(f"{file}: {where}: {value!r} is no {expected.__name__}")
-    if expected is int and value < 0:
-        raise UserError(f"{file}: {where}: {value} is negative")
+    least = 1 if where.rpartition(".")[2] in _AT_LEAST_ONE else 0
+    if expected is int and value < least:
+        raise UserError(f"{file}: {where}: {value} is too small: at least {least}")
     return value

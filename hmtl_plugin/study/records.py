@@ -6,7 +6,9 @@ STUDY/records/flat-seed1.jsonl     result lines of a stage, then a line of kind 
 import gzip
 import io
 import json
-from collections.abc import Iterator
+import os
+import zlib
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,29 +36,39 @@ class Records:
             group.append(line)
             if line.get("kind") == STAGE:
                 fingerprint = line["fingerprint"]
-                self.groups[fingerprint] = [one for one in group if one.get("stage_fingerprint") == fingerprint]
+                whole = [one for one in group if one.get("stage_fingerprint") == fingerprint]
+                # before it may stand what a killed writer left of the same stage
+                count = line.get("lines", len(whole) - 1)
+                self.groups[fingerprint] = whole[-count - 1 :]
                 group = []
+
+    def refresh(self, run: str) -> None:
+        """Read a run's records again: another process may have worked on it."""
+        path = self.folder / f"{run}.jsonl"
+        if path.is_file():
+            self._read(path)
 
     def __contains__(self, fingerprint: str) -> bool:
         return fingerprint in self.groups
 
     def add(self, run: str, fingerprint: str, lines: list[Line], closing: Line) -> None:
         """Record a finished stage; the closing line is what says that it is."""
-        closing = {"kind": STAGE, "fingerprint": fingerprint, **closing}
+        closing = {"kind": STAGE, "fingerprint": fingerprint, "lines": len(lines), **closing}
         group = [{**line, "stage_fingerprint": fingerprint} for line in [*lines, closing]]
         append_results(self.folder / f"{run}.jsonl", group)
         self.groups[fingerprint] = group
 
 
-def pack(study: Path, fingerprints: set[str], target: Path) -> int:
-    """Write all groups of these stages into one compressed file, byte for byte the same for the same records; returns its size."""
+def pack(study: Path, target: Path, fingerprints: Collection[str] | None = None) -> int:
+    """Write all groups, or those of these stages, into one compressed file; returns its size. Equal bytes for equal records."""
     records = Records(study)
+    wanted = records.groups if fingerprints is None else set(fingerprints) & set(records.groups)
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as file:
-        for fingerprint in sorted(fingerprints & set(records.groups)):
+        for fingerprint in sorted(wanted):
             for line in records.groups[fingerprint]:
                 file.write((json.dumps(line, ensure_ascii=False) + "\n").encode())
-    part = target.with_name(f"{target.name}.part")
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
     part.write_bytes(buffer.getvalue())
     part.replace(target)
     return target.stat().st_size
@@ -65,7 +77,7 @@ def pack(study: Path, fingerprints: set[str], target: Path) -> int:
 def _lines(path: Path) -> Iterator[Line]:
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error}): fetch it again, or remove it") from None
     for text in content.decode("utf-8", errors="replace").split("\n"):
         try:

@@ -108,12 +108,14 @@ class Runner:
                 self._failed(run, "run", f"{type(error).__name__}: {error}")
 
     def _do(self, run: Run, slot: Slot) -> None:
+        if not self._refreshed(run):
+            return
         try:
             hold_save_dir(self.context.folder(run, ""))
         except UserError:
             self._failed(run, "run", "another process works on it: wait for it, and start again for what is left then")
             return
-        for stage in list(self.open[run.name]):
+        for stage in self._refreshed(run):
             started = time.monotonic()
             try:
                 lines, closing = execute(self.context, run, stage, slot, self.stop)
@@ -130,6 +132,13 @@ class Runner:
             clean(self.context, run, stage)
         if not self.context.profile.keep_checkpoints and not self.open[run.name]:
             shutil.rmtree(self.context.folder(run, PRETRAIN), ignore_errors=True)
+
+    def _refreshed(self, run: Run) -> list[Stage]:
+        """Stages to do, those not counted that another process has recorded by now."""
+        with self.lock:
+            self.records.refresh(run.name)
+            self.open[run.name] = self._open(run)
+            return list(self.open[run.name])
 
     def _failed(self, run: Run, stage: str, reason: str) -> None:
         with self.lock:

@@ -14,7 +14,7 @@ class Slot:
     """What one run has for itself.
 
     Attributes:
-        gpus: as CUDA numbers them; none: the CPU.
+        gpus: as CUDA numbers them in this process; none: the CPU.
         threads: of torch.
     """
 
@@ -35,10 +35,16 @@ class Slot:
         """Of a command in this slot."""
         return {
             **os.environ,
-            "CUDA_VISIBLE_DEVICES": ",".join(self.gpus),
+            "CUDA_VISIBLE_DEVICES": ",".join(map(_physical, self.gpus)),
             "OMP_NUM_THREADS": str(self.threads),
             "TOKENIZERS_PARALLELISM": "false",
         }
+
+
+def _physical(gpu: str) -> str:
+    """What a child must be told: numbers count what CUDA_VISIBLE_DEVICES leaves of the machine's GPUs."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return visible.split(",")[int(gpu)].strip() if visible else gpu
 
 
 def find_slots(devices: str, jobs: int, default_jobs: int) -> list[Slot]:
@@ -52,6 +58,8 @@ def find_slots(devices: str, jobs: int, default_jobs: int) -> list[Slot]:
     Raises:
         UserError: for GPUs that are not there, or named twice.
     """
+    if jobs < 0:
+        raise UserError(f"--jobs {jobs}: give 1 or more, or 0 for the profile's")
     if devices == "auto":
         devices = ",".join(map(str, range(torch.cuda.device_count()))) or "cpu"
     if devices == "cpu":

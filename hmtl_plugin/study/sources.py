@@ -20,6 +20,7 @@ from hmtl_plugin.study.profile import Finetuning, Profile
 
 SQUAD = "SQuAD"
 ENTAILMENT = ("RTE", "MNLI", "SNLI")
+_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -69,20 +70,21 @@ def find_sources(profile: Profile, data: Path) -> Sources:
         raise UserError(f"--data {data}: no such folder: give one with glue/, squad/ and probing/")
     tasks, missing = [], []
     for wanted in profile.finetuning:
-        find = _squad if wanted.task == SQUAD else _glue
-        try:
-            tasks.append(find(wanted.task, data))
-        except UserError:
-            if not wanted.optional:
-                raise
+        if wanted.task not in (*ENTAILMENT, SQUAD):
+            raise UserError(f"finetuning.task '{wanted.task}': use {', '.join(ENTAILMENT)} or {SQUAD}")
+        if wanted.optional and not _there(wanted.task, data):
             missing.append(wanted.task)
+        else:
+            tasks.append((_squad if wanted.task == SQUAD else _glue)(wanted.task, data))
     probing = [task.path for task in find_tasks([_probing_folder(data)])]
     return Sources(tuple(tasks), tuple(probing), tuple(missing))
 
 
+def _there(name: str, data: Path) -> bool:
+    return any(data.glob("squad*/*-v1.1*.json")) if name == SQUAD else (data / "glue" / name).is_dir()
+
+
 def _glue(name: str, data: Path) -> TaskFiles:
-    if name not in ENTAILMENT:
-        raise UserError(f"finetuning.task '{name}': use {', '.join(ENTAILMENT)} or {SQUAD}")
     if not (data / "glue" / name).is_dir():
         raise UserError(f"--data {data}: no glue/{name}: bash scripts/download_glue.sh {data / 'glue'} {name}")
     files: dict[str, GlueFile] = {file.split: file for file in find_files(TASKS[name], data / "glue")}
@@ -163,11 +165,11 @@ def copy_probing(files: Iterable[Path], rows: Sequence[int], folder: Path) -> No
             continue
         left, labels = dict(caps), set()
         with path.open("rb") as source, (folder / path.name).open("wb") as target:
-            lines = sorted(source, key=lambda line: list(caps).index(line.split(b"\t", 1)[0].lstrip(b"\xef\xbb\xbf")))
-            for line in lines:
-                split, label, _ = line.removeprefix(b"\xef\xbb\xbf").split(b"\t", 2)
+            rows_of = [line.removeprefix(_BOM).split(b"\t", 2) for line in source if line.removeprefix(_BOM).strip()]
+            for fields in sorted(rows_of, key=lambda fields: list(caps).index(fields[0].strip())):
+                split, label = fields[0].strip(), fields[1].strip()
                 if left[split] and (split == SPLITS[0].encode() or label in labels):
                     left[split] -= 1
                     labels |= {label} if split == SPLITS[0].encode() else set()
-                    target.write(line.removeprefix(b"\xef\xbb\xbf"))
+                    target.write(b"\t".join(fields).rstrip(b"\r\n") + b"\n")
         read_task(folder / path.name)  # a cap too low for the task's labels is found here

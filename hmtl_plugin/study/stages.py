@@ -81,7 +81,7 @@ def execute(context: Context, run: Run, stage: Stage, slot: Slot, stop: threadin
     else:
         command = _COMMANDS.get(stage.name, _finetune)(context, run, stage.name, slot, folder)
         run_command(command, folder, slot.environment(), stop)
-        lines = [_of_study(line, run, context) for line in read_results(folder / RESULTS)]
+        lines = [_of_study(line, run, context) for line in _once(read_results(folder / RESULTS))]
         if not lines:
             raise UserError(f"{stage.name} left no results (log: {folder / LOG})")
     closing = {
@@ -229,6 +229,12 @@ _COMMANDS: dict[str, Callable[[Context, Run, str, Slot, Path], list[str]]] = {EV
 
 def _script(context: Context, name: str) -> str:
     return os.path.relpath(context.scripts / name)
+
+
+def _once(lines: list[Line]) -> list[Line]:
+    """Of equal results the last: a script that was killed between recording one and noting that it did makes it again."""
+    names = ("kind", "role", "variant", "task", "split", "seed", "layer", "pooling")
+    return list({tuple(str(line.get(name)) for name in names): line for line in lines}.values())
 
 
 def _of_study(line: Line, run: Run, context: Context) -> Line:

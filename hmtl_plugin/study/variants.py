@@ -57,6 +57,8 @@ def read_variants(path: Path) -> dict[str, Variant]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: name a table of variants") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}: convert the file") from None
     if not lines or tuple(lines[0].split("\t")) != COLUMNS:
         raise UserError(f"{path}, line 1: the columns must be {', '.join(COLUMNS)}, separated by tabs")
     variants: dict[str, Variant] = {}
@@ -86,7 +88,7 @@ def _variant(cells: Sequence[str], where: str) -> Variant:
         "" if cell.strip() == _NONE else cell.strip() for cell in cells
     )
     if not name or not all(c.isalnum() or c in "-_." for c in name):
-        raise UserError(f"{where}: '{name}' is no name: use letters, digits, - and _")
+        raise UserError(f"{where}: '{name}' is no name: use letters, digits, -, _ and .")
     if hierarchy:
         try:
             Hierarchy.parse(hierarchy, transfer).validate(_LAYERS, objective_names(), OPERATORS)
@@ -94,4 +96,7 @@ def _variant(cells: Sequence[str], where: str) -> Variant:
             raise UserError(f"{where}: {error}") from None
         if weighting not in WEIGHTINGS:
             raise UserError(f"{where}: weighting '{weighting}': use {' or '.join(WEIGHTINGS)}")
-    return Variant(name, hierarchy, transfer, weighting, tuple(shlex.split(options)), why)
+    try:
+        return Variant(name, hierarchy, transfer, weighting, tuple(shlex.split(options)), why)
+    except ValueError as error:
+        raise UserError(f"{where}: options {options}: {error}") from None

@@ -47,6 +47,7 @@ def test_what_stands_at_padding_does_not_matter():
 
 def test_attention_in_training_is_that_of_evaluation():
     """The path with dropout is our own; with next to no dropout it must agree with torch's kernel."""
+    torch.manual_seed(0)  # of some draws, fp32's rounding shows through attention as sharp as this
     encoder = build(dropout=0.0, attention_dropout=1e-6)
     for layer in encoder.layers:
         torch.nn.init.normal_(layer.attention.qkv.weight)  # far from uniform attention

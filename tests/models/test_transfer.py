@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from hmtl_plugin.models.initialisation import generator_for
-from hmtl_plugin.models.transfer import OPERATORS, Rows, shape_source
+from hmtl_plugin.models.transfer import OPERATORS, Rows, another_sample, shape_source
 
 H, C = 16, 3
 TOKENS_BT = torch.tensor([[0, 5, 6, 2, 7, 2], [0, 8, 2, 1, 1, 1]])
@@ -95,3 +95,17 @@ def test_gate_is_what_the_formula_says():
     op, h, z = learned(operator("gate")), torch.randn(2, 6, H), torch.randn(2, 6, H)
     expected = h + torch.sigmoid(op.gate(torch.cat([h, z], -1))) * op.projection(z)
     torch.testing.assert_close(apply(op, h, z, "token", Rows("tokens")), expected)
+
+
+@pytest.mark.parametrize("batch", range(2, 6))
+def test_another_sample_is_never_ones_own(batch):
+    """Every sample gets one, and every sample is given to one."""
+    z = torch.arange(batch)[:, None].expand(batch, H).float()
+    given = another_sample(z)[:, 0].int().tolist()
+    assert all(number != own for own, number in enumerate(given)) and sorted(given) == list(range(batch))
+    tokens = torch.randn(batch, 6, H)
+    assert torch.equal(another_sample(tokens), tokens[given])  # whole rows, tokens in their order
+
+
+def test_a_batch_of_one_has_no_other_sample():
+    assert torch.equal(another_sample(torch.randn(1, 6, H)), torch.zeros(1, 6, H))

@@ -1,0 +1,180 @@
+"""The whole study on made-up tasks, as a user runs it: once, again, and killed half-way."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hmtl_plugin.reporting.study.collect import read_study
+from hmtl_plugin.study.toy import write_toy_data
+from tests.conftest import REPOSITORY
+
+pytestmark = pytest.mark.slow
+PROFILE = """
+why = "killed and not killed"
+jobs = 1
+[[plan]]
+variants = ["flat", "hierarchy"]
+seeds = [1]
+[text]
+vocab_size = 800
+[pretraining]
+updates = 120
+warmup = 5
+curve_points = 6
+valid_samples = 40
+[pretraining.options]
+arch = "hmtl_bert_tiny"
+encoder-embed-dim = 32
+encoder-layers = 3
+encoder-attention-heads = 2
+tokens-per-sample = 64
+max-positions = 96
+max-tokens = 512
+lr = "2e-3"
+[[finetuning]]
+task = "RTE"
+tokens = 96
+train_rows = 64
+valid_rows = 60
+grid = ["lr=1e-3", "epochs=1", "batch-size=32"]
+[probing]
+rows = [120, 40, 40]
+"""
+
+
+@pytest.fixture(scope="module")
+def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made-up tasks."""
+    return write_toy_data(tmp_path_factory.mktemp("data") / "toy")
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "VIRTUAL_ENV": sys.prefix}
+
+
+def _reproduce(*arguments: str | Path) -> str:
+    command = ["bash", str(REPOSITORY / "recipes" / "reproduce.sh"), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=_environment(), check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_smoke_profile_runs_every_stage_and_runs_nothing_twice(tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    first = _reproduce("--profile", "smoke", "--out", study)
+    report = read_study(study)
+    assert report.done_stages == report.planned_stages
+    stages = {stage for entry in report.plan for stage in entry["stages"]}
+    assert stages == {"pretrain", "evaluate", "RTE", "SQuAD", "probe"}
+    for name, seeds in (("flat", (1, 2)), ("hierarchy", (1, 2)), ("random", (1,))):
+        assert next(row for row in report.rows if row.name == name).seeds == seeds
+        for measure in ("mlm", "nsp", "rte", "squad_f1", "squad_em", "probing", "probe_sentence_length"):
+            assert tuple(report.by_seed(name, measure)) == seeds, (name, measure)
+    assert tuple(report.by_seed("hierarchy", "shift")) == (1, 2)
+    assert report.by_seed("flat", "mlm") != report.by_seed("hierarchy", "mlm")
+    assert report.by_seed("flat", "mlm")[1] < report.by_seed("random", "mlm")[1]  # it has learnt something
+    assert not list((study / "runs").glob("*/RTE"))  # what is recorded is cleared away
+    assert (study / "report" / "report.html").is_file()
+    assert (study / "records.jsonl.gz").stat().st_size < 14e6 / 100
+    before = {path.name: path.read_bytes() for path in (study / "records").iterdir()}
+    started = time.monotonic()
+    again = _reproduce("--profile", "smoke", "--out", study)
+    assert time.monotonic() - started < 60
+    assert {path.name: path.read_bytes() for path in (study / "records").iterdir()} == before
+    assert "[" in first and "[1/" not in again
+
+
+def _start(study: Path, data: Path, profile: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, str(REPOSITORY / "scripts" / "study.py"), "--profile", str(profile), "--data", str(data)]
+    return subprocess.Popen(
+        [*command, "--out", str(study), "--devices", "cpu"],
+        env=_environment() | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _finish(study: Path, data: Path, profile: Path) -> str:
+    process = _start(study, data, profile)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    return output
+
+
+def _wait_for(path: Path, pattern: str, process: "subprocess.Popen[str]") -> None:
+    while not (path.is_file() and re.search(pattern, path.read_text(encoding="utf-8", errors="replace"))):
+        assert process.poll() is None, process.stdout and process.stdout.read()
+        time.sleep(0.05)
+
+
+def test_killed_study_gives_the_report_of_one_that_was_not(tmp_path: Path, toy_data: Path) -> None:
+    """Killed outright in the middle of pre-training, so that its commands are orphans; told to stop in fine-tuning."""
+    profile = tmp_path / "tiny.toml"
+    profile.write_text(PROFILE, encoding="utf-8")
+    _finish(tmp_path / "whole", toy_data, profile)
+    killed = tmp_path / "killed"
+    process = _start(killed, toy_data, profile)
+    log = killed / "runs" / "flat-seed1" / "pretrain" / "log.txt"
+    _wait_for(log, r'"num_updates": "60"', process)
+    process.kill()
+    process.wait()
+    process = _start(killed, toy_data, profile)
+    _wait_for(log, r"Loaded checkpoint [^\n]*", process)
+    _wait_for(killed / "runs" / "flat-seed1" / "RTE" / "log.txt", "", process)
+    process.send_signal(signal.SIGTERM)
+    process.wait()
+    assert not _running(killed)
+    _finish(killed, toy_data, profile)
+    assert _running(killed) == []
+    whole, resumed = read_study(tmp_path / "whole"), read_study(killed)
+    assert resumed.values == whole.values
+    assert resumed.curves == whole.curves
+
+
+def _running(study: Path) -> list[str]:
+    """Processes that have the study's folder in their command line."""
+    found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [line for line in found if str(study) in line and "pytest" not in line]
+
+
+def test_study_goes_on_from_records_alone(tmp_path: Path, toy_data: Path) -> None:
+    """Carried to another machine: the model that a missing stage needs is made again, and is the same."""
+    profile = tmp_path / "tiny.toml"
+    profile.write_text(PROFILE.replace('["flat", "hierarchy"]', '["flat"]').replace("= 120", "= 20"), encoding="utf-8")
+    _finish(tmp_path / "first", toy_data, profile)
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second" / "records.jsonl.gz").write_bytes((tmp_path / "first" / "records.jsonl.gz").read_bytes())
+    assert "[1/" not in _finish(tmp_path / "second", toy_data, profile)  # nothing is left to do
+    profile.write_text(profile.read_text(encoding="utf-8").replace("lr=1e-3", "lr=2e-3"), encoding="utf-8")
+    output = _finish(tmp_path / "second", toy_data, profile)
+    ran = re.findall(r"flat-seed1 (\w+)", output)
+    assert ran == ["pretrain", "RTE"]
+    first, second = read_study(tmp_path / "first"), read_study(tmp_path / "second")
+    assert second.by_seed("flat", "mlm") == first.by_seed("flat", "mlm")
+    assert (tmp_path / "second" / "records.jsonl.gz").is_file()
+
+
+def test_a_failing_stage_stops_nothing_else_and_is_listed(tmp_path: Path, toy_data: Path) -> None:
+    profile = tmp_path / "tiny.toml"
+    text = (
+        PROFILE.replace('["flat", "hierarchy"]', '["flat"]')
+        .replace("= 120", "= 4")
+        .replace("curve_points = 6", "curve_points = 1")
+    )
+    profile.write_text(
+        text.replace("tokens = 96", "tokens = 97"), encoding="utf-8"
+    )  # more than the encoder's positions
+    process = _start(tmp_path / "study", toy_data, profile)
+    output, _ = process.communicate()
+    assert process.returncode == 1
+    assert "flat-seed1 probe" in output
+    last = output.strip().splitlines()[-1]
+    assert last.startswith("error: 1 failed")
+    assert "flat-seed1 RTE: --tokens-per-sample 97 is more than the 96 positions" in last
