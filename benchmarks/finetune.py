@@ -25,7 +25,9 @@ import numpy as np
 import hmtl_plugin
 from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.parallel import cpu_count
-from hmtl_plugin.data.tokenizer import Tokenizer, train_tokenizer
+from hmtl_plugin.data.sentencepiece_tokenizer import SentencePieceTokenizer
+from hmtl_plugin.data.tokenizer import Tokenizer
+from hmtl_plugin.data.tokenizer_training import train_tokenizer
 from hmtl_plugin.errors import UserError, run_cli
 from hmtl_plugin.finetuning.glue.dataset import cut_pair, read_labels
 from hmtl_plugin.finetuning.glue.files import find_files, read_rows
@@ -40,7 +42,7 @@ def prepare(glue_dir: Path, folder: Path) -> Path:
     """RTE binarised with a tokenizer of its own text."""
     train = next(file for file in find_files(RTE, glue_dir) if file.split == "train")
     texts = [text for span in train.spans() for column in read_rows(RTE, train, span).texts for text in column]
-    tokenizer = Tokenizer(train_tokenizer(texts, PIECES))
+    tokenizer = SentencePieceTokenizer(train_tokenizer(texts, PIECES))
     prepared = prepare_glue([RTE], glue_dir, folder, tokenizer.dictionary(), tokenizer, cpu_count())
     return next(prepared).folder
 

@@ -38,7 +38,8 @@ from fairseq.data import Dictionary
 
 import hmtl_plugin  # noqa: F401
 from hmtl_plugin.data.parallel import cpu_count
-from hmtl_plugin.data.tokenizer import Tokenizer, train_tokenizer
+from hmtl_plugin.data.sentencepiece_tokenizer import SentencePieceTokenizer
+from hmtl_plugin.data.tokenizer_training import train_tokenizer
 from hmtl_plugin.errors import UserError, run_cli
 from hmtl_plugin.finetuning.glue.files import GlueFile, find_files, read_rows
 from hmtl_plugin.finetuning.glue.tasks import TASKS, GlueTask
@@ -165,7 +166,7 @@ def make_checkpoint(sample: Sample, folder: Path) -> tuple[Path, Path, Path]:
         for span in files[0].spans():
             for column in read_rows(task, files[0], span).texts:
                 texts += column
-    tokenizer = Tokenizer(train_tokenizer(texts[:: max(1, len(texts) // 50_000)], PIECES))
+    tokenizer = SentencePieceTokenizer(train_tokenizer(texts[:: max(1, len(texts) // 50_000)], PIECES))
     dictionary = tokenizer.dictionary()
     checkpoint, model, dict_txt = folder / "checkpoint.pt", folder / "model", folder / "dict.txt"
     state = {"cfg": {"model": {}}, "model": {}, "task_state": vocabulary_state(dictionary, tokenizer)}

@@ -32,7 +32,7 @@ from hmtl_plugin.data.parallel import cpu_count
 from hmtl_plugin.data.prepare import PrepareOptions
 from hmtl_plugin.data.sources import gather_sources
 from hmtl_plugin.data.splitting import SentenceSplitter
-from hmtl_plugin.data.tokenizer import train_tokenizer
+from hmtl_plugin.data.tokenizer_training import train_tokenizer
 from hmtl_plugin.errors import UserError, run_cli
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from hmtl_plugin.data.tokenizer import FILE_NAME, Tokenizer, train_tokenizer
+from hmtl_plugin.data.tokenizer import SENTENCEPIECE, Tokenizer
+from hmtl_plugin.data.tokenizer_training import train_tokenizer
 from hmtl_plugin.errors import run_cli
 from hmtl_plugin.models.encoder import Encoder, EncoderConfig
 from hmtl_plugin.models.pooling import pool
@@ -41,7 +42,7 @@ _SIZES = {"small": (4, 512, 8), "mini": (4, 256, 4), "tiny": (2, 64, 2)}
 def build(task: ProbingTask, size: str, precision: str) -> TransformerEncoder:
     """A model with random weights, and a tokenizer trained on the task's own text."""
     texts = task.sentences(range(min(20_000, len(task))))
-    tokenizer = Tokenizer.from_bytes(FILE_NAME, train_tokenizer(texts, 8000))
+    tokenizer = Tokenizer.from_bytes(SENTENCEPIECE, train_tokenizer(texts, 8000))
     layers, hidden, heads = _SIZES[size]
     config = EncoderConfig(len(tokenizer), hidden, layers, heads, 4 * hidden, max_positions=512)
     about = About(f"{size} {precision}", "untrained", f"{size}-{precision}")

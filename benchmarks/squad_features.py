@@ -31,7 +31,8 @@ from pathlib import Path
 from typing import Any
 
 from hmtl_plugin.data.parallel import cpu_count
-from hmtl_plugin.data.tokenizer import Tokenizer, train_tokenizer
+from hmtl_plugin.data.tokenizer import Tokenizer
+from hmtl_plugin.data.tokenizer_training import train_tokenizer
 from hmtl_plugin.errors import UserError, run_cli
 from hmtl_plugin.finetuning.squad.dataset import SquadDataset, SquadSplit
 from hmtl_plugin.finetuning.squad.files import read_squad

@@ -185,7 +185,7 @@ def load_vocabulary(path: str | Path) -> tuple[Dictionary, Tokenizer]:
     dictionary, tokenizer = _dictionary(file, inside), _tokenizer(file.parent, inside)
     if tokenizer is None:
         raise UserError(
-            f"{file}: no tokenizer inside or beside it: copy the data folder's sentencepiece.bpe.model there"
+            f"{file}: no tokenizer inside or beside it: copy the data folder's (sentencepiece.bpe.model or tokenizer.json) there"
         )
     tokenizer.check(dictionary)
     return dictionary, tokenizer

@@ -87,7 +87,7 @@ class HierarchicalBert(nn.Module):
         """The tokenizer of the pre-training text."""
         if self.checkpoint.tokenizer is None:
             raise UserError(
-                f"{self.checkpoint.path}: no tokenizer inside or beside it: copy the data folder's sentencepiece.bpe.model there, "
+                f"{self.checkpoint.path}: no tokenizer inside or beside it: copy the data folder's (sentencepiece.bpe.model or tokenizer.json) there, "
                 "or give token ids instead of text"
             )
         return self.checkpoint.tokenizer

@@ -5,6 +5,7 @@ import argparse
 
 from hmtl_plugin.data.command import add_exclusion, add_reading, reading_options
 from hmtl_plugin.data.prepare import FORMATS, PrepareOptions, prepare_corpus
+from hmtl_plugin.data.prepare_options import MODEL_TYPES
 from hmtl_plugin.errors import run_cli
 
 _FORMATS = """formats:
@@ -34,8 +35,13 @@ def parser() -> argparse.ArgumentParser:
 
     g = p.add_argument_group("tokenizer")
     g.add_argument("--vocab-size", type=int, metavar="N", help="pieces to train, the five specials included")
-    g.add_argument("--model-type", default="unigram", choices=("unigram", "bpe"))
-    g.add_argument("--tokenizer", metavar="FILE", help="use this sentencepiece model instead of training one")
+    g.add_argument("--model-type", default="unigram", choices=MODEL_TYPES)
+    g.add_argument("--lowercase", action="store_true", help="wordpiece: fold case and strip accents (BERT uncased)")
+    g.add_argument(
+        "--tokenizer",
+        metavar="PLACE",
+        help="use this instead of training one: .model, tokenizer.json, vocab.txt, or a folder with one",
+    )
     g.add_argument("--character-coverage", type=float, default=0.9995, metavar="SHARE")
     g.add_argument(
         "--tokenizer-sentences", type=int, default=500_000, metavar="N", help="train on a sample of at most N"
@@ -57,6 +63,7 @@ def main() -> None:
         format=args.format,
         vocab_size=args.vocab_size,
         model_type=args.model_type,
+        lowercase=args.lowercase,
         tokenizer=args.tokenizer,
         character_coverage=args.character_coverage,
         tokenizer_sentences=args.tokenizer_sentences,

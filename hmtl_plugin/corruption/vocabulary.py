@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 WORD_BOUNDARY = "\u2581"  # sentencepiece's mark at the start of a word
+CONTINUATION = "##"  # WordPiece's mark on the pieces that go on with one
 MASK = "<mask>"
 # A dictionary of spaced text marks over half of its pieces, one of Chinese, Japanese or Thai text next to none.
 MIN_MARKED_SHARE = 0.05
@@ -27,7 +28,26 @@ class DictionaryLike(Protocol):
 
 def _is_plain(piece: str) -> bool:
     """Letters, marks and digits only: nothing attached that would give a word's place away."""
-    return all(unicodedata.category(character)[0] in "LMN" for character in piece.removeprefix(WORD_BOUNDARY))
+    bare = piece.removeprefix(WORD_BOUNDARY).removeprefix(CONTINUATION)
+    return all(unicodedata.category(character)[0] in "LMN" for character in bare)
+
+
+def _word_starts(symbols: Sequence[str]) -> tuple[npt.NDArray[np.bool_], bool]:
+    """(V,) which symbols begin a word, and whether words are known at all; see `Vocabulary.from_dictionary`."""
+    marked_V = np.array([symbol.startswith(WORD_BOUNDARY) for symbol in symbols])
+    if marked_V.sum() >= MIN_MARKED_SHARE * len(symbols):
+        return marked_V, True
+    continuing_V = np.array([symbol.startswith(CONTINUATION) and symbol != CONTINUATION for symbol in symbols])
+    if continuing_V.sum() >= MIN_MARKED_SHARE * len(symbols):
+        return ~continuing_V, True
+    return np.ones(len(symbols), dtype=bool), not marked_V.any()
+
+
+def _is_filler(symbol: str) -> bool:
+    """Rows that no text ever holds: of fairseq's dictionaries, padded to a multiple of 8, and of BERT's vocabularies."""
+    return (symbol.startswith("madeupword") and symbol[10:].isdigit()) or (
+        symbol.startswith("[unused") and symbol.endswith("]")
+    )
 
 
 @dataclass(frozen=True)
@@ -62,19 +82,17 @@ class Vocabulary:
     def from_dictionary(cls, dictionary: DictionaryLike) -> "Vocabulary":
         """Read the tables off a fairseq dictionary that holds ``<mask>``.
 
-        Word boundaries come from sentencepiece's marks. A dictionary without a single mark is one of whole words
+        Word boundaries come from sentencepiece's marks, or from WordPiece's, which stand on the pieces that go on with a word (its
+        words are runs of letters, and single marks of punctuation). A dictionary without a single mark is one of whole words
         (what ``fairseq-preprocess`` writes for tokenised text), so each of its symbols begins a word. One with very
-        few marks is of a script that writes no spaces: each piece is a unit and ``has_words`` is false.
+        few of sentencepiece's is of a script that writes no spaces: each piece is a unit and ``has_words`` is false.
         """
         symbols: Sequence[str] = dictionary.symbols
         mask = symbols.index(MASK)
         special = np.zeros(len(symbols), dtype=bool)
-        # `madeupword...` rows only pad fairseq dictionaries to a multiple of 8: no text ever holds them
-        fillers = [i for i, s in enumerate(symbols) if s.startswith("madeupword") and s[10:].isdigit()]
+        fillers = [i for i, symbol in enumerate(symbols) if _is_filler(symbol)]
         special[[dictionary.bos(), dictionary.pad(), dictionary.eos(), dictionary.unk(), mask, *fillers]] = True
-        marked = np.array([symbol.startswith(WORD_BOUNDARY) for symbol in symbols])
-        has_words = not marked.any() or marked.sum() >= MIN_MARKED_SHARE * len(symbols)
-        pieces_are_units = not marked.any() or not has_words
+        word_start_V, has_words = _word_starts(symbols)
         return cls(
             bos=dictionary.bos(),
             pad=dictionary.pad(),
@@ -82,8 +100,8 @@ class Vocabulary:
             unk=dictionary.unk(),
             mask=mask,
             special_V=special,
-            word_start_V=np.ones(len(symbols), dtype=bool) if pieces_are_units else marked,
+            word_start_V=word_start_V,
             plain_V=np.array([_is_plain(symbol) for symbol in symbols]) & ~special,
             replacements=np.flatnonzero(~special).astype(np.int64),
-            has_words=bool(has_words),
+            has_words=has_words,
         )

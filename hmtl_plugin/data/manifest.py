@@ -89,9 +89,10 @@ def check_manifest(folder: Path | str, split: str) -> Manifest | None:
     if manifest is None:
         return None
     again = "restore the file or prepare the corpus again"
-    from hmtl_plugin.data.tokenizer import FILE_NAME as TOKENIZER
+    from hmtl_plugin.data.tokenizer import FILE_NAMES
 
-    for name, expected in (("dict.txt", "dictionary_sha256"), (TOKENIZER, "tokenizer_sha256")):
+    tokenizers = [(name, "tokenizer_sha256") for name in FILE_NAMES]
+    for name, expected in (("dict.txt", "dictionary_sha256"), *tokenizers):
         path = folder / name
         if not path.is_file():
             if name == "dict.txt":

@@ -9,7 +9,17 @@ from typing import IO
 
 from hmtl_plugin.errors import UserError
 
-OURS = {"dict.txt", "corpus.json", "sentencepiece.bpe.model", "glue.json", "squad.json", "input0", "input1", "label"}
+OURS = {
+    "dict.txt",
+    "corpus.json",
+    "sentencepiece.bpe.model",
+    "tokenizer.json",
+    "glue.json",
+    "squad.json",
+    "input0",
+    "input1",
+    "label",
+}
 OURS |= {"probing.json", "sentence_length.txt", "word_content.txt", "bigram_shift.txt", "odd_man_out.txt"}
 _DATA_SUFFIXES = (".bin", ".idx")
 _SQUAD_SOURCE = "source.json"  # in the folder of every split

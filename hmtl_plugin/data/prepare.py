@@ -11,7 +11,7 @@ import importlib.metadata
 import signal
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,8 @@ from hmtl_plugin.data.prepare_options import FORMATS, PrepareOptions
 from hmtl_plugin.data.progress import progress_bar
 from hmtl_plugin.data.readers.text import check_readable
 from hmtl_plugin.data.sources import gather_sources
-from hmtl_plugin.data.tokenizer import FILE_NAME as TOKENIZER_FILE
-from hmtl_plugin.data.tokenizer import Tokenizer, train_tokenizer
+from hmtl_plugin.data.tokenizer import SENTENCEPIECE, WORDPIECE, Tokenizer
+from hmtl_plugin.data.tokenizer_training import train_tokenizer, train_wordpiece
 from hmtl_plugin.errors import UserError
 
 
@@ -82,7 +82,7 @@ def prepare_corpus(files: list[str], out: Path | str, options: PrepareOptions, o
     options.check()
     if not files:
         raise UserError("no input files; name at least one")
-    check_readable([*files, *options.exclude, *([options.tokenizer] if options.tokenizer else [])])
+    check_readable([*files, *options.exclude])
     tokenizer = _given_tokenizer(options)
     folder = Path(out)
     described, inputs = _describe(options, tokenizer), _inputs(files, options)
@@ -125,6 +125,8 @@ class _terminable:
 def _given_tokenizer(options: PrepareOptions) -> Tokenizer | None:
     if options.tokenizer is None:
         return None
+    if not Path(options.tokenizer).exists():
+        raise UserError(f"{options.tokenizer}: no such file")
     tokenizer = Tokenizer.load(options.tokenizer)
     tokenizer.dictionary_text()  # refuses what dict.txt cannot hold
     if options.vocab_size is not None and options.vocab_size != len(tokenizer):
@@ -162,7 +164,8 @@ def _already(folder: Path, described: dict[str, Any], inputs: list[dict[str, Any
     if manifest is None:
         return None
     mend = "--overwrite replaces it, or choose another --out"
-    differing = [k for k, v in described.items() if manifest["options"].get(k) != v]
+    defaults = {f.name: f.default for f in fields(PrepareOptions)}  # an option that is younger than the corpus
+    differing = [k for k, v in described.items() if manifest["options"].get(k, defaults.get(k)) != v]
     if differing:
         name = differing[0]
         raise UserError(
@@ -189,18 +192,20 @@ def _prepare(files: list[str], part: Path, options: PrepareOptions, tokenizer: T
     if not counts["train"]["sentences"]:
         raise UserError("the tokenizer knows no piece of this text: every sentence came out empty; choose another")
     (part / "dict.txt").write_text(tokenizer.dictionary_text(), encoding="utf-8")
-    (part / TOKENIZER_FILE).write_bytes(tokenizer.to_bytes())
-    return _manifest(part, spool, counts, options)
+    (part / tokenizer.file_name).write_bytes(tokenizer.to_bytes())
+    return _manifest(part, spool, counts, options, tokenizer)
 
 
-def _manifest(part: Path, spool: Spool, counts: dict[str, dict[str, Any]], options: PrepareOptions) -> Manifest:
+def _manifest(
+    part: Path, spool: Spool, counts: dict[str, dict[str, Any]], options: PrepareOptions, tokenizer: Tokenizer
+) -> Manifest:
     splits = {name: {k: v for k, v in count.items() if k != "sha256"} for name, count in counts.items()}
     return Manifest(
         schema=SCHEMA,
         layout="rows" if options.rows else "segments",
         splits=splits,  # type: ignore[typeddict-item]
         dictionary_sha256=file_sha256(part / "dict.txt"),
-        tokenizer_sha256=file_sha256(part / TOKENIZER_FILE),
+        tokenizer_sha256=tokenizer.sha256,
         data_sha256={name: count["sha256"] for name, count in counts.items()},
         excluded_documents=spool.excluded,
         duplicate_documents=spool.duplicates,
@@ -237,12 +242,14 @@ def _train(spool: Spool, valid_D: npt.NDArray[np.bool_], options: PrepareOptions
     assert options.vocab_size is not None
     with progress_bar("training the tokenizer (seconds)", None, unit="s") as bar:
         content = run_in_child(_train_in_child, spool, valid_D, options, tick=lambda: bar.update(0.5))
-    return Tokenizer.from_bytes(TOKENIZER_FILE, content)
+    return Tokenizer.from_bytes(WORDPIECE if options.model_type == "wordpiece" else SENTENCEPIECE, content)
 
 
 def _train_in_child(spool: Spool, valid_D: npt.NDArray[np.bool_], options: PrepareOptions) -> bytes:
     sentences = sample_sentences(spool, valid_D, options.tokenizer_sentences, options.seed)
     assert options.vocab_size is not None
+    if options.model_type == "wordpiece":
+        return train_wordpiece(sentences, options.vocab_size, options.lowercase)
     return train_tokenizer(sentences, options.vocab_size, options.model_type, options.character_coverage)
 
 

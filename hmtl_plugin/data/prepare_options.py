@@ -7,6 +7,7 @@ from hmtl_plugin.errors import UserError
 TEXT_FORMATS = ("sentences", "paragraphs", "documents", "jsonl", "squad")
 ROW_FORMATS = ("pairs", "nli-jsonl")
 FORMATS = TEXT_FORMATS + ROW_FORMATS
+MODEL_TYPES = ("unigram", "bpe", "wordpiece")
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,9 @@ class PrepareOptions:
     Attributes:
         format: one of `FORMATS`.
         vocab_size: pieces of the tokenizer to train; None with a given `tokenizer`.
-        model_type: ``unigram`` or ``bpe``.
-        tokenizer: an existing sentencepiece model.
+        model_type: ``unigram``, ``bpe`` or ``wordpiece``.
+        lowercase: of wordpiece: fold case and strip accents, as BERT's uncased models do.
+        tokenizer: an existing one: a sentencepiece model, tokenizer.json or vocab.txt, or a folder that holds one.
         tokenizer_sentences: sentences, at most, that the tokenizer is trained on.
         valid_fraction, valid_documents: size of the validation split; the number wins.
         exclude, exclude_format, exclude_minimum_words: evaluation files, see `exclude.read_excluded`.
@@ -30,6 +32,7 @@ class PrepareOptions:
     format: str
     vocab_size: int | None = None
     model_type: str = "unigram"
+    lowercase: bool = False
     tokenizer: str | None = None
     character_coverage: float = 0.9995
     tokenizer_sentences: int = 500_000
@@ -63,7 +66,9 @@ class PrepareOptions:
             raise UserError(f"--valid-fraction {self.valid_fraction}: give a share from 0 to below 1")
         if self.valid_documents is not None and self.valid_documents < 0:
             raise UserError(f"--valid-documents {self.valid_documents}: give 0 or more")
-        if self.model_type not in ("unigram", "bpe"):
-            raise UserError(f"--model-type {self.model_type}: choose unigram or bpe")
+        if self.model_type not in MODEL_TYPES:
+            raise UserError(f"--model-type {self.model_type}: choose one of {', '.join(MODEL_TYPES)}")
+        if self.lowercase and self.model_type != "wordpiece":
+            raise UserError("--lowercase is for --model-type wordpiece: sentencepiece keeps case")
         if self.workers < 0:
             raise UserError(f"--workers {self.workers}: give 1 or more, or 0 for one a processor")

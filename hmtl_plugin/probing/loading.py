@@ -98,7 +98,7 @@ def _hierarchy(loaded: LoadedCheckpoint) -> tuple[tuple[tuple[str, int], ...], s
 def _tokenizer(loaded: LoadedCheckpoint) -> Tokenizer:
     if loaded.tokenizer is None:
         raise UserError(
-            f"{loaded.path}: no tokenizer inside or beside it: copy the data folder's sentencepiece.bpe.model there"
+            f"{loaded.path}: no tokenizer inside or beside it: copy the data folder's (sentencepiece.bpe.model or tokenizer.json) there"
         )
     return loaded.tokenizer
 

@@ -8,7 +8,7 @@ from fairseq.data import Dictionary
 from fairseq.dataclass import ChoiceEnum
 from fairseq.tasks import register_task
 
-from hmtl_plugin.data.tokenizer import FILE_NAME, Tokenizer
+from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.glue.dataset import open_split
 from hmtl_plugin.finetuning.glue.prepare import MANIFEST, read_glue_manifest
@@ -49,7 +49,7 @@ class GlueFinetuningTask(FinetuningTask):
                 f"{folder}: holds no {MANIFEST}: give the folder of a task that scripts/prepare_glue.py wrote"
             )
         dictionary = Dictionary.load(str(folder / "input0" / "dict.txt"))
-        return cls(cfg, dictionary, Tokenizer.load(folder / FILE_NAME), manifest)
+        return cls(cfg, dictionary, Tokenizer.load(folder), manifest)
 
     @property
     def head_name(self) -> str:

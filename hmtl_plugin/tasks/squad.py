@@ -10,7 +10,7 @@ import numpy.typing as npt
 from fairseq.data import Dictionary
 from fairseq.tasks import register_task
 
-from hmtl_plugin.data.tokenizer import FILE_NAME, Tokenizer
+from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.squad.dataset import SquadDataset, SquadSplit
 from hmtl_plugin.finetuning.squad.measure import SquadScorer
@@ -54,7 +54,7 @@ class SquadTask(FinetuningTask):
         manifest = read_squad_manifest(folder)
         if manifest is None:
             raise UserError(f"{folder}: holds no {MANIFEST}: give a folder that recipes/finetune_squad.sh prepared")
-        return cls(cfg, Dictionary.load(str(folder / "dict.txt")), Tokenizer.load(folder / FILE_NAME), manifest)
+        return cls(cfg, Dictionary.load(str(folder / "dict.txt")), Tokenizer.load(folder), manifest)
 
     @property
     def head_name(self) -> str:

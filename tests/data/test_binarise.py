@@ -12,7 +12,8 @@ from fairseq.data.indexed_dataset import best_fitting_int_dtype
 from hmtl_plugin.data import gather
 from hmtl_plugin.data.binarise import Encoder, IndexedWriter, Items, encode_block, item_dtype, narrow
 from hmtl_plugin.data.readers import text as text_reader
-from hmtl_plugin.data.tokenizer import Tokenizer, train_tokenizer
+from hmtl_plugin.data.tokenizer import Tokenizer
+from hmtl_plugin.data.tokenizer_training import train_tokenizer
 from hmtl_plugin.errors import UserError
 from tests.data.texts import documents, prepare, read_documents, read_items, write_sentences
 

@@ -11,7 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hmtl_plugin.data.offsets import encode_with_offsets
-from hmtl_plugin.data.tokenizer import UNK, Tokenizer, train_tokenizer
+from hmtl_plugin.data.sentencepiece_tokenizer import SentencePieceTokenizer
+from hmtl_plugin.data.tokenizer import UNK, Tokenizer
+from hmtl_plugin.data.tokenizer_training import train_tokenizer
 from tests.data.texts import documents
 
 SENTENCES = [s for doc in documents(150) for s in doc] + [
@@ -38,8 +40,8 @@ def stock(**options: Any) -> Tokenizer:
 
 
 TOKENIZERS = {
-    "unigram": Tokenizer(train_tokenizer(SENTENCES, 120)),
-    "bpe": Tokenizer(train_tokenizer(SENTENCES, 120, "bpe")),
+    "unigram": SentencePieceTokenizer(train_tokenizer(SENTENCES, 120)),
+    "bpe": SentencePieceTokenizer(train_tokenizer(SENTENCES, 120, "bpe")),
     "bytes": stock(vocab_size=400, byte_fallback=True, normalization_rule_name="identity"),
     "all spaces kept": stock(vocab_size=120, normalization_rule_name="nfkc_cf", remove_extra_whitespaces=False),
     "knows specials": stock(vocab_size=120, user_defined_symbols=["<mask>", "<pad>", "<cls>"]),

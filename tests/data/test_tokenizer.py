@@ -9,7 +9,8 @@ import pytest
 import sentencepiece
 from fairseq.data import Dictionary
 
-from hmtl_plugin.data.tokenizer import MASK, SPECIALS, Tokenizer, train_tokenizer
+from hmtl_plugin.data.tokenizer import MASK, SPECIALS, Tokenizer
+from hmtl_plugin.data.tokenizer_training import train_tokenizer
 from hmtl_plugin.errors import UserError
 from tests.data.texts import documents
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 
-from hmtl_plugin.data.tokenizer import Tokenizer, train_tokenizer
+from hmtl_plugin.data.sentencepiece_tokenizer import SentencePieceTokenizer
+from hmtl_plugin.data.tokenizer import Tokenizer
+from hmtl_plugin.data.tokenizer_training import train_tokenizer
 from tests.training.runs import arguments, train
 
 WORDS = "the cat sat on a mat and dogs sing while birds fly over old grey towns".split()
@@ -18,7 +20,7 @@ def tokenizer() -> Tokenizer:
     """A tokenizer that knows the characters of `WORDS`."""
     random = np.random.default_rng(0)
     sentences = [" ".join(random.choice(WORDS, 8)) for _ in range(300)]
-    return Tokenizer(train_tokenizer(sentences, 40, character_coverage=1.0))
+    return SentencePieceTokenizer(train_tokenizer(sentences, 40, character_coverage=1.0))
 
 
 @pytest.fixture(scope="session")

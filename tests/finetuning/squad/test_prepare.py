@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hmtl_plugin.data.offsets import encode_with_offsets
-from hmtl_plugin.data.tokenizer import Tokenizer, train_tokenizer
+from hmtl_plugin.data.sentencepiece_tokenizer import SentencePieceTokenizer
+from hmtl_plugin.data.tokenizer import Tokenizer
+from hmtl_plugin.data.tokenizer_training import train_tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.squad.answers import answer_tokens
 from hmtl_plugin.finetuning.squad.dataset import SquadSplit
@@ -130,7 +132,7 @@ def test_what_is_prepared_is_kept_until_something_changes(tmp_path: Path, tokeni
     assert sorted(p.name for p in out.iterdir()) == sorted(
         ["dict.txt", "notes.txt", "sentencepiece.bpe.model", "squad.json", "valid"]
     )
-    other = Tokenizer(train_tokenizer(["some other words"] * 20, 16))
+    other = SentencePieceTokenizer(train_tokenizer(["some other words"] * 20, 16))
     with pytest.raises(UserError, match="holds data already"):
         prepare(out, other, valid=path)
 
@@ -173,7 +175,9 @@ def test_damage_is_named(tmp_path: Path, tokenizer: Tokenizer) -> None:
 def test_every_real_answer_is_found_again(real_data: Callable[[str], Path], tmp_path: Path, name: str) -> None:
     path = real_data(name)
     file = read_squad(path)
-    tokenizer = Tokenizer(train_tokenizer((c for context in file.contexts[::4] for c in context.split(". ")), 1000))
+    tokenizer = SentencePieceTokenizer(
+        train_tokenizer((c for context in file.contexts[::4] for c in context.split(". ")), 1000)
+    )
     split = SquadSplit(prepare(tmp_path / "out", tokenizer, valid=path).folder / "valid")
     for question, span in zip(file.questions, spans(file, split), strict=True):
         if not question.answers:
