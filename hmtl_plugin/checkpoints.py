@@ -128,7 +128,7 @@ def load_checkpoint(path: str | Path) -> LoadedCheckpoint:
     if tokenizer is not None:
         tokenizer.check(dictionary)
     with torch.random.fork_rng(devices=[]):
-        model, objectives = _build_model(config, dictionary, str(inside.get("head", "")))
+        model, objectives = build_model(config, dictionary, str(inside.get("head", "")))
     model.load_state_dict(state["model"], strict=True)
     history = state.get("optimizer_history") or [{}]
     return LoadedCheckpoint(
@@ -144,8 +144,8 @@ def load_checkpoint(path: str | Path) -> LoadedCheckpoint:
     )
 
 
-def _build_model(
-    config: dict[str, Any], dictionary: Dictionary, head: str
+def build_model(
+    config: dict[str, Any], dictionary: Dictionary, head: str = ""
 ) -> tuple[HierarchicalBertModel, dict[str, Objective]]:
     """The model without weights, and its objectives."""
     model_config, task = OmegaConf.create(config["model"]), SimpleNamespace(**config["task"])

@@ -67,6 +67,10 @@ class HierarchicalBertConfig(FairseqDataclass):
         default=False,
         metadata={"help": "accept a checkpoint with another number of positions and resize its table"},
     )
+    untied_output: bool = field(
+        default=False,
+        metadata={"help": "the masked-LM head has an output matrix of its own, not the input embedding (BERT)"},
+    )
     checkpoint_activations: bool = field(
         default=False, metadata={"help": "recompute activations in the backward pass: less memory, more time"}
     )
@@ -94,6 +98,7 @@ class HierarchicalBertModel(BaseFairseqModel):
         objectives: Optional[Mapping[str, Objective]] = None,
         seed: int = 1,
         resize_positions: bool = False,
+        untied_output: bool = False,
     ) -> None:
         """Weights depend on ``seed`` alone; ``objectives`` holds at least those that ``hierarchy`` places.
 
@@ -102,6 +107,7 @@ class HierarchicalBertModel(BaseFairseqModel):
         """
         super().__init__()
         self.config, self.hierarchy, self.resize_positions = config, hierarchy, resize_positions
+        self.untied_output = untied_output
         self.encoder = Encoder(config, seed)
         self.heads, self.transfers = nn.ModuleDict(), nn.ModuleDict()
         self.solver: Optional[Solver] = None
@@ -127,6 +133,7 @@ class HierarchicalBertModel(BaseFairseqModel):
                 objectives,
                 torch.initial_seed(),
                 cfg.resize_positions,
+                getattr(cfg, "untied_output", False),  # not in checkpoints of versions before this option
             )
         except HierarchyError as error:
             raise UserError(str(error)) from None
@@ -144,6 +151,7 @@ class HierarchicalBertModel(BaseFairseqModel):
             activation=ACTIVATIONS[config.activation_fn],
             layer_norm_eps=config.layer_norm_eps,
             dropout=config.dropout,
+            untied_output=self.untied_output,
         )
         with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws from the global generator
             for name in hierarchy.objectives:

@@ -22,6 +22,7 @@ RECORD_KEY = "architecture_version"
 POSITION_KEY = "encoder.embeddings.position.weight"
 WEIGHTS_KEY = "task_weights"
 _RECORD_BYTES = 2048
+_UNTIED_KEY, _MLM_KEY = "heads.mlm.decoder.weight", "heads.mlm.bias"
 _HEAD_PREFIXES = ("heads.", "transfers.", "task_head.")
 _COMPARED = {
     "layers": "--encoder-layers",
@@ -89,6 +90,7 @@ def upgrade(
     _fit_positions(state, config, resize_positions)
     _refuse_other_shapes(state, own)
     if stored is not None:
+        _refuse_other_output(state, own)
         _fit_heads(state, own, same_head)
         _fit_task_weights(state, own, stored, objectives)
 
@@ -150,6 +152,16 @@ def _refuse_other_shapes(state: dict[str, Tensor], own: dict[str, Tensor]) -> No
                 f"this model's {tuple(own[key].shape)}: "
                 "give the --encoder-* options (--arch) and the dictionary the checkpoint was trained with"
             )
+
+
+def _refuse_other_output(state: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+    """A masked-LM head whose output matrix is dropped, or drawn anew, would begin far from what the checkpoint reached."""
+    if _MLM_KEY in state and _MLM_KEY in own and (_UNTIED_KEY in state) != (_UNTIED_KEY in own):
+        untied = _UNTIED_KEY in state
+        raise UserError(
+            f"the checkpoint was trained {'with' if untied else 'without'} --untied-output: "
+            f"{'add it' if untied else 'leave it out'}"
+        )
 
 
 def _fit_heads(state: dict[str, Tensor], own: dict[str, Tensor], same_head: bool) -> None:

@@ -33,13 +33,18 @@ class ObjectiveOptions:
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """Sizes and functions that a head shares with its encoder."""
+    """Sizes and functions that a head shares with its encoder.
+
+    Attributes:
+        untied_output: the masked-LM head has an output matrix of its own, not the input embedding.
+    """
 
     hidden: int
     vocabulary: int
     activation: Callable[[Tensor], Tensor]
     layer_norm_eps: float
     dropout: float
+    untied_output: bool = False
 
 
 class Head(nn.Module, ABC):

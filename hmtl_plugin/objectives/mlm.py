@@ -36,20 +36,22 @@ _COVER_GRID = 1 - np.prod(1 - _START_GRID[:, None] * _SPAN_LONGER, axis=1)
 
 
 class MaskedLMHead(Head):
-    """Dense, activation and layer norm, then the tied input embedding with a bias of its own."""
+    """Dense, activation and layer norm, then the input embedding (or a matrix of its own) with a bias of its own."""
 
     def __init__(self, config: HeadConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(config.hidden, config.hidden)
         self.activation = config.activation
         self.layer_norm = nn.LayerNorm(config.hidden, eps=config.layer_norm_eps)
+        self.decoder = nn.Linear(config.hidden, config.vocabulary, bias=False) if config.untied_output else None
         self.bias = nn.Parameter(torch.zeros(config.vocabulary))
 
     def transform(self, x: Tensor) -> Tensor:
         return self.layer_norm(self.activation(self.dense(x)))
 
     def classify(self, z: Tensor, embedding_VH: Tensor) -> dict[str, Tensor]:
-        return {"mlm": F.linear(z, embedding_VH, self.bias)}
+        matrix_VH = embedding_VH if self.decoder is None else self.decoder.weight
+        return {"mlm": F.linear(z, matrix_VH, self.bias)}
 
 
 @register_objective("mlm")

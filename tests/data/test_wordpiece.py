@@ -16,7 +16,7 @@ from hmtl_plugin.errors import UserError
 from tests.data.texts import documents
 
 pytest.importorskip("tokenizers")
-from hmtl_plugin.data.tokenizer_training import train_wordpiece  # noqa: E402
+from hmtl_plugin.data.tokenizer_training import train_wordpiece
 
 SENTENCES = [s for doc in documents(100) for s in doc]
 LETTERS = [chr(code) for code in range(ord("a"), ord("z") + 1)]

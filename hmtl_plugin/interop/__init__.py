@@ -1,0 +1,1 @@
+"""Moving in and out: Hugging Face's BERT folders and ONNX."""

@@ -1,0 +1,70 @@
+"""Hugging Face's config.json of a BERT, and what it means here."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hmtl_plugin.errors import UserError
+
+CONFIG = "config.json"
+ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
+"""Their names of activation functions, and ours."""
+
+_NEEDED = (
+    *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
+    *("max_position_embeddings",),
+)
+_ONLY: dict[str, tuple[Any, str]] = {
+    "type_vocab_size": (2, "two segments"),
+    "position_embedding_type": ("absolute", "learned absolute positions"),
+    "is_decoder": (False, "attention to both sides"),
+    "add_cross_attention": (False, "attention within the sequence only"),
+}
+"""What a value must be (also where it is left out), and what is known here."""
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration in a folder.
+
+    Raises:
+        UserError: naming file and entry, for another architecture or a BERT that cannot be built here.
+    """
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}: give a folder that save_pretrained wrote") from None
+    except ValueError as error:
+        raise UserError(f"{path}: no JSON ({error}): fetch it again") from None
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind != "bert":
+        raise UserError(
+            f"{path}: model_type is {kind!r}: only BERT can be imported ('bert'), cased, uncased or Chinese"
+        )
+    for name in _NEEDED:
+        if not isinstance(config.get(name), int) or config[name] < 1:
+            raise UserError(f"{path}: {name} is {config.get(name)!r}, not a number above 0")
+    for name, (value, known) in _ONLY.items():
+        if config.get(name, value) != value:
+            raise UserError(f"{path}: {name} is {config[name]!r}: here is only {known} ({value!r})")
+    if config.get("hidden_act", "gelu") not in ACTIVATIONS:
+        raise UserError(f"{path}: hidden_act is {config['hidden_act']!r}: known are {', '.join(ACTIVATIONS)}")
+    if config["hidden_size"] % config["num_attention_heads"]:
+        raise UserError(f"{path}: hidden_size {config['hidden_size']} does not divide by num_attention_heads")
+    return dict(config)
+
+
+def model_options(config: dict[str, Any]) -> dict[str, Any]:
+    """As options of the model ``hmtl_bert``, by the names of its configuration."""
+    return {
+        "encoder_layers": config["num_hidden_layers"],
+        "encoder_embed_dim": config["hidden_size"],
+        "encoder_ffn_embed_dim": config["intermediate_size"],
+        "encoder_attention_heads": config["num_attention_heads"],
+        "max_positions": config["max_position_embeddings"],
+        "activation_fn": ACTIVATIONS[config.get("hidden_act", "gelu")],
+        "layer_norm_eps": float(config.get("layer_norm_eps", 1e-12)),
+        "init_std": float(config.get("initializer_range", 0.02)),
+        "dropout": float(config.get("hidden_dropout_prob", 0.1)),
+        "attention_dropout": float(config.get("attention_probs_dropout_prob", 0.1)),
+    }

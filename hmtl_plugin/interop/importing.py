@@ -1,0 +1,196 @@
+"""Hugging Face's folder of a BERT to a checkpoint of this project: encoder, pooler, masked-LM and next-sentence head, vocabulary.
+
+OUT/model.pt            as a run of fairseq-train leaves it, nothing of a trainer in it
+OUT/dict.txt, tokenizer.json, import.json
+"""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from fairseq.data import Dictionary
+from omegaconf import OmegaConf
+
+from hmtl_plugin.checkpoints import PRETRAINING, build_model
+from hmtl_plugin.data.manifest import file_sha256
+from hmtl_plugin.data.tokenizer import FILE_NAMES, VOCABULARY, Tokenizer
+from hmtl_plugin.data.wordpiece_tokenizer import WordPieceTokenizer
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.interop.bert_config import CONFIG, model_options, read_config
+from hmtl_plugin.interop.names import DECODER, MLM, NSP, POOLER, Weights, to_ours
+from hmtl_plugin.interop.weights import check_weights, read_weights
+from hmtl_plugin.models.hierarchical_bert import HierarchicalBertConfig
+from hmtl_plugin.tasks.pretraining import HmtlPretrainingConfig
+from hmtl_plugin.vocabulary_state import vocabulary_state
+
+HIERARCHY = "nsp@-1,mlm@-1"  # what BERT was trained with
+MODEL, REPORT = "model.pt", "import.json"
+_PART_NAMES = (("pooler", POOLER), ("NSP head", NSP), ("MLM head", MLM))
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What was imported.
+
+    Attributes:
+        fresh: parts that the folder lacks; their weights are as initialised.
+        left_out: weights of the folder that have no place here (fine-tuning heads).
+    """
+
+    out: Path
+    vocabulary: int
+    layers: int
+    hidden: int
+    fresh: list[str]
+    left_out: list[str]
+    untied: bool
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.out}: {self.layers} layers of width {self.hidden}, {self.vocabulary:,} pieces, hierarchy {HIERARCHY}"
+        ]
+        if self.fresh:
+            lines.append(f"not in the folder, as initialised: {', '.join(self.fresh)}")
+        if self.left_out:
+            lines.append(f"left out, heads of fine-tuning: {', '.join(self.left_out)}")
+        if self.untied:
+            lines.append("its MLM head has an output matrix of its own: continue with --untied-output")
+        return "\n".join(lines)
+
+
+def import_bert(folder: Path, out: Path) -> Imported:
+    """Import a folder into ``out``, which must not be there; it appears whole or not at all.
+
+    Raises:
+        UserError: naming what cannot be: another architecture, weights missing or unknown, a vocabulary that does not fit, a
+            pickle that is not plain weights.
+    """
+    if out.exists():
+        raise UserError(f"--out {out}: is there already: remove it, or name another")
+    config = read_config(folder)
+    tokenizer = _tokenizer(folder)
+    symbols, their_id_V = _vocabulary(tokenizer, config["vocab_size"], folder)
+    weights = read_weights(folder)
+    parts, left_out = check_weights(weights, config, folder)
+    untied = DECODER in parts and not torch.equal(
+        weights[DECODER["heads.mlm.decoder.weight"]], weights["bert.embeddings.word_embeddings.weight"]
+    )
+    parts = [part for part in parts if part is not DECODER or untied]
+    if MLM not in parts:
+        parts = [part for part in parts if part is not DECODER]
+        untied = False
+    full = _configuration(config, untied)
+    dictionary = _dictionary(symbols)
+    state = _state(full, dictionary, tokenizer, to_ours(weights, config["num_hidden_layers"], parts, their_id_V))
+    imported = Imported(
+        out,
+        len(symbols),
+        config["num_hidden_layers"],
+        config["hidden_size"],
+        [name for name, part in _PART_NAMES if part not in parts],
+        sorted({name.split(".")[0] for name in left_out}),
+        untied,
+    )
+    _write(out, state, dictionary, tokenizer, _report(folder, imported))
+    return imported
+
+
+def _tokenizer(folder: Path) -> WordPieceTokenizer:
+    path = Tokenizer.find(folder)
+    if path is None:
+        raise UserError(f"{folder}: holds no {FILE_NAMES[1]} or {VOCABULARY}: fetch the model's tokenizer too")
+    tokenizer = Tokenizer.load(path)
+    if not isinstance(tokenizer, WordPieceTokenizer):
+        raise UserError(f"{path}: is no WordPiece tokenizer, which a BERT has")
+    return tokenizer
+
+
+def _vocabulary(tokenizer: WordPieceTokenizer, rows: int, folder: Path) -> tuple[list[str], list[int]]:
+    """Symbols of the dictionary, and for each of our ids theirs. Rows beyond the vocabulary are kept, as fillers."""
+    if len(tokenizer) > rows:
+        raise UserError(
+            f"{folder}: its vocabulary has {len(tokenizer):,} pieces, its embedding {rows:,} rows: they are not of one model"
+        )
+    fillers = [f"madeupword{number:04d}" for number in range(rows - len(tokenizer))]
+    their_id = {piece: number for number, piece in enumerate(tokenizer.pieces)}
+    their_id |= {filler: len(tokenizer) + number for number, filler in enumerate(fillers)}
+    symbols = [*tokenizer.symbols, *fillers]
+    return symbols, [their_id[symbol] for symbol in symbols]
+
+
+def _dictionary(symbols: list[str]) -> Dictionary:
+    dictionary = Dictionary()
+    for symbol in symbols[dictionary.nspecial :]:
+        dictionary.add_symbol(symbol)
+    return dictionary
+
+
+def _configuration(config: dict[str, Any], untied: bool) -> dict[str, Any]:
+    """Of a run that might have trained it."""
+    model = OmegaConf.to_container(OmegaConf.structured(HierarchicalBertConfig), enum_to_str=True)
+    task = OmegaConf.to_container(OmegaConf.structured(HmtlPretrainingConfig), enum_to_str=True)
+    assert isinstance(model, dict) and isinstance(task, dict)
+    model |= {
+        **model_options(config),
+        "hierarchy": HIERARCHY,
+        "transfer": "",
+        "untied_output": untied,
+        "_name": "hmtl_bert",
+    }
+    task |= {"_name": PRETRAINING, "data": "", "tokens_per_sample": model["max_positions"], "seed": 1}
+    return {"_name": None, "common": {"seed": 1}, "model": model, "task": task}
+
+
+def _state(config: dict[str, Any], dictionary: Dictionary, tokenizer: Tokenizer, weights: Weights) -> dict[str, Any]:
+    """The checkpoint's content; parts that ``weights`` lacks are as initialised."""
+    torch.manual_seed(1)
+    model, _ = build_model(config, dictionary)
+    own = model.state_dict()
+    unknown = [name for name in weights if name not in own or own[name].shape != weights[name].shape]
+    assert not unknown, unknown
+    return {
+        "cfg": config,
+        "model": {**own, **weights},
+        "task_state": vocabulary_state(dictionary, tokenizer),
+        "optimizer_history": [{"num_updates": 0}],
+        "extra_state": {"train_iterator": {"epoch": 1}},
+        "finetuning": {},
+    }
+
+
+def _report(folder: Path, imported: Imported) -> dict[str, Any]:
+    """Where it comes from."""
+    files = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.suffix in (".json", ".txt", ".bin", ".safetensors")
+    ]
+    return {
+        "source": folder.name,
+        "sha256": {path.name: file_sha256(path) for path in files},
+        "architectures": json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("architectures"),
+        "fresh": imported.fresh,
+        "left_out": imported.left_out,
+    }
+
+
+def _write(
+    out: Path, state: dict[str, Any], dictionary: Dictionary, tokenizer: Tokenizer, report: dict[str, Any]
+) -> None:
+    part = out.with_name(f"{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        torch.save(state, part / MODEL)
+        dictionary.save(str(part / "dict.txt"))
+        (part / tokenizer.file_name).write_bytes(tokenizer.to_bytes())
+        (part / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.rename(part, out)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written ({error.strerror}); nothing was kept") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,196 @@
+"""Import of BERT: the same hidden states, the same logits; what cannot be imported is refused in a line."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hmtl_plugin.errors import UserError
+
+pytest.importorskip("transformers")
+from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint
+from hmtl_plugin.interop.importing import import_bert
+from tests.data.test_wordpiece import VOCABULARY
+from tests.interop.berts import batch, save_bert
+
+TOLERANCE = 1e-5
+
+
+def their_ids(loaded: LoadedCheckpoint, rows: int = len(VOCABULARY)) -> list[int]:
+    """For each of our ids theirs."""
+    names = {"<s>": "[CLS]", "<pad>": "[PAD]", "</s>": "[SEP]", "<unk>": "[UNK]", "<mask>": "[MASK]"}
+    index = {piece: number for number, piece in enumerate(VOCABULARY)}
+    index |= {f"madeupword{number:04d}": len(VOCABULARY) + number for number in range(rows - len(VOCABULARY))}
+    return [index[names.get(symbol, symbol)] for symbol in loaded.dictionary.symbols]
+
+
+def assert_parity(theirs: Any, loaded: LoadedCheckpoint, rows: int = len(VOCABULARY)) -> None:
+    """Hidden states of every layer, MLM and NSP logits of every position that is no padding."""
+    order = their_ids(loaded, rows)
+    inputs = batch(rows, order)
+    ours_BT = inputs.pop("ours")
+    with torch.no_grad():
+        expected = theirs(**inputs, output_hidden_states=True)
+        _, extra = loaded.model(ours_BT, features_only=True, return_all_hiddens=True)
+        positions = torch.arange(ours_BT.numel())
+        target = {"positions": positions, "labels": ours_BT.flatten()}
+        logits, _ = loaded.model(ours_BT, targets={"mlm": target})
+    real = ours_BT.ne(1)
+    for layer, (ours, wanted) in enumerate(zip(extra["hidden_states"], expected.hidden_states, strict=True)):
+        assert torch.allclose(ours[real], wanted[real], atol=TOLERANCE), layer
+    mlm = logits["mlm"].view(*ours_BT.shape, -1)
+    assert torch.allclose(mlm[real], expected.prediction_logits[..., order][real], atol=TOLERANCE)
+    assert torch.allclose(logits["nsp"], expected.seq_relationship_logits[:, [1, 0]], atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"hidden_act": "gelu_new", "layer_norm_eps": 1e-6},
+        {"num_hidden_layers": 1, "hidden_size": 24, "num_attention_heads": 2},
+        {"tie_word_embeddings": False},
+        {"vocab_size": len(VOCABULARY) + 5},  # rows beyond the vocabulary
+    ],
+    ids=lambda config: ",".join(config) or "plain",
+)
+def test_hidden_states_and_logits_are_the_same(tmp_path: Path, config: dict[str, Any]) -> None:
+    theirs = save_bert(tmp_path / "hf", **config)
+    imported = import_bert(tmp_path / "hf", tmp_path / "run")
+    assert imported.fresh == imported.left_out == []
+    assert imported.untied == (config.get("tie_word_embeddings") is False)
+    loaded = load_checkpoint(tmp_path / "run")
+    assert loaded.model.untied_output == imported.untied
+    assert_parity(theirs, loaded, config.get("vocab_size", len(VOCABULARY)))
+
+
+def test_a_pickle_of_plain_weights_is_as_good(tmp_path: Path) -> None:
+    theirs = save_bert(tmp_path / "hf", pickled=True)
+    import_bert(tmp_path / "hf", tmp_path / "run")
+    assert_parity(theirs, load_checkpoint(tmp_path / "run"))
+
+
+def test_old_names_of_layer_norms_and_buffers(tmp_path: Path) -> None:
+    theirs = save_bert(tmp_path / "hf", pickled=True)
+    path = tmp_path / "hf" / "pytorch_model.bin"
+    weights = torch.load(path, weights_only=True)
+    old = {
+        k.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): v
+        for k, v in weights.items()
+    }
+    torch.save({**old, "bert.embeddings.position_ids": torch.arange(40)[None]}, path)
+    import_bert(tmp_path / "hf", tmp_path / "run")
+    assert_parity(theirs, load_checkpoint(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("model_class", "fresh", "left_out"),
+    [
+        ("BertModel", ["NSP head", "MLM head"], []),
+        ("BertForMaskedLM", ["pooler", "NSP head"], []),
+        ("BertForSequenceClassification", ["NSP head", "MLM head"], ["classifier"]),
+        ("BertForQuestionAnswering", ["pooler", "NSP head", "MLM head"], ["qa_outputs"]),
+    ],
+)
+def test_what_is_missing_or_left_out_is_named(
+    tmp_path: Path, model_class: str, fresh: list[str], left_out: list[str]
+) -> None:
+    theirs = save_bert(tmp_path / "hf", model_class)
+    imported = import_bert(tmp_path / "hf", tmp_path / "run")
+    assert (imported.fresh, imported.left_out) == (fresh, left_out)
+    assert all(name in str(imported) for name in (*fresh, *left_out))
+    loaded = load_checkpoint(tmp_path / "run")
+    order = their_ids(loaded)
+    inputs = batch(len(VOCABULARY), order)
+    ours_BT = inputs.pop("ours")
+    with torch.no_grad():
+        states = getattr(theirs, "bert", theirs)(**inputs).last_hidden_state
+        ours, _ = loaded.model(ours_BT, features_only=True)
+    assert torch.allclose(ours[ours_BT.ne(1)], states[ours_BT.ne(1)], atol=TOLERANCE)
+
+
+def test_text_has_the_same_ids(tmp_path: Path) -> None:
+    save_bert(tmp_path / "hf")
+    import_bert(tmp_path / "hf", tmp_path / "run")
+    loaded = load_checkpoint(tmp_path / "run")
+    assert loaded.tokenizer is not None
+    assert [loaded.dictionary[i] for i in loaded.tokenizer.encode("The cats sat!")] == ["the", "cat", "##s", "sat", "!"]
+
+
+def _edit_config(**changes: Any) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+
+    return edit
+
+
+def _edit_weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        path = folder / "pytorch_model.bin"
+        weights = dict(torch.load(path, weights_only=True))
+        change(weights)
+        torch.save(weights, path)
+
+    return edit
+
+
+class _Harmful:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (Path("harm"),))
+
+
+BAD: list[tuple[Callable[[Path], object], str]] = [
+    (_edit_config(model_type="roberta"), "model_type is 'roberta': only BERT"),
+    (_edit_config(model_type="albert"), "model_type is 'albert': only BERT"),
+    (_edit_config(model_type="distilbert"), "model_type is 'distilbert': only BERT"),
+    (_edit_config(hidden_act="swish"), "hidden_act is 'swish'"),
+    (_edit_config(position_embedding_type="relative_key"), "position_embedding_type is 'relative_key'"),
+    (_edit_config(type_vocab_size=3), "type_vocab_size is 3"),
+    (_edit_config(num_hidden_layers=4), r"lacks bert\.encoder\.layer\.3"),
+    (_edit_config(num_hidden_layers=2), r"holds weights that a BERT has not: bert\.encoder\.layer\.2"),
+    (_edit_config(intermediate_size=50), "has shape"),
+    (
+        _edit_weights(lambda w: w.pop("bert.encoder.layer.1.output.dense.bias")),
+        r"lacks bert\.encoder\.layer\.1\.output\.dense\.bias",
+    ),
+    (_edit_weights(lambda w: w.update(extra=torch.zeros(1))), "holds weights that a BERT has not: extra"),
+    (lambda folder: (folder / "pytorch_model.bin").write_bytes(b"half"), "is not plain weights"),
+    (
+        lambda folder: torch.save({"weights": _Harmful()}, folder / "pytorch_model.bin"),
+        "is not plain weights, and is not opened",
+    ),
+    (lambda folder: torch.save([1], folder / "pytorch_model.bin"), "is not a table of tensors"),
+    (lambda folder: (folder / "pytorch_model.bin").unlink(), r"holds no model\.safetensors or pytorch_model\.bin"),
+    (lambda folder: (folder / "config.json").unlink(), r"config\.json: No such file"),
+    (lambda folder: (folder / "config.json").write_text("{"), r"config\.json: no JSON"),
+    (lambda folder: (folder / "vocab.txt").unlink(), r"holds no tokenizer\.json or vocab\.txt"),
+    (
+        lambda folder: (folder / "vocab.txt").write_text("\n".join([*VOCABULARY, "more"]) + "\n"),
+        "they are not of one model",
+    ),
+]
+
+
+@pytest.mark.parametrize(("spoil", "message"), BAD, ids=[message[:40] for _, message in BAD])
+def test_bad_folders_are_refused_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], object], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_bert(tmp_path / "hf", pickled=True)
+    spoil(tmp_path / "hf")
+    with pytest.raises(UserError, match=message) as error:
+        import_bert(tmp_path / "hf", tmp_path / "run")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "harm").exists()
+
+
+def test_a_folder_that_is_there_is_kept(tmp_path: Path) -> None:
+    save_bert(tmp_path / "hf")
+    (tmp_path / "run").mkdir()
+    with pytest.raises(UserError, match="is there already"):
+        import_bert(tmp_path / "hf", tmp_path / "run")
