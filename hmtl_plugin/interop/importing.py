@@ -29,6 +29,7 @@ from hmtl_plugin.vocabulary_state import vocabulary_state
 
 HIERARCHY = "nsp@-1,mlm@-1"  # what BERT was trained with
 MODEL, REPORT = "model.pt", "import.json"
+_NO_OPTIMIZER = {"num_updates": 0, "optimizer_name": "HmtlAdamW", "lr_scheduler_state": {"best": None}}  # as fairseq wants it
 _PART_NAMES = (("pooler", POOLER), ("NSP head", NSP), ("MLM head", MLM))
 
 
@@ -156,8 +157,8 @@ def _state(config: dict[str, Any], dictionary: Dictionary, tokenizer: Tokenizer,
         "cfg": config,
         "model": {**own, **weights},
         "task_state": vocabulary_state(dictionary, tokenizer),
-        "optimizer_history": [{"num_updates": 0}],
-        "extra_state": {"train_iterator": {"epoch": 1}},
+        "optimizer_history": [_NO_OPTIMIZER],
+        "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
         "finetuning": {},
     }
 
