@@ -69,6 +69,11 @@ class SentencePieceTokenizer(Tokenizer):
         table[[model.is_unknown(i) for i in range(len(table))]] = UNK
         return table
 
+    def scores(self) -> dict[str, float]:
+        """The log-probability (unigram) or rank (BPE) of each piece that text can become."""
+        plain = np.flatnonzero(self._to_dictionary > UNK).tolist()
+        return {self.pieces[i]: float(self._processor.get_score(i)) for i in plain}
+
     def encode_flat(self, texts: list[str]) -> tuple[IdArray, IdArray]:
         """See `Tokenizer`."""
         pieces = self._processor.encode(texts, num_threads=1)

@@ -4,7 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.interop.names import Family
+from hmtl_plugin.interop.tokenizer_files import special_ids
+from hmtl_plugin.models.encoder import EncoderConfig
 
 CONFIG = "config.json"
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
@@ -67,4 +71,33 @@ def model_options(config: dict[str, Any]) -> dict[str, Any]:
         "init_std": float(config.get("initializer_range", 0.02)),
         "dropout": float(config.get("hidden_dropout_prob", 0.1)),
         "attention_dropout": float(config.get("attention_probs_dropout_prob", 0.1)),
+    }
+
+
+def config_of(
+    encoder: EncoderConfig, family: Family, architecture: str, layers: int, vocabulary: int, tokenizer: Tokenizer
+) -> dict[str, Any]:
+    """config.json of an encoder that is exported: its lowest ``layers`` layers, ``vocabulary`` ids in the order of `id_order`."""
+    theirs = {ours: name for name, ours in reversed(ACTIVATIONS.items())}
+    specials = special_ids(tokenizer)
+    return {
+        "architectures": [architecture],
+        "model_type": family.model_type,
+        "vocab_size": vocabulary,
+        "hidden_size": encoder.hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": encoder.heads,
+        "intermediate_size": encoder.ffn,
+        "hidden_act": theirs[encoder.activation_fn],
+        "layer_norm_eps": encoder.layer_norm_eps,
+        "initializer_range": encoder.init_std,
+        "hidden_dropout_prob": encoder.dropout,
+        "attention_probs_dropout_prob": encoder.attention_dropout,
+        "max_position_embeddings": encoder.max_positions + family.skipped_positions,
+        "type_vocab_size": 2,
+        "position_embedding_type": "absolute",
+        "pad_token_id": specials["<pad>"],
+        "bos_token_id": specials["<s>"],
+        "eos_token_id": specials["</s>"],
+        "torch_dtype": "float32",
     }

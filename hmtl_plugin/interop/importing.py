@@ -21,7 +21,7 @@ from hmtl_plugin.data.tokenizer import FILE_NAMES, VOCABULARY, Tokenizer
 from hmtl_plugin.data.wordpiece_tokenizer import WordPieceTokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.interop.bert_config import CONFIG, model_options, read_config
-from hmtl_plugin.interop.names import DECODER, MLM, NSP, POOLER, Weights, to_ours
+from hmtl_plugin.interop.names import BERT, Weights, to_ours
 from hmtl_plugin.interop.weights import check_weights, read_weights
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertConfig
 from hmtl_plugin.tasks.pretraining import HmtlPretrainingConfig
@@ -29,8 +29,12 @@ from hmtl_plugin.vocabulary_state import vocabulary_state
 
 HIERARCHY = "nsp@-1,mlm@-1"  # what BERT was trained with
 MODEL, REPORT = "model.pt", "import.json"
-_NO_OPTIMIZER = {"num_updates": 0, "optimizer_name": "HmtlAdamW", "lr_scheduler_state": {"best": None}}  # as fairseq wants it
-_PART_NAMES = (("pooler", POOLER), ("NSP head", NSP), ("MLM head", MLM))
+_NO_OPTIMIZER = {
+    "num_updates": 0,
+    "optimizer_name": "HmtlAdamW",
+    "lr_scheduler_state": {"best": None},
+}  # as fairseq wants it
+_PART_NAMES = (("pooler", BERT.pooler), ("NSP head", BERT.nsp), ("MLM head", BERT.mlm))
 
 
 @dataclass(frozen=True)
@@ -77,16 +81,12 @@ def import_bert(folder: Path, out: Path) -> Imported:
     symbols, their_id_V = _vocabulary(tokenizer, config["vocab_size"], folder)
     weights = read_weights(folder)
     parts, left_out = check_weights(weights, config, folder)
-    untied = DECODER in parts and not torch.equal(
-        weights[DECODER["heads.mlm.decoder.weight"]], weights["bert.embeddings.word_embeddings.weight"]
-    )
-    parts = [part for part in parts if part is not DECODER or untied]
-    if MLM not in parts:
-        parts = [part for part in parts if part is not DECODER]
-        untied = False
+    untied = BERT.mlm in parts and BERT.decoder in parts and not _tied(weights)
+    if not untied:
+        parts = [part for part in parts if part is not BERT.decoder]
     full = _configuration(config, untied)
     dictionary = _dictionary(symbols)
-    state = _state(full, dictionary, tokenizer, to_ours(weights, config["num_hidden_layers"], parts, their_id_V))
+    state = _state(full, dictionary, tokenizer, to_ours(BERT, weights, config["num_hidden_layers"], parts, their_id_V))
     imported = Imported(
         out,
         len(symbols),
@@ -98,6 +98,11 @@ def import_bert(folder: Path, out: Path) -> Imported:
     )
     _write(out, state, dictionary, tokenizer, _report(folder, imported))
     return imported
+
+
+def _tied(weights: Weights) -> bool:
+    (decoder,) = BERT.decoder.values()
+    return torch.equal(weights[decoder], weights["bert.embeddings.word_embeddings.weight"])
 
 
 def _tokenizer(folder: Path) -> WordPieceTokenizer:

@@ -1,100 +1,163 @@
-"""One table: which of our weights is which of Hugging Face's ``BertForPreTraining``; both ways are read off it.
+"""One table a family: which of our weights is which of Hugging Face's; both ways are read off it.
 
-Two things are no renaming: our queries, keys and values are rows of one matrix, and the rows of everything that belongs to the
-vocabulary stand in another order (our dictionary begins with fairseq's specials).
+BERT itself is their ``bert``. Encoders that normalise before each block are their ``roberta-prelayernorm``, which computes the same
+but for its masked-LM activation (always gelu), and begins its positions behind the padding's id.
+
+Two things are no renaming: our queries, keys and values are rows of one matrix, and the rows of all that belongs to the
+vocabulary may stand in another order (our dictionary begins with fairseq's specials).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 Weights = dict[str, Tensor]
+Names = Mapping[str, str]
 
+PARAMETERS = ("weight", "bias")
+TOKEN, POSITION = "encoder.embeddings.token.weight", "encoder.embeddings.position.weight"
 _EMBEDDINGS = {
-    "embeddings.token.weight": "embeddings.word_embeddings.weight",
-    "embeddings.position.weight": "embeddings.position_embeddings.weight",
-    "embeddings.segment.weight": "embeddings.token_type_embeddings.weight",
-    "embeddings.norm.weight": "embeddings.LayerNorm.weight",
-    "embeddings.norm.bias": "embeddings.LayerNorm.bias",
-}
-_LAYER = {
-    "attention.out": "attention.output.dense",
-    "attention_norm": "attention.output.LayerNorm",
-    "fc1": "intermediate.dense",
-    "fc2": "output.dense",
-    "ffn_norm": "output.LayerNorm",
+    "token.weight": "word_embeddings.weight",
+    "position.weight": "position_embeddings.weight",
+    "segment.weight": "token_type_embeddings.weight",
+    "norm.weight": "LayerNorm.weight",
+    "norm.bias": "LayerNorm.bias",
 }
 _QKV = tuple(f"attention.self.{name}" for name in ("query", "key", "value"))
-_PARAMETERS = ("weight", "bias")
-_TOKEN = "encoder.embeddings.token.weight"
-
-POOLER = {f"heads.nsp.dense.{p}": f"bert.pooler.dense.{p}" for p in _PARAMETERS}
-NSP = {f"heads.nsp.out.{p}": f"cls.seq_relationship.{p}" for p in _PARAMETERS}
-MLM = {
-    **{f"heads.mlm.dense.{p}": f"cls.predictions.transform.dense.{p}" for p in _PARAMETERS},
-    **{f"heads.mlm.layer_norm.{p}": f"cls.predictions.transform.LayerNorm.{p}" for p in _PARAMETERS},
-    "heads.mlm.bias": "cls.predictions.bias",
-}
-DECODER = {"heads.mlm.decoder.weight": "cls.predictions.decoder.weight"}  # where it is not the input embedding
-_BY_ID = {_TOKEN, "heads.mlm.bias", *DECODER}  # a row an id
+_BY_ID = (TOKEN, "heads.mlm.bias", "heads.mlm.decoder.weight")  # a row an id
+_NSP = "heads.nsp.out."
 _NSP_ROWS = [1, 0]  # theirs: 0 it follows, 1 it is random; ours the other way
 
 
-def encoder_names(layers: int) -> dict[str, str]:
-    """Ours to theirs for the encoder, but for queries, keys and values."""
-    names = {f"encoder.{ours}": f"bert.{theirs}" for ours, theirs in _EMBEDDINGS.items()}
-    for layer in range(layers):
-        for ours, theirs in _LAYER.items():
-            for p in _PARAMETERS:
-                names[f"encoder.layers.{layer}.{ours}.{p}"] = f"bert.encoder.layer.{layer}.{theirs}.{p}"
-    return names
+def _both(ours: str, theirs: str) -> dict[str, str]:
+    return {f"{ours}.{p}": f"{theirs}.{p}" for p in PARAMETERS}
 
 
-def qkv_names(layers: int) -> dict[str, list[str]]:
-    """Our fused matrix or bias to their three, in the order of its rows."""
-    return {
-        f"encoder.layers.{layer}.attention.qkv.{p}": [f"bert.encoder.layer.{layer}.{name}.{p}" for name in _QKV]
-        for layer in range(layers)
-        for p in _PARAMETERS
-    }
+@dataclass(frozen=True)
+class Family:
+    """A kind of model of theirs.
+
+    Attributes:
+        model_type: in config.json; prefix: of the encoder's weights.
+        layer: parts of a layer; last_norm: of the top layer's states, if there is one.
+        pooler, nsp, mlm, decoder: heads of pre-training (decoder: an output matrix that is not the input embedding).
+        sentence, span: heads of fine-tuning.
+        skipped_positions: rows of their position table before the first position.
+    """
+
+    model_type: str
+    prefix: str
+    layer: Names
+    last_norm: str
+    pooler: Names
+    nsp: Names
+    mlm: Names
+    decoder: Names
+    sentence: Names
+    span: Names
+    skipped_positions: int = 0
+
+    def encoder(self, layers: int) -> dict[str, str]:
+        """Ours to theirs for the encoder, but for queries, keys and values."""
+        names = {f"encoder.embeddings.{o}": f"{self.prefix}embeddings.{t}" for o, t in _EMBEDDINGS.items()}
+        for number in range(layers):
+            for ours, theirs in self.layer.items():
+                names |= _both(f"encoder.layers.{number}.{ours}", f"{self.prefix}encoder.layer.{number}.{theirs}")
+        if self.last_norm:
+            names |= _both(f"encoder.output_norms.{layers - 1}", self.prefix + self.last_norm)
+        return names
+
+    def qkv(self, layers: int) -> dict[str, list[str]]:
+        """Our fused matrix or bias to their three, in the order of its rows."""
+        return {
+            f"encoder.layers.{number}.attention.qkv.{p}": [
+                f"{self.prefix}encoder.layer.{number}.{name}.{p}" for name in _QKV
+            ]
+            for number in range(layers)
+            for p in PARAMETERS
+        }
 
 
-def to_ours(theirs: Weights, layers: int, parts: Iterable[dict[str, str]], their_id_V: Sequence[int]) -> Weights:
+_MLM = {**_both("heads.mlm.dense", "cls.predictions.transform.dense"), "heads.mlm.bias": "cls.predictions.bias"}
+BERT = Family(
+    model_type="bert",
+    prefix="bert.",
+    layer={
+        "attention.out": "attention.output.dense",
+        "attention_norm": "attention.output.LayerNorm",
+        "fc1": "intermediate.dense",
+        "fc2": "output.dense",
+        "ffn_norm": "output.LayerNorm",
+    },
+    last_norm="",
+    pooler=_both("heads.nsp.dense", "bert.pooler.dense"),
+    nsp=_both("heads.nsp.out", "cls.seq_relationship"),
+    mlm={**_MLM, **_both("heads.mlm.layer_norm", "cls.predictions.transform.LayerNorm")},
+    decoder={"heads.mlm.decoder.weight": "cls.predictions.decoder.weight"},
+    sentence={**_both("task_head.dense", "bert.pooler.dense"), **_both("task_head.out", "classifier")},
+    span=_both("task_head.out", "qa_outputs"),
+)
+PRE_NORM = Family(
+    model_type="roberta-prelayernorm",
+    prefix="roberta_prelayernorm.",
+    layer={
+        "attention_norm": "attention.LayerNorm",
+        "attention.out": "attention.output.dense",
+        "ffn_norm": "intermediate.LayerNorm",
+        "fc1": "intermediate.dense",
+        "fc2": "output.dense",
+    },
+    last_norm="LayerNorm",
+    pooler=_both("heads.nsp.dense", "roberta_prelayernorm.pooler.dense"),
+    nsp={},
+    mlm={
+        **_both("heads.mlm.dense", "lm_head.dense"),
+        **_both("heads.mlm.layer_norm", "lm_head.layer_norm"),
+        "heads.mlm.bias": "lm_head.bias",
+    },
+    decoder={"heads.mlm.decoder.weight": "lm_head.decoder.weight"},
+    sentence={**_both("task_head.dense", "classifier.dense"), **_both("task_head.out", "classifier.out_proj")},
+    span=_both("task_head.out", "qa_outputs"),
+    skipped_positions=2,
+)
+
+
+def to_ours(family: Family, theirs: Weights, layers: int, parts: Iterable[Names], their_id_V: Sequence[int]) -> Weights:
     """Our weights from theirs.
 
     Args:
-        parts: of `POOLER`, `NSP`, `MLM`, `DECODER`, those there are.
+        parts: of the family's heads, those there are.
         their_id_V: for each of our ids, theirs.
     """
-    names = encoder_names(layers)
-    for part in parts:
-        names |= part
-    order = torch.tensor(their_id_V)
-    found = {}
-    for ours, name in names.items():
+    order, found = torch.tensor(their_id_V), {}
+    for ours, name in _all(family, layers, parts).items():
         value = theirs[name].float()
-        if ours in _BY_ID:
-            value = value[order]
-        found[ours] = (value[_NSP_ROWS] if ours in NSP else value).clone()
-    for ours, three in qkv_names(layers).items():
+        value = value[order] if ours in _BY_ID else value[_NSP_ROWS] if ours.startswith(_NSP) else value
+        found[ours] = value[family.skipped_positions :].clone() if ours == POSITION else value.clone()
+    for ours, three in family.qkv(layers).items():
         found[ours] = torch.cat([theirs[name].float() for name in three])
     return found
 
 
-def to_theirs(ours: Weights, layers: int, parts: Iterable[dict[str, str]], our_id_V: Sequence[int]) -> Weights:
+def to_theirs(family: Family, ours: Weights, layers: int, parts: Iterable[Names], our_id_V: Sequence[int]) -> Weights:
     """Their weights from ours; ``our_id_V``: for each of their ids, ours."""
-    names = encoder_names(layers)
+    order, found = torch.tensor(our_id_V), {}
+    for name, theirs in _all(family, layers, parts).items():
+        value = ours[name].float()
+        value = value[order] if name in _BY_ID else value[_NSP_ROWS] if name.startswith(_NSP) else value
+        if name == POSITION and family.skipped_positions:
+            value = torch.cat([value.new_zeros(family.skipped_positions, value.shape[1]), value])
+        found[theirs] = value.clone()
+    for name, three in family.qkv(layers).items():
+        for theirs, rows in zip(three, ours[name].float().chunk(3), strict=True):
+            found[theirs] = rows.clone()
+    return found
+
+
+def _all(family: Family, layers: int, parts: Iterable[Names]) -> dict[str, str]:
+    names = family.encoder(layers)
     for part in parts:
         names |= part
-    order = torch.tensor(our_id_V)
-    found = {}
-    for name, theirs in names.items():
-        value = ours[name].float()
-        if name in _BY_ID:
-            value = value[order]
-        found[theirs] = (value[_NSP_ROWS] if name in NSP else value).contiguous()
-    for name, three in qkv_names(layers).items():
-        for theirs, rows in zip(three, ours[name].float().chunk(3), strict=True):
-            found[theirs] = rows.contiguous()
-    return found
+    return names

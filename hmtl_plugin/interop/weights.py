@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.interop.names import DECODER, MLM, NSP, POOLER, Weights, encoder_names, qkv_names
+from hmtl_plugin.interop.names import BERT, Names, Weights
 
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
 _INDEX = (f"{SAFETENSORS}.index.json", f"{PICKLE}.index.json")  # of weights in several files
@@ -41,16 +41,20 @@ def read_weights(folder: Path) -> Weights:
     return named
 
 
-def check_weights(weights: Weights, config: dict[str, Any], folder: Path) -> tuple[list[dict[str, str]], list[str]]:
+def check_weights(weights: Weights, config: dict[str, Any], folder: Path) -> tuple[list[Names], list[str]]:
     """Which heads there are, and the names of fine-tuning's, which are left out.
 
     Raises:
         UserError: naming weights that are missing, unknown, or of another shape than config.json says.
     """
     layers, hidden, vocabulary = config["num_hidden_layers"], config["hidden_size"], config["vocab_size"]
-    encoder = [*encoder_names(layers).values(), *(name for three in qkv_names(layers).values() for name in three)]
+    encoder = [*BERT.encoder(layers).values(), *(name for three in BERT.qkv(layers).values() for name in three)]
     _refuse(folder, "lacks", [name for name in encoder if name not in weights])
-    parts = [part for part in (POOLER, NSP, MLM, DECODER) if any(name in weights for name in part.values())]
+    parts = [
+        part
+        for part in (BERT.pooler, BERT.nsp, BERT.mlm, BERT.decoder)
+        if any(name in weights for name in part.values())
+    ]
     _refuse(folder, "lacks", [name for part in parts for name in part.values() if name not in weights])
     known = {*encoder, *(name for part in parts for name in part.values())}
     heads = [name for name in weights if name.startswith(_FINETUNING_HEADS)]

@@ -1,0 +1,197 @@
+"""A checkpoint to a folder in Hugging Face's layout, which ``AutoModel.from_pretrained`` opens. Needs no transformers.
+
+OUT/config.json, model.safetensors, README.md (the model card), and the tokenizer, see `tokenizer_files`
+
+The encoder always goes along. Heads do where Hugging Face's classes compute the same; what they cannot is named, in the summary and
+on the card. States above the highest layer that was trained are not exported: they mean nothing.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.finetuning.glue.tasks import TASKS
+from hmtl_plugin.interop.bert_config import CONFIG, config_of
+from hmtl_plugin.interop.card import CARD, model_card
+from hmtl_plugin.interop.names import BERT, PRE_NORM, Family, Names, Weights, to_theirs
+from hmtl_plugin.interop.tokenizer_files import id_order, tokenizer_files
+from hmtl_plugin.models.sentence_head import SentenceHead
+
+MODEL = "model.safetensors"
+_CLASSES: Mapping[str, Mapping[str, str]] = {
+    "bert": {
+        "encoder": "BertModel",
+        "mlm": "BertForMaskedLM",
+        "pretraining": "BertForPreTraining",
+        "sentence": "BertForSequenceClassification",
+        "span": "BertForQuestionAnswering",
+    },
+    "roberta-prelayernorm": {
+        "encoder": "RobertaPreLayerNormModel",
+        "mlm": "RobertaPreLayerNormForMaskedLM",
+        "sentence": "RobertaPreLayerNormForSequenceClassification",
+        "span": "RobertaPreLayerNormForQuestionAnswering",
+    },
+}
+
+
+@dataclass
+class Plan:
+    """What is exported of a checkpoint.
+
+    Attributes:
+        kind: of `_CLASSES`; parts: the heads that go along.
+        layers: the encoder's, from below.
+        left_out: what Hugging Face's classes cannot represent, and why.
+        settings: more of config.json.
+    """
+
+    family: Family
+    kind: str
+    parts: list[Names]
+    layers: int
+    left_out: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def architecture(self) -> str:
+        """Their class."""
+        return _CLASSES[self.family.model_type][self.kind]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written."""
+
+    out: Path
+    architecture: str
+    layers: int
+    vocabulary: int
+    left_out: list[str]
+
+    def __str__(self) -> str:
+        lines = [f"{self.out}: {self.architecture}, {self.layers} layers, {self.vocabulary:,} ids"]
+        return "\n".join([*lines, *(f"not exported: {what}" for what in self.left_out)])
+
+
+def export_hf(run: str | Path, out: Path, encoder_only: bool = False) -> Exported:
+    """Export a checkpoint into ``out``, which must not be there; it appears whole or not at all.
+
+    Raises:
+        UserError: for a checkpoint without a tokenizer, a fine-tuned head that none of their classes has, or a folder that is there.
+    """
+    if out.exists():
+        raise UserError(f"--out {out}: is there already: remove it, or name another")
+    loaded = load_checkpoint(run)
+    if loaded.tokenizer is None:
+        raise UserError(f"{loaded.path}: no tokenizer inside or beside it: copy the data folder's there")
+    plan = make_plan(loaded, encoder_only)
+    order = id_order(loaded.tokenizer, loaded.dictionary.symbols)
+    weights = to_theirs(plan.family, loaded.model.state_dict(), plan.layers, plan.parts, order)
+    config = config_of(loaded.model.config, plan.family, plan.architecture, plan.layers, len(order), loaded.tokenizer)
+    config |= plan.settings | {"tie_word_embeddings": plan.family.decoder not in plan.parts}
+    exported = Exported(out, plan.architecture, plan.layers, len(order), plan.left_out)
+    files = {CONFIG: json.dumps(config, indent=2) + "\n", CARD: model_card(loaded, exported)}
+    files |= tokenizer_files(
+        loaded.tokenizer, loaded.dictionary.symbols, plan.family, loaded.model.config.max_positions
+    )
+    _write(out, weights, files)
+    return exported
+
+
+def make_plan(loaded: LoadedCheckpoint, encoder_only: bool = False) -> Plan:
+    """Which of their classes serves a checkpoint, and what it cannot hold."""
+    family = PRE_NORM if loaded.model.config.normalize_before else BERT
+    if loaded.head:
+        return _finetuned(loaded, family, encoder_only)
+    solver = loaded.model.solver
+    assert solver is not None
+    plan = Plan(family, "encoder", [], solver.top)
+    if solver.top < loaded.model.config.layers:
+        plan.left_out.append(
+            f"layers {solver.top + 1} to {loaded.model.config.layers}: no objective stands above layer {solver.top}, they were not trained"
+        )
+    served = {} if encoder_only else {name: _reason(loaded, name, family, solver.layers) for name in solver.order}
+    kept = [name for name, reason in served.items() if not reason]
+    if "mlm" in kept:
+        plan.kind, plan.parts = "mlm", [family.mlm, *([family.decoder] if loaded.model.untied_output else [])]
+    if "nsp" in kept:
+        plan.parts.append(family.pooler)
+        if "mlm" in kept:
+            plan.kind = "pretraining"
+            plan.parts.append(family.nsp)
+        else:
+            plan.left_out.append(
+                "the classifier of nsp: their class has it only together with mlm; the pooler is exported"
+            )
+    reasons = served or dict.fromkeys(solver.order, "only the encoder was asked for")
+    plan.left_out += [f"the head of {name}: {reason}" for name, reason in reasons.items() if reason]
+    return plan
+
+
+def _reason(loaded: LoadedCheckpoint, name: str, family: Family, layers: Mapping[str, int]) -> str:
+    """Why a head cannot go along; empty if it can."""
+    solver = loaded.model.solver
+    assert solver is not None
+    if name not in ("mlm", "nsp"):
+        return "Hugging Face has no such head"
+    if layers[name] != solver.top:
+        return f"it reads layer {layers[name]}, theirs read the last"
+    if solver.hierarchy.into(name):
+        return f"it reads {', '.join(edge.source for edge in solver.hierarchy.into(name))} through a transfer"
+    if name == "nsp" and not family.nsp:
+        return f"{family.model_type} has none"
+    if name == "mlm" and family is PRE_NORM and loaded.model.config.activation_fn != "gelu":
+        return f"its activation is {loaded.model.config.activation_fn}, theirs is gelu"
+    return ""
+
+
+def _finetuned(loaded: LoadedCheckpoint, family: Family, encoder_only: bool) -> Plan:
+    head = loaded.model.task_head
+    if encoder_only:
+        return Plan(
+            family,
+            "encoder",
+            [],
+            loaded.model.task_layer,
+            [f"the head of {loaded.head}: only the encoder was asked for"],
+        )
+    if isinstance(head, SentenceHead):
+        if head.pooling != "cls":
+            raise UserError(
+                f"{loaded.path}: its head pools by {head.pooling}, theirs read the first position: give --encoder-only"
+            )
+        labels = TASKS[loaded.head].labels
+        names = {str(number): label for number, label in enumerate(labels or ("score",))}
+        settings: dict[str, Any] = {
+            "id2label": names,
+            "label2id": {label: int(number) for number, label in names.items()},
+        }
+        settings["problem_type"] = "single_label_classification" if labels else "regression"
+        return Plan(family, "sentence", [family.sentence], loaded.model.task_layer, settings=settings)
+    return Plan(family, "span", [family.span], loaded.model.task_layer)
+
+
+def _write(out: Path, weights: Weights, files: Mapping[str, str]) -> None:
+    try:
+        from safetensors.torch import save_file
+    except ImportError:
+        raise UserError("exporting needs the package safetensors: pip install safetensors") from None
+    part = out.with_name(f"{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        save_file(weights, part / MODEL, metadata={"format": "pt"})
+        for name, text in files.items():
+            (part / name).write_text(text, encoding="utf-8")
+        os.rename(part, out)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written ({error.strerror}); nothing was kept") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,32 @@
+#!/usr/bin/env python3
+"""Export a checkpoint in Hugging Face's layout: AutoModel and AutoTokenizer open it, without this project.
+
+    python scripts/export_hf.py runs/my --out hf/my
+    python scripts/export_hf.py runs/my/glue/RTE --out hf/my-rte
+
+What Hugging Face's classes cannot hold (heads below the last layer, transfers, bigram shift) is named here and on the model card.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairseq, which would log everything
+
+import hmtl_plugin  # noqa: E402, F401
+from hmtl_plugin.errors import run_cli  # noqa: E402
+from hmtl_plugin.interop.exporting import export_hf  # noqa: E402
+
+
+def main() -> None:
+    """The command line."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("run", help="checkpoint file or run folder, of pre-training or fine-tuning")
+    p.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new folder")
+    p.add_argument("--encoder-only", action="store_true", help="leave heads out that could go along")
+    args = p.parse_args()
+    print(export_hf(args.run, args.out, args.encoder_only))
+
+
+if __name__ == "__main__":
+    run_cli(main)
