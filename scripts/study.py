@@ -73,11 +73,14 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """The command line."""
     args = parser().parse_args()
-    profile, variants = _profile(args), read_variants(args.table)
-    args.out.mkdir(parents=True, exist_ok=True)
+    profile, variants, references = _profile(args), read_variants(args.table), _references(args.reference)
+    time_limit = _seconds(args.time_limit)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {args.out}: {error.strerror}: give a folder that can be written") from None
     data = args.data or _toy(profile, args.out)
     prepared = prepare(find_sources(profile, data), profile, args.out / "data", args.corpus)
-    references = [_reference(text) for text in args.reference]
     plan = make_plan(profile, variants, prepared, references)
     chosen = _only(plan, args.only)
     _write_study(args.out, profile, variants, references, prepared, plan)
@@ -87,10 +90,10 @@ def main() -> None:
             if any(stage.fingerprint not in records for stage in run.stages):
                 print(run.name)
         return
-    slots = find_slots(args.devices, args.jobs, profile.jobs)[: len(chosen)]
+    slots = find_slots(args.devices, args.jobs, profile.jobs, len(chosen))
     context = Context(args.out, args.out / "data", REPOSITORY / "scripts", profile)
     print(f"{args.out}: {len(plan)} runs, {len(slots)} side by side on {slots[0].device}", flush=True)
-    outcome = Runner(context, records, slots, _seconds(args.time_limit)).run(chosen)
+    outcome = Runner(context, records, slots, time_limit).run(chosen)
     size = pack(args.out, args.out / PACKED)
     print(f"{args.out / PACKED}: {size / 1e6:.2f} MB, all that the report needs beside {STUDY}")
     if outcome.out_of_time:
@@ -116,6 +119,15 @@ def _toy(profile: Profile, out: Path) -> Path:
     if not profile.toy:
         raise UserError(f"--profile {profile.name} needs --data DIR, with glue/, squad/ and probing/ as published")
     return write_toy_data(out / "toy")
+
+
+def _references(texts: list[str]) -> list[Variant]:
+    references = [_reference(text) for text in texts]
+    names = [variant.name for variant in references]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise UserError(f"--reference {twice[0]}: is given twice: choose another name for one")
+    return references
 
 
 def _reference(text: str) -> Variant:

@@ -32,7 +32,10 @@ def main() -> None:
     if not all(importlib.util.find_spec(name) for name in ("matplotlib", "jinja2")):
         raise UserError("a report needs matplotlib and jinja2: pip install matplotlib jinja2")
     study, out = read_study(args.study), args.out or args.study / "report"
-    written = write_report(study, out)
+    try:
+        written = write_report(study, out)
+    except OSError as error:
+        raise UserError(f"--out {error.filename or out}: {error.strerror}: give a folder that can be written") from None
     if out.resolve() != args.study.resolve():
         shutil.copyfile(args.study / STUDY, out / STUDY)
         planned = {fingerprint for entry in study.plan for fingerprint in entry["stages"].values()}

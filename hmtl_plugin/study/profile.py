@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.finetuning.grid import parse_grid
 
 Options = dict[str, Any]
 _AT_LEAST_ONE = ("updates", "batches", "curve_points", "valid_samples", "seeds", "tokens", "vocab_size")
@@ -138,6 +139,14 @@ def read_profile(path: Path) -> Profile:
         raise UserError(f"{path}: probing.rows: write [TRAIN, VALID, TEST]")
     if "lr" not in profile.pretraining.options:
         raise UserError(f"{path}: pretraining.options.lr: missing")
+    for number, task in enumerate(profile.finetuning):
+        several = [text for text in task.grid if "," in text]
+        if several:  # results of several cells would be averaged
+            raise UserError(f"{path}: finetuning[{number}].grid: '{several[0]}': give one value")
+        try:
+            parse_grid(task.grid, {})
+        except UserError as error:  # now, and not after pre-training
+            raise UserError(f"{path}: finetuning[{number}].grid: {str(error).removeprefix('--grid ')}") from None
     tasks = [f.task for f in profile.finetuning]
     if len(set(tasks)) < len(tasks):
         twice = next(task for task in tasks if tasks.count(task) > 1)

@@ -47,13 +47,14 @@ def _physical(gpu: str) -> str:
     return visible.split(",")[int(gpu)].strip() if visible else gpu
 
 
-def find_slots(devices: str, jobs: int, default_jobs: int) -> list[Slot]:
+def find_slots(devices: str, jobs: int, default_jobs: int, runs: int) -> list[Slot]:
     """Slots for ``--devices`` and ``--jobs``.
 
     Args:
         devices: ``auto`` (all GPUs, one a run; without any the CPU), ``cpu``, or GPU numbers: ``0,1,2,3`` for four runs side by
             side, ``0+1,2+3`` for two on two GPUs each.
         jobs: runs side by side on the CPU; 0: ``default_jobs``, and if that is 0, one a core.
+        runs: how many there are; fewer than that could be side by side share all cores.
 
     Raises:
         UserError: for GPUs that are not there, or named twice.
@@ -63,7 +64,7 @@ def find_slots(devices: str, jobs: int, default_jobs: int) -> list[Slot]:
     if devices == "auto":
         devices = ",".join(map(str, range(torch.cuda.device_count()))) or "cpu"
     if devices == "cpu":
-        count = jobs or default_jobs or cpu_count()
+        count = min(jobs or default_jobs or cpu_count(), runs)
         return [Slot((), max(1, cpu_count() // count))] * count
     groups = [tuple(group.split("+")) for group in devices.split(",")]
     named = [gpu for group in groups for gpu in group]
@@ -75,4 +76,5 @@ def find_slots(devices: str, jobs: int, default_jobs: int) -> list[Slot]:
         )
     if jobs:
         raise UserError(f"--jobs {jobs} is for the CPU: with --devices {devices} one run goes to each group of GPUs")
+    groups = groups[:runs]
     return [Slot(group, max(1, cpu_count() // len(groups))) for group in groups]

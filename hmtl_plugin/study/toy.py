@@ -48,12 +48,15 @@ def write_toy_data(folder: Path) -> Path:
 
 
 def _documents() -> Documents:
+    """A sentence belongs to the first document that has it: Python's topics repeat each other's, and splits must not."""
     splitter = SentenceSplitter()
-    found = []
+    found, seen = [], set[str]()
     for paragraphs in topics():
         sentences = [s for p in paragraphs for s in splitter.split(p) if 5 <= len(s.split()) <= 40 and "\t" not in s]
-        if len(sentences) >= 2 * _PASSAGE:
-            found.append(list(dict.fromkeys(sentences)))
+        own = [sentence for sentence in dict.fromkeys(sentences) if sentence not in seen]
+        if len(own) >= 2 * _PASSAGE:
+            found.append(own)
+            seen.update(own)
     return found
 
 

@@ -43,7 +43,8 @@ class Variant:
 
 
 def reference(name: str, checkpoint: str) -> Variant:
-    """A published checkpoint as a row of the study."""
+    """A published checkpoint as a row of the study; `UserError` for a name that no file can have."""
+    _check_name(name, f"--reference {name}={checkpoint}")
     return Variant(name, "", "", "", (), "published checkpoint, pre-trained elsewhere", checkpoint)
 
 
@@ -81,14 +82,18 @@ def choose(variants: dict[str, Variant], names: Sequence[str], where: str) -> li
     return [variants[name] for name in names]
 
 
+def _check_name(name: str, where: str) -> None:
+    if not name or not all(c.isalnum() or c in "-_." for c in name):
+        raise UserError(f"{where}: '{name}' is no name: use letters, digits, -, _ and .")
+
+
 def _variant(cells: Sequence[str], where: str) -> Variant:
     if len(cells) != len(COLUMNS):
         raise UserError(f"{where}: {len(cells)} columns, not {len(COLUMNS)}: write {_NONE} for nothing")
     name, hierarchy, transfer, weighting, options, why = (
         "" if cell.strip() == _NONE else cell.strip() for cell in cells
     )
-    if not name or not all(c.isalnum() or c in "-_." for c in name):
-        raise UserError(f"{where}: '{name}' is no name: use letters, digits, -, _ and .")
+    _check_name(name, where)
     if hierarchy:
         try:
             Hierarchy.parse(hierarchy, transfer).validate(_LAYERS, objective_names(), OPERATORS)

@@ -67,6 +67,13 @@ def test_cost(tmp_path: Path) -> None:
     assert cost(log) == {"parameters": 1634932, "tokens_per_second": 1000, "training_seconds": 40}
 
 
+def test_seconds_of_an_epoch_s_line_are_not_added(tmp_path: Path) -> None:
+    """It repeats its intervals' seconds, and has the whole process's under the name that an interval's have."""
+    epoch = line("train", train_loss="7.6", train_wps="10226", train_num_updates=20, train_train_wall=22, train_wall=33)
+    log = written(tmp_path, BEGIN, inner(10, wall=12), inner(20, wall=10), epoch, inner(30, wall=8), END)
+    assert cost(log)["training_seconds"] == 30
+
+
 def test_a_log_without_anything(tmp_path: Path) -> None:
     log = written(tmp_path, "killed before the first line\n")
     assert learning_curve(log) == {"updates": []}

@@ -73,6 +73,16 @@ def test_values_and_defaults(tmp_path: Path) -> None:
         ("[probing]", "[probing]\nrows = [1, 2]", "probing.rows: write [TRAIN, VALID, TEST]"),
         ("[probing]", "[probing]\nrows = [1, 0, 2]", "probing.rows"),
         ('lr = "1e-3"\nenc', "enc", "pretraining.options.lr: missing"),
+        (
+            'task = "RTE"\ngrid = ["lr=1e-3"]',
+            'task = "RTE"\ngrid = ["lr=1,2"]',
+            "finetuning[0].grid: 'lr=1,2': give one value",
+        ),
+        (
+            'task = "RTE"\ngrid = ["lr=1e-3"]',
+            'task = "RTE"\ngrid = ["rate=1"]',
+            "finetuning[0].grid: rate=1: 'rate' is no",
+        ),
         ('task = "SNLI"', 'task = "RTE"', "finetuning: 'RTE' comes twice"),
     ],
 )

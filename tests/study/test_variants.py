@@ -1,5 +1,6 @@
 """The table of variants: what it gives, and every refusal with its line."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,14 @@ def test_choosing(tmp_path: Path) -> None:
 
 def test_a_reference_is_not_pretrained() -> None:
     assert not reference("bert", "x.pt").trained and reference("bert", "x.pt").checkpoint == "x.pt"
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../up", "a,b", "<b>"])
+def test_a_reference_has_a_name_that_a_file_can_have(name: str) -> None:
+    with pytest.raises(
+        UserError, match=rf"^--reference {re.escape(name)}=x\.pt: '{re.escape(name)}' is no name: use letters"
+    ):
+        reference(name, "x.pt")
 
 
 def test_the_table_of_this_repository() -> None:

@@ -2,22 +2,30 @@
 
 from typing import Any
 
-from hmtl_plugin.reporting.study.findings import ALWAYS_DIFFERS, PAPER_OPEN
+from hmtl_plugin.reporting.study.findings import ALWAYS_DIFFERS, GIVEN_TEXT, OWN_TEXT, PAPER_OPEN
 from hmtl_plugin.reporting.study.study import StudyReport
 from hmtl_plugin.reporting.study.tables import Table
 
-QUESTION = (
-    "Does a hierarchy of pre-training tasks make better embeddings than solving all of them at the last layer, when the "
-    "pre-training text is the downstream tasks' own?"
-)
+QUESTION = "Does a hierarchy of pre-training tasks make better embeddings than solving all of them at the last layer"
 PAIRING = (
     "All variants have the same sizes, text, tokenizer, updates and tokens an update. With the same seed they begin with the same "
-    "encoder and see the same pairs and masks (bigram shift moves words before masks are drawn, and keeps masks off them). MLM and "
+    "encoder and see the same pairs and masks (bigram shift moves words before masks are drawn, and keeps masks off them; sentence order, where it is an objective, has pairs of its own). MLM and "
     "NSP are measured in one common view of the validation split: the same pairs and masks for all, no shifts. Fine-tuning has "
     "the same seeds for all variants; where it has several, their mean is one value. Its checkpoints are chosen on the "
     "same development set that is reported, so scores are a little optimistic, for all alike. A probe's layer is chosen on "
     "the validation rows. Nothing was tuned for a variant."
 )
+
+
+def question(study: StudyReport) -> str:
+    """What the study asks."""
+    text = "another corpus" if _given(study) else "the downstream tasks' own"
+    return f"{QUESTION}, when the pre-training text is {text}?"
+
+
+def _given(study: StudyReport) -> bool:
+    """Whether ``--corpus`` took the place of the tasks' text."""
+    return "given" in study.about["prepared"]["text"]
 
 
 def data_table(study: StudyReport) -> Table:
@@ -28,14 +36,21 @@ def data_table(study: StudyReport) -> Table:
         for g in text.get("gathered", [])
     ]
     splits = text.get("splits", {})
+    if _given(study):
+        total = {name: sum(c[name] for c in splits.values()) for name in ("documents", "sentences")}
+        known = [f"{count:,}" if splits else "not known" for count in total.values()]
+        rows = [(text["given"], "binarised", *known, "not known")]
     counts = "; ".join(
         f"{name}: {c['documents']:,} documents, {c['sentences']:,} sentences, {c['tokens']:,} tokens"
         for name, c in splits.items()
     )
     excluded = text.get("excluded_files")
-    caption = f"Together {counts or 'a corpus that was given'}. " + (
-        f"Left out: documents that share a sentence with {', '.join(excluded)}." if excluded else ""
-    )
+    caption = f"Together {counts or 'a corpus that was given'}. "
+    if excluded:
+        words = study.about["profile"]["text"]["exclude_min_words"]
+        caption += f"Left out: documents that share a sentence of {words} words or more with {', '.join(excluded)}."
+    elif _given(study):
+        caption += "It was given: whether it shares text with the tasks' development and test files was not looked at."
     header = ("files", "format", "documents", "sentences", "documents left out")
     return Table("Pre-training text", caption.strip(), header, tuple(rows), 2)
 
@@ -71,7 +86,8 @@ def settings(study: StudyReport) -> dict[str, str]:
 def differs(study: StudyReport) -> list[str]:
     """What differs from the paper's setting."""
     own = study.about["profile"]["differs"]
-    return [*ALWAYS_DIFFERS, *([f"This profile: {own}."] if own else [])]
+    text = GIVEN_TEXT if _given(study) else OWN_TEXT
+    return [ALWAYS_DIFFERS, text, *([f"This profile: {own}."] if own else [])]
 
 
 def left_open() -> list[str]:

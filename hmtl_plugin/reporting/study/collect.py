@@ -3,7 +3,7 @@
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from hmtl_plugin.study.records import Line, Records
 
 STUDY = "study.json"
 AVERAGE = "probing"
+_ABOUT = ("profile", "prepared", "command", "commit", "versions")
 _PRETRAINING = {
     "mlm": Measure("mlm", "MLM perplexity", PRIMARY, "", higher_is_better=False),
     "nsp": Measure("nsp", "NSP", PRIMARY, "% right"),
@@ -47,6 +48,9 @@ def read_study(folder: Path) -> StudyReport:
         ) from None
     except ValueError as error:
         raise UserError(f"{folder / STUDY}: is damaged ({error}): run the study's command again") from None
+    missing = [name for name in (*_ABOUT, "plan", "variants") if not isinstance(about, dict) or name not in about]
+    if missing:
+        raise UserError(f"{folder / STUDY}: lacks '{missing[0]}': run the study's command again")
     return collect(about, Records(folder))
 
 
@@ -77,7 +81,8 @@ def collect(about: dict[str, Any], records: Records) -> StudyReport:
         probes=collected.probes,
         plan=about["plan"],
         done_stages=done,
-        about={name: about[name] for name in ("profile", "prepared", "command", "commit", "versions")},
+        not_finite=tuple(collected.not_finite),
+        about={name: about[name] for name in _ABOUT},
     )
 
 
@@ -92,6 +97,7 @@ class _Collected:
         self.costs: dict[str, dict[int, Cost]] = {}
         self.probes: list[Line] = []
         self.seen: dict[str, set[int]] = {}
+        self.not_finite: list[str] = []
 
     def add(self, variant: str, seed: int, stage: str, fingerprint: str, group: Sequence[Line]) -> None:
         """One finished stage."""
@@ -112,6 +118,9 @@ class _Collected:
 
     def _put(self, variant: str, measure: Measure, seed: int, value: float, fingerprint: str) -> None:
         self.measures.setdefault(measure.name, measure)
+        if not math.isfinite(value):  # of a training that diverged: it would make every mean and p meaningless
+            self.not_finite.append(f"{variant} seed {seed} {measure.title}")
+            return
         self.values.setdefault((variant, measure.name), {})[seed] = Value(value, fingerprint)
 
     def _cost(self, variant: str, seed: int, stage: str, closing: Line) -> None:
@@ -134,7 +143,7 @@ class _Collected:
         measure = _PRETRAINING.get(line["task"])
         if measure is None:
             return
-        as_shown = {"loss": math.exp, "accuracy": float, "auc": lambda value: 100.0 * value}[line["metrics"]["metric"]]
+        as_shown = _AS_SHOWN[line["metrics"]["metric"]]
         self._put(variant, measure, seed, as_shown(line["metrics"]["value"]), fingerprint)
         self.chance.setdefault(measure.name, as_shown(line["metrics"]["baseline"]))
 
@@ -179,6 +188,21 @@ class _Collected:
             self.chance[AVERAGE] = statistics.fmean(self.chance[name] for name in names)
 
 
+def _perplexity(loss: float) -> float:
+    """Of nats; infinite where it is too large for a number."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
+
+
+_AS_SHOWN: dict[str, Callable[[float], float]] = {
+    "loss": _perplexity,
+    "accuracy": float,
+    "auc": lambda value: 100.0 * value,
+}
+
+
 def _row(variant: Mapping[str, Any], collected: _Collected, planned: set[str]) -> Row:
     own = {
         line["task"]
@@ -195,7 +219,8 @@ def _row(variant: Mapping[str, Any], collected: _Collected, planned: set[str]) -
         variant["why"],
         bool(variant["hierarchy"]),
         bool(variant["checkpoint"]),
-        frozenset(f"probe_{task}" for task in own) if variant["hierarchy"] else frozenset(),
+        # the untrained encoder has heads for the evaluation, but was pre-trained on nothing
+        frozenset(f"probe_{task}" for task in own) if variant["hierarchy"] or variant["checkpoint"] else frozenset(),
         tuple(sorted(collected.seen.get(variant["name"], ()))),
         variant["name"] in planned,
     )

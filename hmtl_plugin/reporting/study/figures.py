@@ -17,8 +17,9 @@ from hmtl_plugin.reporting.study.study import BASELINE, PRIMARY, StudyReport
 
 _CURVES = {"mlm_loss": "MLM loss (nats)", "nsp_accuracy": "NSP (% right)", "sop_accuracy": "SOP (% right)"}
 _CURVES |= {"bigram_shift_auc": "bigram shift (AUC)", "bigram_shift_sentence_accuracy": "shift, sample (% right)"}
-_PANEL, _PANEL_HEIGHT, _LINE = 2.35, 2.1, 0.24
+_PANEL, _CURVE_HEIGHT, _LINE = 2.35, 1.35, 0.24
 _ACROSS = 4
+_GAP, _TITLE = 0.75, 0.32  # inches between rows of panels: ticks, label, the next title; above the first row
 
 
 def learning_curves(study: StudyReport) -> Figure | None:
@@ -29,14 +30,15 @@ def learning_curves(study: StudyReport) -> Figure | None:
         return None
     rows, across = -(-len(names) // _ACROSS), min(_ACROSS, len(names))
     legend = _legend_rows([curve.variant for curve in curves], _PANEL * across)
-    height = _PANEL_HEIGHT * rows + 0.25 * len(legend) + 0.3
-    figure, axes = _panels(across, rows, _PANEL * across, height, bottom=0.25 * len(legend) + 0.42)
+    bottom = 0.25 * len(legend) + 0.42
+    figure, axes = _panels(across, rows, _PANEL * across, _CURVE_HEIGHT, bottom)
     styles = line_styles([_encoder(curve.variant) for curve in curves])
+    alpha = min(0.16, 0.8 / len(curves))  # many bands on each other stay lighter than the lines
     for panel, name in zip(axes, names):
         for curve in curves:
             if name in curve.mean:
                 style, low, high = styles[curve.variant], curve.low[name], curve.high[name]
-                panel.fill_between(curve.updates, low, high, color=style.colour, alpha=0.16, linewidth=0)
+                panel.fill_between(curve.updates, low, high, color=style.colour, alpha=alpha, linewidth=0)
                 (line,) = panel.plot(curve.updates, curve.mean[name], color=style.colour, linestyle=style.dashes)
                 line.set(marker=style.marker, markersize=2.6, linewidth=1.3)
         panel.set_title(_CURVES[name], size=8.5, weight="bold", color=INK, loc="left", pad=4)
@@ -59,7 +61,7 @@ def differences(study: StudyReport, comparisons: Sequence[Comparison]) -> Figure
     across = min(_ACROSS, len(measures))
     rows = -(-len(measures) // across)
     width = left + 1.75 * across
-    figure, axes = _panels(across, rows, width, (_LINE * len(variants) + 0.75) * rows + 0.1, left=left, bottom=0.3)
+    figure, axes = _panels(across, rows, width, _LINE * len(variants), bottom=0.3, left=left)
     for number, (panel, measure) in enumerate(zip(axes, measures)):
         panel.axvline(0.0, color=MUTED, linewidth=0.9, zorder=1)
         for place, variant in enumerate(variants):
@@ -75,7 +77,7 @@ def differences(study: StudyReport, comparisons: Sequence[Comparison]) -> Figure
         panel.set_ylim(len(variants) - 0.5, -0.5)
         panel.set_yticks(range(len(variants)), [plain(v) for v in variants] if number % across == 0 else [])
         _bare(panel, "x")
-        panel.tick_params(axis="y", labelsize=8, colors=INK)
+        panel.tick_params(axis="y", labelsize=8, colors=INK, length=0)
     for panel in axes[len(measures) :]:
         panel.set_visible(False)
     return figure
@@ -122,17 +124,19 @@ def _encoder(name: str) -> ProbedEncoder:
 
 
 def _panels(
-    across: int, rows: int, width: float, height: float, bottom: float, left: float = 0.45
+    across: int, rows: int, width: float, panel: float, bottom: float, left: float = 0.45
 ) -> tuple[Figure, list[Axes]]:
+    """Rows of panels ``panel`` inches high, so far from each other that their texts fit, however high they are."""
+    height = _TITLE + panel * rows + _GAP * (rows - 1) + bottom
     figure = Figure(figsize=(width, height), facecolor=PAPER)
     axes = figure.subplots(rows, across, squeeze=False)
     figure.subplots_adjust(
         left=left / width,
         right=1 - 0.12 / width,
-        top=1 - 0.32 / height,
+        top=1 - _TITLE / height,
         bottom=bottom / height,
         wspace=0.32,
-        hspace=0.55,
+        hspace=_GAP / panel,
     )
     return figure, list(axes.flat)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from hmtl_plugin.reporting.study.statistics import SEEDS_FOR_TEST, Comparison
+from hmtl_plugin.reporting.study.statistics import LEVEL, SEEDS_FOR_TEST, Comparison
 from hmtl_plugin.reporting.study.study import BASELINE, PRIMARY, Measure, StudyReport
 from hmtl_plugin.reporting.study.tables import signed
 
@@ -15,15 +15,19 @@ PAPER_OPEN = (
 """What of Aksoy, Ahmetoğlu, Güngör (2020) is not known to us, and what stands in its place."""
 
 ALWAYS_DIFFERS = (
-    "The paper's numbers are not available to us: nothing here is a replication, and nothing is compared with it.",
-    "Pre-training text is the downstream tasks' own, as in the paper, but those tasks and amounts that the table of data names.",
+    "The paper's numbers are not available to us: nothing here is a replication, and nothing is compared with it."
 )
+OWN_TEXT = "Pre-training text is the downstream tasks' own, as in the paper, but those tasks and amounts that the table of data names."
+GIVEN_TEXT = "Pre-training text is a corpus that was given, not the downstream tasks' own as in the paper."
+_LISTED = 12
 
 
 def findings(study: StudyReport, comparisons: Sequence[Comparison]) -> list[str]:
     """Sentences for the top of a report, computed from the comparisons."""
-    own = [c for c in comparisons if c.family == PRIMARY and not _reference(study, c.variant)]
+    own = [c for c in comparisons if c.family == PRIMARY]
     found = [_progress(study)]
+    if study.not_finite:
+        found.append(f"Not a finite number, and left out of everything: {', '.join(study.not_finite)}.")
     if not own:
         return [*found, f"Nothing can be compared with {BASELINE} yet."]
     measurable = [c for c in own if len(c.seeds) > 1]
@@ -33,10 +37,13 @@ def findings(study: StudyReport, comparisons: Sequence[Comparison]) -> list[str]
         alone, together = [c for c in among if c.excludes_zero], [c for c in among if c.excludes_zero_among_all]
         found.append(
             f"Of {len(among)} comparisons of pre-trained variants with {BASELINE}, {len(alone)} have a 95 % interval that excludes zero "
-            f"(luck alone gives about {0.05 * len(among):.0f}), and {len(together)} after correction for their number."
+            f"(luck alone gives about {0.05 * len(among):.0f}), and {len(together)} after correction for all {len(own)} here."
         )
-        found += [_sentence(study, c) for c in alone]
-    found += [_worth(study, [c for c in measurable if c.variant not in trained])]
+        listed = sorted(alone, key=lambda c: not c.excludes_zero_among_all)  # those that are surest first
+        found += [_sentence(study, c) for c in listed[:_LISTED]]
+        more = len(listed) - _LISTED
+        found += [f"{more} more are in the table of differences."] if more > 0 else []
+    found += [_worth(study, [c for c in measurable if c.variant not in trained]), _out_of_reach(own)]
     few = sorted({len(c.seeds) for c in own if c.descriptive})
     if few:
         counts = " or ".join(map(str, few))
@@ -49,14 +56,30 @@ def findings(study: StudyReport, comparisons: Sequence[Comparison]) -> list[str]
 def _worth(study: StudyReport, untrained: Sequence[Comparison]) -> str:
     """What pre-training is worth at all: without it, no difference between ways of pre-training means much."""
     titles = {m.name: m for m in study.measures}
-    clear = [c for c in untrained if c.excludes_zero and c.measure not in ("mlm", "nsp")]
+    downstream = [c for c in untrained if c.measure not in ("mlm", "nsp")]
+    clear = [c for c in downstream if c.excludes_zero]
     better = [c for c in clear if (c.mean < 0) == titles[c.measure].higher_is_better]
     worse = [c for c in clear if c not in better]
-    if not untrained:
+    if not downstream:
         return ""
     listed = ", ".join(f"{titles[c.measure].title} ({signed(-c.mean, titles[c.measure].digits)})" for c in better)
-    text = f"{BASELINE} less the encoder that was never trained: clearly better at {listed or 'nothing but its own objectives'}"
-    return text + (f", worse at {', '.join(titles[c.measure].title for c in worse)}." if worse else ".")
+    text = (
+        f"{BASELINE} less the encoder that was never trained, fine-tuned and probed alike: on {len(downstream)} of the main "
+        f"measures, the 95 % interval is on the better side of zero at {listed or 'none'}"
+    )
+    return text + (f", on the worse side at {', '.join(titles[c.measure].title for c in worse)}." if worse else ".")
+
+
+def _out_of_reach(own: Sequence[Comparison]) -> str:
+    """With n seeds no p is below 2 / 2 ** n, which a correction for many comparisons lifts above any level."""
+    tested = [c for c in own if c.p is not None]
+    smallest = min((2.0 ** (1 - len(c.seeds)) for c in tested), default=0.0)
+    if smallest * len(tested) <= LEVEL:
+        return ""
+    return (
+        f"No permutation test of so few seeds can give a p below {smallest:.3f}, so none of {len(tested)} could stay below {LEVEL} "
+        "after correction: what is said to hold after correction rests on Student's t intervals."
+    )
 
 
 def _progress(study: StudyReport) -> str:
@@ -75,7 +98,3 @@ def _sentence(study: StudyReport, c: Comparison) -> str:
         f"{c.variant} is {'better' if better else 'worse'} than {BASELINE} at {measure.title}: {signed(c.mean, digits)} "
         f"({signed(c.low, digits)} to {signed(c.high, digits)}){after}."
     )
-
-
-def _reference(study: StudyReport, variant: str) -> bool:
-    return any(row.reference for row in study.rows if row.name == variant)

@@ -28,7 +28,7 @@ def html(report: Report) -> str:
     drawn = [(plot, inline_svg(plot), number) for number, plot in enumerate(report.figures, start=1)]
     return environment.get_template(_TEMPLATE).render(
         study=study,
-        question=about.QUESTION,
+        question=about.question(study),
         findings=report.findings,
         main=report.main,
         probes=report.probes,

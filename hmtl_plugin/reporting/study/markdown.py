@@ -8,7 +8,7 @@ from hmtl_plugin.reporting.study.tables import Table
 def markdown(report: Report) -> str:
     """The page's text."""
     study, names = report.study, {plot.name for plot in report.figures}
-    parts = [f"# Study: {study.about['profile']['name']}", about.QUESTION, _list(report.findings)]
+    parts = [f"# Study: {study.about['profile']['name']}", about.question(study), _list(report.findings)]
     for table in report.main:
         parts += _section(table)
         parts += [_picture("differences")] if "differences" in names and table.title == "Differences" else []

@@ -21,6 +21,7 @@ SEEDS_FOR_TEST = 6  # 2 ** 6 sign patterns: the smallest p is 1/32
 _EXACT_SEEDS = 16
 _DRAWS = 100_000
 _GRID = 20_000
+_NO_SPREAD = 1e-9  # what adding equal values in another order leaves
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Comparison:
     """One variant less the baseline on one measure, over the seeds that both have.
 
     Attributes:
-        mean, sd: of the differences; sd is NaN for one seed, as all that follows from it.
+        mean, sd: of the differences; sd is NaN for one seed, as all that follows from it; 0: no spread, and no effect size.
         low, high: 95 % t interval of the mean.
         low_all, high_all: the same widened (Bonferroni) so that all intervals of the family hold together with 95 %.
         effect: mean / sd, Cohen's d of paired differences.
@@ -59,19 +60,22 @@ class Comparison:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval of this comparison alone does."""
-        return self.low > 0 or self.high < 0
+        """Whether the interval of this comparison alone does; without any spread among the seeds there is none to judge by."""
+        return self.sd > 0 and (self.low > 0 or self.high < 0)
 
     @property
     def excludes_zero_among_all(self) -> bool:
         """Whether the interval does that is corrected for the number of comparisons."""
-        return self.low_all > 0 or self.high_all < 0
+        return self.sd > 0 and (self.low_all > 0 or self.high_all < 0)
 
 
 def compare(study: StudyReport) -> list[Comparison]:
-    """Every variant but the baseline on every measure that both have with some seed in common."""
+    """Every variant but the baseline on every measure that both have with some seed in common.
+
+    A published checkpoint is none: it is one pre-training, its seeds are those of fine-tuning.
+    """
     pairs = []
-    for row in study.rows:
+    for row in (row for row in study.rows if not row.reference):
         for measure in study.measures:
             ours, theirs = study.by_seed(row.name, measure.name), study.by_seed(BASELINE, measure.name)
             shared = tuple(seed for seed in ours if seed in theirs)
@@ -95,6 +99,7 @@ def paired(
         nan = math.nan
         return Comparison(variant, measure, family, seeds, mean, nan, nan, nan, nan, nan, nan, nan, None)
     sd = float(values.std(ddof=1))
+    sd = sd if sd > _NO_SPREAD else 0.0
     error = sd / math.sqrt(count)
     half = float(stats.t.ppf(1 - LEVEL / 2, count - 1)) * error
     half_all = float(stats.t.ppf(1 - LEVEL / 2 / comparisons, count - 1)) * error
@@ -110,7 +115,7 @@ def paired(
         mean - half_all,
         mean + half_all,
         mean / sd if sd else math.nan,
-        detectable(count) * sd,
+        detectable(count) * sd if sd else math.nan,
         sign_flip(values) if count >= SEEDS_FOR_TEST else None,
     )
 

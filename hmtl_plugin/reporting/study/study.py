@@ -12,7 +12,7 @@ class Measure:
     """One column of the main table.
 
     Attributes:
-        name: unique, also in values.tsv.
+        name: unique. title: of its column, also in values.tsv.
         family: `PRIMARY` or `PROBES`; comparisons are corrected for their number within one.
         unit: of its values and differences; may be empty.
         higher_is_better: False for perplexity.
@@ -85,6 +85,7 @@ class StudyReport:
         probes: result lines of kind ``probe``, the variant's name and the study's seed in them.
         chance: of a measure, what knows nothing reaches.
         plan: entries of study.json: variant, seed, stage -> fingerprint; done_stages: how many of them are recorded.
+        not_finite: values that are no numbers, as texts; they are left out.
         about: what was run: profile, prepared, command, commit, versions.
     """
 
@@ -97,6 +98,7 @@ class StudyReport:
     probes: list[dict[str, Any]]
     plan: list[dict[str, Any]]
     done_stages: int
+    not_finite: tuple[str, ...] = ()
     about: dict[str, Any] = field(default_factory=dict)
 
     def by_seed(self, variant: str, measure: str) -> dict[int, float]:

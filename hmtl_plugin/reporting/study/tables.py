@@ -43,8 +43,11 @@ def main_table(study: StudyReport) -> Table:
     measures = [m for m in study.measures if m.family == PRIMARY]
     caption = (
         "Mean ± standard deviation over seeds of pre-training (one seed: no deviation). Higher is better but for perplexity. "
+        f"{NOTHING}: not measured for this variant, or not yet; (n): only n of its seeds have a value. "
         "The last row is what knows nothing: unigrams, the majority, random spans."
     )
+    if any(row.reference for row in study.rows):
+        caption += " A published checkpoint is one pre-training: its deviation is that of fine-tuning."
     return _values_table("Main measures", caption, study, measures)
 
 
@@ -86,7 +89,8 @@ def differences_table(study: StudyReport, comparisons: Sequence[Comparison], fam
     """Every comparison of a family, one a row."""
     titles = {m.name: m for m in study.measures}
     own = [c for c in comparisons if c.family == family]
-    rows = tuple(_difference_row(c, titles[c.measure]) for c in own)
+    own_tasks = {row.name: row.own for row in study.rows}
+    rows = tuple(_difference_row(c, titles[c.measure], c.measure in own_tasks[c.variant]) for c in own)
     header = (
         *("variant", "measure", "seeds", f"less {BASELINE}", "95 % interval", f"corrected for {len(own)}"),
         *("effect size", "detectable", "p (Holm)"),
@@ -95,18 +99,23 @@ def differences_table(study: StudyReport, comparisons: Sequence[Comparison], fam
         f"Each variant less {BASELINE}, paired by seed. Interval: Student's t. Corrected: wide enough that all {len(own)} intervals hold "
         "together (Bonferroni). Effect size: mean over standard deviation of the differences. Detectable: the difference that "
         "a paired test at 5 % finds four times out of five, were the spread what it was here. p: permutation of signs, from six "
-        "seeds on; below, the row is descriptive. * the interval alone excludes zero, ** the corrected one too."
+        "seeds on; below, the row is descriptive. * the interval alone excludes zero, ** the corrected one too; no mark where "
+        "all seeds differ alike, which leaves no spread to judge by."
     )
+    if any(c.measure in own_tasks[c.variant] for c in own):
+        caption += f" {DAGGER} the variant was pre-trained on this very task."
+    if any(row.reference for row in study.rows):
+        caption += " Published checkpoints are not compared: their seeds are those of fine-tuning."
     return Table("Differences", caption, header, rows, 2)
 
 
-def _difference_row(c: Comparison, measure: Measure) -> tuple[str, ...]:
+def _difference_row(c: Comparison, measure: Measure, own: bool) -> tuple[str, ...]:
     digits = measure.digits + 1
     marks = "**" if c.excludes_zero_among_all else "*" if c.excludes_zero else ""
-    p = "descriptive" if c.descriptive else f"{c.p:.3f} ({c.p_holm:.3f})"
+    p = "descriptive" if c.p is None or c.p_holm is None else f"{_p(c.p)} ({_p(c.p_holm)})"
     return (
         c.variant,
-        measure.title,
+        measure.title + (DAGGER if own else ""),
         str(len(c.seeds)),
         signed(c.mean, digits) + marks,
         _interval(c.low, c.high, digits),
@@ -130,15 +139,15 @@ def cost_table(study: StudyReport) -> Table:
                     row.name,
                     f"{parameters:,.0f}" if not math.isnan(parameters) else NOTHING,
                     f"{speed:,.0f}" if not math.isnan(speed) else NOTHING,
-                    f"{training / 3600:.2f}" if training else NOTHING,
+                    f"{training / 3600:.2f}" if not math.isnan(training) else NOTHING,
                     f"{statistics.fmean(c.seconds for c in costs) / 3600:.2f}",
                     ", ".join(sorted({c.device for c in costs})),
                 )
             )
     header = ("variant", "parameters", "tokens/s", "pre-training (h)", "all stages (h)", "device")
     caption = (
-        "Mean over seeds of one run, on what it had for itself (one core on the CPU where runs go side by side). Parameters: "
-        "heads and transfers included. Times depend on the machine and what else it does."
+        "Mean over seeds of one run, as far as it is done, on what it had for itself (one core on the CPU where runs go side by "
+        "side). Parameters: heads and transfers included. All stages: of one that was resumed, the last part. Times depend on the machine and what else it does."
     )
     return Table("Cost", caption, header, tuple(rows))
 
@@ -162,6 +171,10 @@ def signed(value: float, digits: int) -> str:
         return NOTHING
     text = f"{value:+.{digits}f}"
     return text[1:] if not float(text) else text.replace("-", "−")
+
+
+def _p(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.0005 else "<0.001"
 
 
 def _interval(low: float, high: float, digits: int) -> str:

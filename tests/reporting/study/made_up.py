@@ -1,7 +1,7 @@
 """A study that never ran: records with known values, written as the runner writes them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ HIERARCHIES: dict[str, tuple[str, str]] = {
     "hierarchy": ("bigram_shift@33.3%,nsp@66.6%,mlm@100%", "nsp>mlm:concat"),
     "never-run": ("nsp@66.6%,mlm@100%", ""),
 }
+REFERENCE = "published"  # a row only where it has an effect; its encoder was pre-trained on bigram shift
 PROBES = ("bigram_shift", "past_present")
 LAYERS = 3
 ROWS = 200
@@ -33,11 +34,11 @@ def write_study(
     """Records of variants (by name, with what they add to RTE) times seeds; ``skip``: (variant, seed, stage) not recorded."""
     folder.mkdir(parents=True, exist_ok=True)
     plan = [
-        {"variant": name, "seed": seed, "stages": {stage: f"{name}-{seed}-{stage}" for stage in STAGES}}
+        {"variant": name, "seed": seed, "stages": {stage: f"{name}-{seed}-{stage}" for stage in _stages(name)}}
         for seed in seeds
         for name in effects
     ]
-    (folder / "study.json").write_text(json.dumps(_about(plan)), encoding="utf-8")
+    (folder / "study.json").write_text(json.dumps(_about(plan, REFERENCE in effects)), encoding="utf-8")
     records = Records(folder)
     for entry in plan:
         for stage, fingerprint in entry["stages"].items():
@@ -55,12 +56,30 @@ def rte(name: str, seed: int, effect: float, noise: float = 0.2) -> float:
     return 50.0 + 3 * seed + effect + noise * _random(name, seed).normal()
 
 
+def _stages(name: str) -> Sequence[str]:
+    return STAGES[2:] if name == REFERENCE else STAGES
+
+
+def _hierarchy(name: str) -> tuple[str, str]:
+    return HIERARCHIES["shift-lowest" if name == REFERENCE else name]
+
+
+def change(study: Path, what: Callable[[dict[str, Any]], object]) -> Path:
+    """Every recorded line as a function left it."""
+    for path in (study / "records").glob("*.jsonl"):
+        lines = [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+        for line in lines:
+            what(line)
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return study
+
+
 def _random(name: str, seed: int) -> np.random.Generator:
     return np.random.default_rng([seed, *name.encode()])
 
 
 def _lines(name: str, seed: int, stage: str, effect: float, noise: float) -> list[dict[str, Any]]:
-    hierarchy = HIERARCHIES[name][0] or HIERARCHIES["flat"][0]
+    hierarchy = _hierarchy(name)[0] or HIERARCHIES["flat"][0]
     if stage == "evaluate":
         metrics = {"mlm": ("loss", 6.0 - 0.01 * effect + 0.001 * seed, 6.8), "nsp": ("accuracy", 80.0 + seed, 55.0)}
         if "bigram_shift" in hierarchy:
@@ -100,7 +119,7 @@ def _probe_lines(name: str, seed: int, hierarchy: str) -> list[dict[str, Any]]:
                     "metrics": {"accuracy": accuracy, "valid_accuracy": 50.0 + layer, "majority": 50.0},
                     "hyper": {"probe": "logistic", "l2": 0.1},
                     "placements": placements,
-                    "transfer": HIERARCHIES[name][1],
+                    "transfer": _hierarchy(name)[1],
                     "checkpoint": f"{name}.pt",
                     "fingerprint": f"{name}{seed}",
                 }
@@ -124,12 +143,13 @@ def _closing(name: str, seed: int, stage: str) -> dict[str, Any]:
     return closing
 
 
-def _about(plan: list[dict[str, Any]]) -> dict[str, Any]:
+def _about(plan: list[dict[str, Any]], with_reference: bool) -> dict[str, Any]:
     profile = {
         "name": "made-up",
         "why": "a test",
         "differs": "nothing ran",
         "autocast": "auto",
+        "text": {"exclude_min_words": 4},
         "pretraining": {"updates": 30, "batches": 1, "options": {"arch": "hmtl_bert_tiny"}},
         "finetuning": [
             {"task": "RTE", "grid": ["lr=1e-3"], "seeds": 2, "tokens": 64, "train_rows": 100},
@@ -159,6 +179,9 @@ def _about(plan: list[dict[str, Any]]) -> dict[str, Any]:
         }
         for name, (h, t) in HIERARCHIES.items()
     ]
+    if with_reference:
+        unknown = {"name": REFERENCE, "hierarchy": "", "transfer": "", "weighting": "", "checkpoint": "published.pt"}
+        variants.append(unknown | {"options": [], "why": "published checkpoint"})
     return {
         "profile": profile,
         "variants": variants,

@@ -2,13 +2,14 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.reporting.study.collect import AVERAGE, read_study
 from hmtl_plugin.reporting.study.statistics import compare
-from tests.reporting.study.made_up import PROBES, rte, write_study
+from tests.reporting.study.made_up import PROBES, REFERENCE, change, rte, write_study
 
 EFFECTS = {"random": -3.0, "flat": 0.0, "shift-lowest": 0.5, "hierarchy": 1.0}
 
@@ -39,6 +40,34 @@ def test_every_probe_counts_where_no_variant_was_trained_on_one(tmp_path: Path) 
     study = read_study(write_study(tmp_path, {"flat": 0.0, "random": 0.0}))
     averages, probes = study.by_seed("flat", AVERAGE), [study.by_seed("flat", f"probe_{task}") for task in PROBES]
     assert averages[1] == pytest.approx((probes[0][1] + probes[1][1]) / 2)
+
+
+def test_a_published_checkpoint_is_marked_and_not_compared(tmp_path: Path) -> None:
+    """It is one pre-training, so its seeds are no sample; what it was pre-trained on counts as for any other."""
+    study = read_study(write_study(tmp_path, {"flat": 0.0, REFERENCE: 20.0, "random": 0.0}))
+    row = study.rows[-1]
+    assert row.reference and row.own == frozenset({"probe_bigram_shift"})
+    assert study.by_seed(REFERENCE, AVERAGE) == study.by_seed(REFERENCE, "probe_past_present")
+    compared = compare(study)
+    assert {c.variant for c in compared} == {"random"} and study.by_seed(REFERENCE, "rte")
+    alone = compare(read_study(write_study(tmp_path / "alone", {"flat": 0.0, "random": 0.0})))
+    shown = [(c.measure, c.low_all) for c in compared if c.measure == "rte"]
+    assert shown == [
+        (c.measure, c.low_all) for c in alone if c.measure == "rte"
+    ]  # its number of comparisons is not theirs
+
+
+@pytest.mark.parametrize("loss", [math.nan, 800.0, math.inf])
+def test_what_diverged_is_left_out_and_named(tmp_path: Path, loss: float) -> None:
+    def diverge(line: dict[str, Any]) -> None:
+        if line.get("task") == "mlm" and (line["variant"], line["seed"]) == ("hierarchy", 2):
+            line["metrics"]["value"] = loss
+
+    study = read_study(change(write_study(tmp_path, EFFECTS, seeds=range(1, 8)), diverge))
+    assert study.not_finite == ("hierarchy seed 2 MLM perplexity",)
+    assert sorted(study.by_seed("hierarchy", "mlm")) == [1, 3, 4, 5, 6, 7]
+    found = next(c for c in compare(study) if (c.variant, c.measure) == ("hierarchy", "mlm"))
+    assert found.seeds == (1, 3, 4, 5, 6, 7) and found.p is not None and found.p >= 2 / 2**6
 
 
 def test_layer_is_chosen_on_validation_rows(tmp_path: Path) -> None:
@@ -79,6 +108,15 @@ def test_differences_are_paired_by_seed(tmp_path: Path) -> None:
 
 def test_without_the_baseline_nothing_is_compared(tmp_path: Path) -> None:
     assert compare(read_study(write_study(tmp_path, {"hierarchy": 1.0}))) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("{", "is damaged"), ("[]", "lacks 'profile'"), ('{"plan": []}', "lacks")]
+)
+def test_a_damaged_study_is_one_clear_error(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "study.json").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=rf"study\.json: {message}.*: run the study's command again$"):
+        read_study(tmp_path)
 
 
 def test_no_study_is_one_clear_error(tmp_path: Path) -> None:

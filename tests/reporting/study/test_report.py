@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hmtl_plugin.errors import UserError
 from hmtl_plugin.reporting.study.collect import read_study
 from hmtl_plugin.reporting.study.report import HTML, MARKDOWN, VALUES, Report, write_report
 from tests.reporting.study.made_up import write_study
@@ -104,3 +105,10 @@ def test_the_script_makes_a_folder_that_is_a_study_itself(tmp_path: Path) -> Non
     assert {"README.md", "report.html", "values.tsv", "study.json", "records.jsonl.gz"} <= set(before)
     run_script("study_report", tmp_path / "out", "--out", tmp_path / "out")
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.is_file()} == before
+
+
+def test_a_report_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    write_study(tmp_path / "s", {"flat": 0.0}, seeds=[1])
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"^--out .*file.*: give a folder that can be written$"):
+        run_script("study_report", tmp_path / "s", "--out", tmp_path / "file")

@@ -48,6 +48,14 @@ def test_equal_differences_have_no_effect_size_and_no_error() -> None:
     assert not found.excludes_zero
 
 
+@pytest.mark.parametrize("values", [[1.0, 1.0, 1.0], [1.0, 1.0 + 1e-15, 1.0], [1e-16, 0.0, 2e-16]])
+def test_without_a_spread_nothing_is_judged(values: list[float]) -> None:
+    """Answers that do not depend on the seed, such as the majority, give an interval without width."""
+    found = _paired(values)
+    assert found.sd == 0 and math.isnan(found.effect) and math.isnan(found.detectable)
+    assert not found.excludes_zero and not found.excludes_zero_among_all
+
+
 @pytest.mark.parametrize("count", range(2, 10))
 def test_permutation_test_begins_at_six_seeds(count: int) -> None:
     found = _paired([1.0] * count)
