@@ -6,7 +6,7 @@ from typing import Any
 
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.interop.names import Family
+from hmtl_plugin.interop.names import Family, first_position
 from hmtl_plugin.interop.tokenizer_files import special_ids
 from hmtl_plugin.models.encoder import EncoderConfig
 
@@ -93,7 +93,7 @@ def config_of(
         "initializer_range": encoder.init_std,
         "hidden_dropout_prob": encoder.dropout,
         "attention_probs_dropout_prob": encoder.attention_dropout,
-        "max_position_embeddings": encoder.max_positions + family.skipped_positions,
+        "max_position_embeddings": encoder.max_positions + first_position(family, specials["<pad>"]),
         "type_vocab_size": 2,
         "position_embedding_type": "absolute",
         "pad_token_id": specials["<pad>"],

@@ -19,8 +19,8 @@ from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.glue.tasks import TASKS
 from hmtl_plugin.interop.bert_config import CONFIG, config_of
 from hmtl_plugin.interop.card import CARD, model_card
-from hmtl_plugin.interop.names import BERT, PRE_NORM, Family, Names, Weights, to_theirs
-from hmtl_plugin.interop.tokenizer_files import id_order, tokenizer_files
+from hmtl_plugin.interop.names import BERT, PRE_NORM, Family, Names, Weights, first_position, to_theirs
+from hmtl_plugin.interop.tokenizer_files import id_order, special_ids, tokenizer_files
 from hmtl_plugin.models.sentence_head import SentenceHead
 
 MODEL = "model.safetensors"
@@ -93,7 +93,8 @@ def export_hf(run: str | Path, out: Path, encoder_only: bool = False) -> Exporte
         raise UserError(f"{loaded.path}: no tokenizer inside or beside it: copy the data folder's there")
     plan = make_plan(loaded, encoder_only)
     order = id_order(loaded.tokenizer, loaded.dictionary.symbols)
-    weights = to_theirs(plan.family, loaded.model.state_dict(), plan.layers, plan.parts, order)
+    first = first_position(plan.family, special_ids(loaded.tokenizer)["<pad>"])
+    weights = to_theirs(plan.family, loaded.model.state_dict(), plan.layers, plan.parts, order, first)
     config = config_of(loaded.model.config, plan.family, plan.architecture, plan.layers, len(order), loaded.tokenizer)
     config |= plan.settings | {"tie_word_embeddings": plan.family.decoder not in plan.parts}
     exported = Exported(out, plan.architecture, plan.layers, len(order), plan.left_out)

@@ -44,7 +44,8 @@ class Family:
         layer: parts of a layer; last_norm: of the top layer's states, if there is one.
         pooler, nsp, mlm, decoder: heads of pre-training (decoder: an output matrix that is not the input embedding).
         sentence, span: heads of fine-tuning.
-        skipped_positions: rows of their position table before the first position.
+        skips_padding: their positions begin behind the padding's id, not at 0.
+        decoder_bias: where the bias of an output matrix that is not the input embedding is stored, besides its usual name.
     """
 
     model_type: str
@@ -57,7 +58,8 @@ class Family:
     decoder: Names
     sentence: Names
     span: Names
-    skipped_positions: int = 0
+    skips_padding: bool = False
+    decoder_bias: str = ""
 
     def encoder(self, layers: int) -> dict[str, str]:
         """Ours to theirs for the encoder, but for queries, keys and values."""
@@ -98,6 +100,7 @@ BERT = Family(
     decoder={"heads.mlm.decoder.weight": "cls.predictions.decoder.weight"},
     sentence={**_both("task_head.dense", "bert.pooler.dense"), **_both("task_head.out", "classifier")},
     span=_both("task_head.out", "qa_outputs"),
+    decoder_bias="cls.predictions.decoder.bias",
 )
 PRE_NORM = Family(
     model_type="roberta-prelayernorm",
@@ -120,7 +123,8 @@ PRE_NORM = Family(
     decoder={"heads.mlm.decoder.weight": "lm_head.decoder.weight"},
     sentence={**_both("task_head.dense", "classifier.dense"), **_both("task_head.out", "classifier.out_proj")},
     span=_both("task_head.out", "qa_outputs"),
-    skipped_positions=2,
+    skips_padding=True,
+    decoder_bias="lm_head.decoder.bias",
 )
 
 
@@ -135,25 +139,39 @@ def to_ours(family: Family, theirs: Weights, layers: int, parts: Iterable[Names]
     for ours, name in _all(family, layers, parts).items():
         value = theirs[name].float()
         value = value[order] if ours in _BY_ID else value[_NSP_ROWS] if ours.startswith(_NSP) else value
-        found[ours] = value[family.skipped_positions :].clone() if ours == POSITION else value.clone()
+        found[ours] = value.clone()
     for ours, three in family.qkv(layers).items():
         found[ours] = torch.cat([theirs[name].float() for name in three])
     return found
 
 
-def to_theirs(family: Family, ours: Weights, layers: int, parts: Iterable[Names], our_id_V: Sequence[int]) -> Weights:
-    """Their weights from ours; ``our_id_V``: for each of their ids, ours."""
+def to_theirs(
+    family: Family, ours: Weights, layers: int, parts: Sequence[Names], our_id_V: Sequence[int], first_position: int = 0
+) -> Weights:
+    """Their weights from ours.
+
+    Args:
+        our_id_V: for each of their ids, ours.
+        first_position: row of their position table where ours begins.
+    """
     order, found = torch.tensor(our_id_V), {}
     for name, theirs in _all(family, layers, parts).items():
         value = ours[name].float()
         value = value[order] if name in _BY_ID else value[_NSP_ROWS] if name.startswith(_NSP) else value
-        if name == POSITION and family.skipped_positions:
-            value = torch.cat([value.new_zeros(family.skipped_positions, value.shape[1]), value])
+        if name == POSITION:
+            value = torch.cat([value.new_zeros(first_position, value.shape[1]), value])
         found[theirs] = value.clone()
     for name, three in family.qkv(layers).items():
         for theirs, rows in zip(three, ours[name].float().chunk(3), strict=True):
             found[theirs] = rows.clone()
+    if family.decoder in parts:
+        found[family.decoder_bias] = found[family.mlm["heads.mlm.bias"]].clone()
     return found
+
+
+def first_position(family: Family, pad: int) -> int:
+    """Row of their position table where ours begins; ``pad``: id of the padding in the export."""
+    return pad + 1 if family.skips_padding else 0
 
 
 def _all(family: Family, layers: int, parts: Iterable[Names]) -> dict[str, str]:
