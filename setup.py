@@ -35,6 +35,8 @@ setup(
         ],
         "tensorboard": ["tensorboard"],
         "report": ["jinja2", "matplotlib>=3.8"],  # probing reports
-        "hf": ["accelerate", "safetensors", "tokenizers", "transformers"],
+        "wordpiece": ["tokenizers>=0.21"],  # BERT's own tokenizer
+        "hf": ["accelerate", "safetensors", "tokenizers>=0.21", "transformers"],  # import, export, and what tests compare with
+        "onnx": ["onnx", "onnxruntime", "onnxscript"],
     },
 )
