@@ -36,7 +36,12 @@ setup(
         "tensorboard": ["tensorboard"],
         "report": ["jinja2", "matplotlib>=3.8"],  # probing reports
         "wordpiece": ["tokenizers>=0.21"],  # BERT's own tokenizer
-        "hf": ["accelerate", "safetensors", "tokenizers>=0.21", "transformers"],  # import, export, and what tests compare with
+        "hf": [
+            "accelerate",
+            "safetensors",
+            "tokenizers>=0.21",
+            "transformers",
+        ],  # import, export, and what tests compare with
         "onnx": ["onnx", "onnxruntime", "onnxscript"],
     },
 )

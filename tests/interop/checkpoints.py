@@ -53,8 +53,8 @@ def save_checkpoint(
         "cfg": config,
         "model": built.state_dict(),
         "task_state": {**vocabulary_state(dictionary, tokenizer), **({"head": head} if head else {})},
-        "optimizer_history": [{"num_updates": 7}],
-        "extra_state": {},
+        "optimizer_history": [{"num_updates": 7, "optimizer_name": "HmtlAdamW", "lr_scheduler_state": {"best": None}}],
+        "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
     }
     folder.mkdir(parents=True)
     torch.save(state, folder / "model.pt")
