@@ -2,10 +2,15 @@
 """Prepare text for pre-training: clean, split, deduplicate, tokenise, binarise. See --help."""
 
 import argparse
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 from hmtl_plugin.data.command import add_exclusion, add_reading, reading_options
 from hmtl_plugin.data.prepare import FORMATS, PrepareOptions, prepare_corpus
 from hmtl_plugin.data.prepare_options import MODEL_TYPES
+from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import run_cli
 
 _FORMATS = """formats:
@@ -40,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument(
         "--tokenizer",
         metavar="PLACE",
-        help="use this instead of training one: .model, tokenizer.json, vocab.txt, or a folder with one",
+        help="use this instead of training one: .model, tokenizer.json, vocab.txt, or a folder with one (also inside a checkpoint)",
     )
     g.add_argument("--character-coverage", type=float, default=0.9995, metavar="SHARE")
     g.add_argument(
@@ -59,12 +64,34 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Parse the command line and prepare."""
     args = parser().parse_args()
-    options = PrepareOptions(
+    with _tokenizer_file(args.tokenizer) as tokenizer:
+        options = _options(args, tokenizer)
+        print(prepare_corpus(args.files, args.out, options, overwrite=args.overwrite))
+
+
+@contextlib.contextmanager
+def _tokenizer_file(place: str | None) -> Iterator[str | None]:
+    """The file of a tokenizer that may be within a checkpoint."""
+    if place is None or not Path(place).is_dir() or Tokenizer.find(place):
+        yield place
+        return
+    import hmtl_plugin  # noqa: F401 - torch and fairseq are wanted here only
+    from hmtl_plugin.checkpoints import load_vocabulary
+
+    _, tokenizer = load_vocabulary(place)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / tokenizer.file_name
+        path.write_bytes(tokenizer.to_bytes())
+        yield str(path)
+
+
+def _options(args: argparse.Namespace, tokenizer: str | None) -> PrepareOptions:
+    return PrepareOptions(
         format=args.format,
         vocab_size=args.vocab_size,
         model_type=args.model_type,
         lowercase=args.lowercase,
-        tokenizer=args.tokenizer,
+        tokenizer=tokenizer,
         character_coverage=args.character_coverage,
         tokenizer_sentences=args.tokenizer_sentences,
         valid_fraction=args.valid_fraction,
@@ -73,7 +100,6 @@ def main() -> None:
         seed=args.seed,
         workers=args.workers,
     )
-    print(prepare_corpus(args.files, args.out, options, overwrite=args.overwrite))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Export: what Hugging Face's classes compute from it is what ours compute; what they cannot hold is named."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hmtl_plugin.data.tokenizer import SENTENCEPIECE, Tokenizer  # noqa: E402
 from hmtl_plugin.data.tokenizer_training import train_tokenizer, train_wordpiece  # noqa: E402
 from hmtl_plugin.interop.exporting import export_hf  # noqa: E402
 from hmtl_plugin.interop.importing import import_bert  # noqa: E402
+from hmtl_plugin.interop.tokenizer_files import id_order  # noqa: E402
 from tests.data.texts import documents  # noqa: E402
 from tests.interop.berts import batch, save_bert  # noqa: E402
 from tests.interop.checkpoints import save_checkpoint  # noqa: E402
@@ -220,3 +222,24 @@ def test_ids_are_the_same(tmp_path: Path, tokenizer: Tokenizer) -> None:
     for text in [*SENTENCES[:200], *HARD]:
         expected = [index[loaded.dictionary[i]] for i in tokenizer.encode(text)]
         assert theirs(text, add_special_tokens=False).input_ids == expected, text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["wordpiece", "unigram", "bpe"])
+def test_ids_of_real_sentences_are_the_same(tmp_path: Path, real_data: Callable[[str], Path], kind: str) -> None:
+    """Ten thousand. (In other text sentencepiece's rounding may decide between ways to cut that are equally likely.)"""
+    files = sorted(real_data("text/brown").rglob("*.txt"))
+    sentences = [line for file in files for line in file.read_text(encoding="utf-8").split("\n") if line.strip()][
+        :10_000
+    ]
+    assert len(sentences) == 10_000
+    if kind == "wordpiece":
+        tokenizer = Tokenizer.from_bytes("tokenizer.json", train_wordpiece(sentences[:4000], 3000, lowercase=False))
+    else:
+        tokenizer = Tokenizer.from_bytes(SENTENCEPIECE, train_tokenizer(sentences[:4000], 3000, kind))
+    export_hf(save_checkpoint(tmp_path / "run", tokenizer), tmp_path / "hf")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
+    order = id_order(tokenizer, tokenizer.symbols)
+    ours = tokenizer.encode_batch(sentences)
+    found = [[order[i] for i in ids] for ids in theirs(sentences, add_special_tokens=False).input_ids]
+    assert found == ours

@@ -1,6 +1,7 @@
 """A checkpoint with a WordPiece vocabulary in use: hub, GLUE, SQuAD, probing; and the scripts that move in and out."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -116,6 +117,11 @@ def test_scripts_in_and_out(tmp_path: Path) -> None:
     prepared = _script("prepare_corpus.py", tmp_path / "my.txt", *options)
     assert prepared.returncode == 0, prepared.stderr
     assert (tmp_path / "data" / "tokenizer.json").read_bytes() == (tmp_path / "bert" / "tokenizer.json").read_bytes()
+    (tmp_path / "bare").mkdir()
+    shutil.copy(tmp_path / "bert" / "model.pt", tmp_path / "bare")  # the tokenizer that travels in a checkpoint
+    options[options.index(tmp_path / "bert")] = tmp_path / "bare"
+    same = _script("prepare_corpus.py", tmp_path / "my.txt", *options)
+    assert same.returncode == 0 and "already prepared" in same.stdout, same.stderr
     exported = _script("export_hf.py", tmp_path / "bert", "--out", tmp_path / "again")
     assert exported.returncode == 0 and "BertForPreTraining" in exported.stdout, exported.stderr
     pytest.importorskip("onnxscript")
