@@ -1,10 +1,12 @@
 """The model card of an exported checkpoint: what it was trained with, on what, and what it does not hold."""
 
 import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hmtl_plugin.checkpoints import LoadedCheckpoint
-from hmtl_plugin.data.manifest import file_sha256
+from hmtl_plugin.data.manifest import file_sha256, read_manifest
+from hmtl_plugin.errors import UserError
 from hmtl_plugin.reporting.results import read_results
 
 if TYPE_CHECKING:
@@ -31,8 +33,7 @@ def model_card(loaded: LoadedCheckpoint, exported: "Exported") -> str:
         f"`{exported.architecture}`, {exported.layers} layers of width {loaded.model.config.hidden}, exported from a checkpoint "
         "of hmtl_plugin (fairseq).",
         " ".join(filter(None, trained)) + f" Updates: {loaded.updates:,}.",
-        f"Checkpoint sha256 `{file_sha256(loaded.path)}`, dictionary sha256 `{dictionary}`, "
-        f"data folder at training time `{config['task'].get('data') or 'none'}`.",
+        f"Checkpoint sha256 `{file_sha256(loaded.path)}`, dictionary sha256 `{dictionary}`{_data(config['task'].get('data') or '')}.",
     ]
     if exported.left_out:
         parts += ["## Not in this export", "\n".join(f"* {what}" for what in exported.left_out)]
@@ -43,6 +44,19 @@ def model_card(loaded: LoadedCheckpoint, exported: "Exported") -> str:
         )
     metrics = _metrics(loaded)
     return "\n\n".join([*parts, *(["## Metrics", metrics] if metrics else [])]) + "\n"
+
+
+def _data(folder: str) -> str:
+    """Name and fingerprint of the data, where they are still at their place."""
+    if not folder:
+        return ""
+    try:
+        manifest = read_manifest(Path(folder))
+    except UserError:
+        manifest = None
+    digest = (manifest or {}).get("data_sha256", {})
+    train = f", sha256 `{digest['train']}`" if isinstance(digest, dict) and "train" in digest else ""
+    return f", trained on data `{Path(folder).name}`{train}"
 
 
 def _metrics(loaded: LoadedCheckpoint) -> str:

@@ -73,6 +73,19 @@ def test_a_pickle_of_plain_weights_is_as_good(tmp_path: Path) -> None:
     assert_parity(theirs, load_checkpoint(tmp_path / "run"))
 
 
+def test_weights_in_several_files(tmp_path: Path) -> None:
+    theirs = save_bert(tmp_path / "hf", num_hidden_layers=4)
+    theirs.save_pretrained(tmp_path / "hf", max_shard_size="20kB")
+    (tmp_path / "hf" / "model.safetensors").unlink()
+    shards = sorted((tmp_path / "hf").glob("model-*.safetensors"))
+    assert len(shards) > 1
+    import_bert(tmp_path / "hf", tmp_path / "run")
+    assert_parity(theirs, load_checkpoint(tmp_path / "run"))
+    shards[0].unlink()
+    with pytest.raises(UserError, match="is named in the index of weights and not there"):
+        import_bert(tmp_path / "hf", tmp_path / "other")
+
+
 def test_old_names_of_layer_norms_and_buffers(tmp_path: Path) -> None:
     theirs = save_bert(tmp_path / "hf", pickled=True)
     path = tmp_path / "hf" / "pytorch_model.bin"
