@@ -19,7 +19,7 @@ PROFILE = """
 why = "killed and not killed"
 jobs = 1
 [[plan]]
-variants = ["flat", "hierarchy"]
+variants = ["flat"]
 seeds = [1]
 [text]
 vocab_size = 800
@@ -147,7 +147,7 @@ def _running(study: Path) -> list[str]:
 def test_study_goes_on_from_records_alone(tmp_path: Path, toy_data: Path) -> None:
     """Carried to another machine: the model that a missing stage needs is made again, and is the same."""
     profile = tmp_path / "tiny.toml"
-    profile.write_text(PROFILE.replace('["flat", "hierarchy"]', '["flat"]').replace("= 120", "= 20"), encoding="utf-8")
+    profile.write_text(PROFILE.replace("= 120", "= 20"), encoding="utf-8")
     _finish(tmp_path / "first", toy_data, profile)
     (tmp_path / "second").mkdir()
     (tmp_path / "second" / "records.jsonl.gz").write_bytes((tmp_path / "first" / "records.jsonl.gz").read_bytes())
@@ -163,11 +163,7 @@ def test_study_goes_on_from_records_alone(tmp_path: Path, toy_data: Path) -> Non
 
 def test_a_failing_stage_stops_nothing_else_and_is_listed(tmp_path: Path, toy_data: Path) -> None:
     profile = tmp_path / "tiny.toml"
-    text = (
-        PROFILE.replace('["flat", "hierarchy"]', '["flat"]')
-        .replace("= 120", "= 4")
-        .replace("curve_points = 6", "curve_points = 1")
-    )
+    text = PROFILE.replace("= 120", "= 4").replace("curve_points = 6", "curve_points = 1")
     profile.write_text(
         text.replace("tokens = 96", "tokens = 97"), encoding="utf-8"
     )  # more than the encoder's positions
