@@ -48,22 +48,24 @@ def main_table(study: StudyReport) -> Table:
     )
     if any(row.reference for row in study.rows):
         caption += " A published checkpoint is one pre-training: its deviation is that of fine-tuning."
-    return _values_table("Main measures", caption, study, measures)
+    return _values_table("Main measures", caption, study, measures, study.rows)
 
 
 def probes_table(study: StudyReport) -> Table:
-    """Variants by probes."""
+    """Variants that ran by probes."""
     measures = [m for m in study.measures if m.family == PROBES]
     left_out = [m.title for m in measures if not m.in_average]
     caption = "Accuracy (%) of the layer that is best on the validation rows, mean ± standard deviation over seeds. "
     if left_out:
         own = f"{DAGGER} the variant was pre-trained on this very task; "
         caption += f"{own}{', '.join(left_out)} is therefore left out of everyone's probing average."
-    return _values_table("Probes", caption, study, measures)
+    return _values_table("Probes", caption, study, measures, [row for row in study.rows if row.seeds])
 
 
-def _values_table(title: str, caption: str, study: StudyReport, measures: Sequence[Measure]) -> Table:
-    rows = [(row.name, *_values(study, row, measures)) for row in study.rows]
+def _values_table(
+    title: str, caption: str, study: StudyReport, measures: Sequence[Measure], shown: Sequence[Row]
+) -> Table:
+    rows = [(row.name, *_values(study, row, measures)) for row in shown]
     rows.append(("knows nothing", *(_number(study.chance.get(m.name, math.nan), m.digits) for m in measures)))
     header = ("variant", *(f"{m.title} ({m.unit})" if m.family == PRIMARY and m.unit else m.title for m in measures))
     return Table(title, caption, header, tuple(rows))
