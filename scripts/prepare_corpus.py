@@ -11,7 +11,7 @@ from hmtl_plugin.data.command import add_exclusion, add_reading, reading_options
 from hmtl_plugin.data.prepare import FORMATS, PrepareOptions, prepare_corpus
 from hmtl_plugin.data.prepare_options import MODEL_TYPES
 from hmtl_plugin.data.tokenizer import Tokenizer
-from hmtl_plugin.errors import run_cli
+from hmtl_plugin.errors import UserError, run_cli
 
 _FORMATS = """formats:
   sentences   one sentence a line, a blank line (and the end of a file) between documents
@@ -25,6 +25,8 @@ _FORMATS = """formats:
 All text is UTF-8. DIR gets what fairseq-preprocess --only-source would write, and beside it the tokenizer
 and corpus.json. The same command again does nothing."""
 
+_ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "squad", ".tsv": "pairs"}
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -32,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, epilog=_FORMATS, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("files", nargs="+", metavar="FILE")
-    p.add_argument("--format", required=True, choices=FORMATS)
+    p.add_argument("--format", choices=FORMATS, help="default: by the files' endings, and paragraphs for any other")
     p.add_argument("--out", required=True, metavar="DIR")
     p.add_argument("--overwrite", action="store_true", help="replace a corpus in DIR (other files there stay)")
     p.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one a processor)")
@@ -85,9 +87,17 @@ def _tokenizer_file(place: str | None) -> Iterator[str | None]:
         yield str(path)
 
 
+def _format(files: list[str]) -> str:
+    """What the files' endings say; `UserError` if they say different things."""
+    found = {_ENDINGS.get(Path(file).suffix.lower(), "paragraphs") for file in files}
+    if len(found) > 1:
+        raise UserError(f"the files look like {' and '.join(sorted(found))}: name their --format, one at a time")
+    return found.pop()
+
+
 def _options(args: argparse.Namespace, tokenizer: str | None) -> PrepareOptions:
     return PrepareOptions(
-        format=args.format,
+        format=args.format or _format(args.files),
         vocab_size=args.vocab_size,
         model_type=args.model_type,
         lowercase=args.lowercase,

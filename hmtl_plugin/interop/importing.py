@@ -44,6 +44,7 @@ class Imported:
     Attributes:
         fresh: parts that the folder lacks; their weights are as initialised.
         left_out: weights of the folder that have no place here (fine-tuning heads).
+        fillers: rows of the embedding that no piece of the vocabulary has; they are kept, and no text reaches them.
     """
 
     out: Path
@@ -53,6 +54,7 @@ class Imported:
     fresh: list[str]
     left_out: list[str]
     untied: bool
+    fillers: int
 
     def __str__(self) -> str:
         lines = [
@@ -62,6 +64,8 @@ class Imported:
             lines.append(f"not in the folder, as initialised: {', '.join(self.fresh)}")
         if self.left_out:
             lines.append(f"left out, heads of fine-tuning: {', '.join(self.left_out)}")
+        if self.fillers:
+            lines.append(f"rows of the embedding without a piece, kept and never used: {self.fillers}")
         if self.untied:
             lines.append("its MLM head has an output matrix of its own: continue with --untied-output")
         return "\n".join(lines)
@@ -95,6 +99,7 @@ def import_bert(folder: Path, out: Path) -> Imported:
         [name for name, part in _PART_NAMES if part not in parts],
         sorted({name.split(".")[0] for name in left_out}),
         untied,
+        len(symbols) - len(tokenizer),
     )
     _write(out, state, dictionary, tokenizer, _report(folder, imported))
     return imported

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,15 @@ import numpy as np
 import pytest
 
 from hmtl_plugin.corruption.vocabulary import Vocabulary
+from hmtl_plugin.data.corpus import Corpus
+from hmtl_plugin.data.manifest import check_manifest
 from hmtl_plugin.data.offsets import encode_with_offsets
+from hmtl_plugin.data.prepare import prepare_corpus
+from hmtl_plugin.data.prepare_options import PrepareOptions
 from hmtl_plugin.data.tokenizer import MASK, SPECIALS, Tokenizer
 from hmtl_plugin.data.wordpiece_tokenizer import BERT_SPECIALS, WordPieceTokenizer, wordpiece_file
 from hmtl_plugin.errors import UserError
-from tests.data.texts import documents
+from tests.data.texts import documents, write_sentences
 
 pytest.importorskip("tokenizers")
 from hmtl_plugin.data.tokenizer_training import train_wordpiece
@@ -236,3 +241,29 @@ def test_trained_vocabulary_is_of_the_size_asked_for(lowercase: bool) -> None:
 def test_impossible_sizes_say_what_is_possible(size: int, message: str) -> None:
     with pytest.raises(UserError, match=message):
         train_wordpiece(SENTENCES, size, True)
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_a_corpus_is_prepared_with_it(tmp_path: Path, lowercase: bool) -> None:
+    source = write_sentences(tmp_path / "text", documents(60))
+    options = PrepareOptions(
+        "sentences", vocab_size=150, model_type="wordpiece", lowercase=lowercase, valid_fraction=0.2
+    )
+    for workers in (1, 2):
+        prepare_corpus([str(source)], tmp_path / f"data{workers}", replace(options, workers=workers))
+    for name in ("train.bin", "valid.bin", "dict.txt", "tokenizer.json", "corpus.json"):
+        assert (tmp_path / "data1" / name).read_bytes() == (tmp_path / "data2" / name).read_bytes()
+    tokenizer = Tokenizer.load(tmp_path / "data1")
+    corpus = Corpus(str(tmp_path / "data1" / "valid"), eos=2)
+    shown = {tokenizer.decode(sentence) for sentence in np.split(corpus.tokens, np.flatnonzero(corpus.tokens == 2) + 1)}
+    known = {tokenizer.decode(tokenizer.encode(s)) for doc in documents(60) for s in doc}
+    assert shown - {""} <= known
+    assert check_manifest(tmp_path / "data1", "valid") is not None
+    (tmp_path / "data1" / "tokenizer.json").write_bytes(train_wordpiece(SENTENCES, 140, lowercase))
+    with pytest.raises(UserError, match=r"tokenizer\.json: does not belong to the data beside it"):
+        check_manifest(tmp_path / "data1", "valid")
+
+
+def test_lowercase_is_for_wordpiece_only() -> None:
+    with pytest.raises(UserError, match="--lowercase is for --model-type wordpiece"):
+        PrepareOptions("sentences", vocab_size=100, lowercase=True).check()

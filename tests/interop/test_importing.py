@@ -61,6 +61,7 @@ def test_hidden_states_and_logits_are_the_same(tmp_path: Path, config: dict[str,
     theirs = save_bert(tmp_path / "hf", **config)
     imported = import_bert(tmp_path / "hf", tmp_path / "run")
     assert imported.fresh == imported.left_out == []
+    assert imported.fillers == config.get("vocab_size", len(VOCABULARY)) - len(VOCABULARY)
     assert imported.untied == (config.get("tie_word_embeddings") is False)
     loaded = load_checkpoint(tmp_path / "run")
     assert loaded.model.untied_output == imported.untied

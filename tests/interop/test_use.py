@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("transformers")
 from hmtl_plugin import HierarchicalBert
-from hmtl_plugin.data.tokenizer import Tokenizer
-from hmtl_plugin.data.tokenizer_training import train_wordpiece
+from hmtl_plugin.data.tokenizer import SENTENCEPIECE, Tokenizer
+from hmtl_plugin.data.tokenizer_training import train_tokenizer, train_wordpiece
 from hmtl_plugin.interop.importing import import_bert
 from hmtl_plugin.study.toy import write_toy_data
 from tests.conftest import REPOSITORY
@@ -105,8 +105,6 @@ def test_scripts_in_and_out(tmp_path: Path) -> None:
     again = _script("import_hf.py", tmp_path / "hf", "--out", tmp_path / "bert")
     assert again.returncode == 1 and again.stderr.startswith("error: --out") and again.stderr.count("\n") == 1
     options = [
-        "--format",
-        "paragraphs",
         "--tokenizer",
         tmp_path / "bert",
         "--valid-documents",
@@ -128,5 +126,15 @@ def test_scripts_in_and_out(tmp_path: Path) -> None:
     onnx = _script("export_onnx.py", tmp_path / "bert", "--out", tmp_path / "my.onnx")
     assert onnx.returncode == 0 and "last_hidden_state of 3 layers" in onnx.stdout, onnx.stderr
     assert onnx.stderr == ""
+    without = (
+        "import sys; sys.modules['transformers'] = sys.modules['tokenizers'] = None; "  # what exporting does without
+    )
+    code = f"{without}from hmtl_plugin.interop.exporting import export_hf; from pathlib import Path; "
+    plain = save_checkpoint(
+        tmp_path / "plain", Tokenizer.from_bytes(SENTENCEPIECE, train_tokenizer(["a b c d"] * 20, 11))
+    )
+    code += f"export_hf({str(plain)!r}, Path({str(tmp_path / 'bare_hf')!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and (tmp_path / "bare_hf" / "model.safetensors").is_file(), done.stderr
     lost = _script("export_hf.py", tmp_path / "nowhere", "--out", tmp_path / "x")
     assert lost.returncode == 1 and lost.stderr.startswith("error: ") and lost.stderr.count("\n") == 1
