@@ -70,9 +70,13 @@ class SentencePieceTokenizer(Tokenizer):
         return table
 
     def scores(self) -> dict[str, float]:
-        """The log-probability (unigram) or rank (BPE) of each piece that text can become."""
-        plain = np.flatnonzero(self._to_dictionary > UNK).tolist()
+        """The log-probability (unigram) or rank (BPE) of each piece that text can become, bytes aside."""
+        plain = [i for i in np.flatnonzero(self._to_dictionary > UNK).tolist() if not self._processor.is_byte(i)]
         return {self.pieces[i]: float(self._processor.get_score(i)) for i in plain}
+
+    def falls_back_to_bytes(self) -> bool:
+        """Whether characters without a piece become pieces of their UTF-8 bytes instead of ``<unk>``."""
+        return any(self._processor.is_byte(i) for i in range(len(self.pieces)))
 
     def encode_flat(self, texts: list[str]) -> tuple[IdArray, IdArray]:
         """See `Tokenizer`."""

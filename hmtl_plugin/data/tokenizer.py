@@ -65,6 +65,10 @@ class Tokenizer(ABC):
             from hmtl_plugin.data.wordpiece_tokenizer import from_vocabulary_file
 
             return from_vocabulary_file(path)
+        if content.lstrip()[:1] == b"{":
+            from hmtl_plugin.data.wordpiece_tokenizer import from_tokenizer_file
+
+            return from_tokenizer_file(path, content)
         return _open(content, SENTENCEPIECE, str(path))
 
     @staticmethod

@@ -18,8 +18,15 @@ from hmtl_plugin.data.tokenizer import MASK, NEVER, SPECIALS, UNK, WORDPIECE, Id
 from hmtl_plugin.errors import UserError
 
 CONTINUES = "##"
+UNKNOWN = "[UNK]"
 BERT_SPECIALS = {"[CLS]": SPECIALS[0], "[PAD]": SPECIALS[1], "[SEP]": SPECIALS[2], "[UNK]": SPECIALS[3], "[MASK]": MASK}
 _CONFIG = "tokenizer_config.json"
+_NORMALIZER_NAMES = {  # in tokenizer_config.json, and in tokenizer.json
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
+_MAX_CAPITALS = 0.01  # of the pieces of an uncased vocabulary
 _MAX_WORD_CHARACTERS = 100
 
 
@@ -30,11 +37,15 @@ class WordPieceTokenizer(Tokenizer):
         content: a tokenizer.json whose model is WordPiece.
         source: for messages.
         symbols: of a dictionary to speak in; by default its own: fairseq's specials, ``<mask>``, the pieces in their order.
+
+    Attributes:
+        added: tokens that the file adds to its vocabulary, BERT's specials aside; they are not used: text is text here.
     """
 
     def __init__(self, content: bytes, source: str = WORDPIECE, symbols: Sequence[str] | None = None) -> None:
         self._content, self._source, self.file_name = content, source, WORDPIECE
         settings = _settings(content, source)
+        self.added = _added(content)
         self._library = _library(settings, source)
         vocabulary: dict[str, int] = settings["model"]["vocab"]
         self.pieces = _pieces(vocabulary, source)
@@ -90,29 +101,64 @@ class WordPieceTokenizer(Tokenizer):
 
 
 def from_vocabulary_file(path: Path) -> WordPieceTokenizer:
-    """The tokenizer of a vocab.txt; case as the tokenizer_config.json beside it says, and lower case without one, as in BERT's.
+    """The tokenizer of a vocab.txt; case as the tokenizer_config.json beside it says. Without a word on case, a vocabulary with
+    capitals is a cased one.
 
     Raises:
-        UserError: for a file that is no vocabulary of BERT's.
+        UserError: if a file cannot be read, or is no vocabulary.
     """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
     vocabulary = [line.removesuffix("\r") for line in lines[: -1 if lines[-1] == "" else None]]
-    config: dict[str, Any] = {}
-    if (path.parent / _CONFIG).is_file():
-        try:
-            config = json.loads((path.parent / _CONFIG).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{path.parent / _CONFIG}: no JSON ({error}): fetch it again, or remove it") from None
+    if "" in vocabulary:
+        raise UserError(f"{path}: line {vocabulary.index('') + 1} is empty: a line is a piece; fetch it again")
+    config = _tokenizer_config(path.parent)
     content = wordpiece_file(
         vocabulary,
-        bool(config.get("do_lower_case", True)),
+        bool(config.get("do_lower_case", not _has_capitals(vocabulary))),
         config.get("strip_accents"),
         bool(config.get("tokenize_chinese_chars", True)),
     )
     return WordPieceTokenizer(content, str(path))
+
+
+def from_tokenizer_file(path: Path, content: bytes) -> WordPieceTokenizer:
+    """The tokenizer of a tokenizer.json. Where a tokenizer_config.json of BERT beside it says other things of case, accents or
+    Chinese, it counts, as it does for transformers.
+    """
+    settings, config = _settings(content, str(path)), _tokenizer_config(path.parent)
+    normalizer = settings.get("normalizer")
+    if not isinstance(normalizer, dict) or normalizer.get("type") != "BertNormalizer":
+        return WordPieceTokenizer(content, str(path))
+    if not str(config.get("tokenizer_class", "BertTokenizer")).startswith("BertTokenizer"):
+        return WordPieceTokenizer(content, str(path))
+    meant = {ours: config[theirs] for theirs, ours in _NORMALIZER_NAMES.items() if theirs in config}
+    if all(normalizer.get(name) == value for name, value in meant.items()):
+        return WordPieceTokenizer(content, str(path))
+    changed = json.loads(content) | {"normalizer": {**normalizer, **meant}}
+    return WordPieceTokenizer((json.dumps(changed, ensure_ascii=False, indent=1) + "\n").encode(), str(path))
+
+
+def _tokenizer_config(folder: Path) -> dict[str, Any]:
+    """tokenizer_config.json, empty where there is none."""
+    path = folder / _CONFIG
+    if not path.is_file():
+        return {}
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: no JSON ({error}): fetch it again, or remove it") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: is no JSON object: fetch it again, or remove it")
+    return config
+
+
+def _has_capitals(vocabulary: Sequence[str]) -> bool:
+    """More than a few pieces, specials in brackets aside, that lower-cased text cannot become."""
+    capitals = sum(piece != piece.lower() for piece in vocabulary if not piece.startswith("["))
+    return capitals > _MAX_CAPITALS * len(vocabulary)
 
 
 def wordpiece_file(
@@ -141,7 +187,7 @@ def wordpiece_file(
         "decoder": {"type": "WordPiece", "prefix": CONTINUES, "cleanup": True},
         "model": {
             "type": "WordPiece",
-            "unk_token": "[UNK]",
+            "unk_token": UNKNOWN,
             "continuing_subword_prefix": CONTINUES,
             "max_input_chars_per_word": _MAX_WORD_CHARACTERS,
             "vocab": {piece: number for number, piece in enumerate(vocabulary)},
@@ -169,7 +215,16 @@ def _settings(content: bytes, source: str) -> dict[str, Any]:
         )
     if model.get("continuing_subword_prefix") != CONTINUES:
         raise UserError(f"{source}: pieces go on with {model.get('continuing_subword_prefix')!r}, not {CONTINUES!r}")
+    if model.get("unk_token") != UNKNOWN:
+        raise UserError(f"{source}: what it does not know becomes {model.get('unk_token')!r}, not {UNKNOWN!r}")
     return {**settings, "added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+
+
+def _added(content: bytes) -> list[str]:
+    """See `WordPieceTokenizer`; ``content`` as `_settings` has accepted it."""
+    tokens = json.loads(content).get("added_tokens") or []
+    named = [str(token.get("content")) for token in tokens if isinstance(token, dict)]
+    return [name for name in named if name not in BERT_SPECIALS]
 
 
 def _pieces(vocabulary: dict[str, int], source: str) -> list[str]:

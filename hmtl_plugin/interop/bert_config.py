@@ -11,13 +11,17 @@ from hmtl_plugin.interop.tokenizer_files import special_ids
 from hmtl_plugin.models.encoder import EncoderConfig
 
 CONFIG = "config.json"
-ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
-"""Their names of activation functions, and ours."""
+ACTIVATIONS = {
+    **{"gelu": "gelu", "gelu_new": "gelu_tanh", "relu": "relu"},
+    **{"gelu_python": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh"},
+}
+"""Their names of activation functions, and ours; of several for one of ours the first is exported."""
 
 _NEEDED = (
     *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
     *("max_position_embeddings",),
 )
+_NUMBERS = ("layer_norm_eps", "initializer_range", "hidden_dropout_prob", "attention_probs_dropout_prob")
 _ONLY: dict[str, tuple[Any, str]] = {
     "type_vocab_size": (2, "two segments"),
     "position_embedding_type": ("absolute", "learned absolute positions"),
@@ -51,8 +55,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     for name, (value, known) in _ONLY.items():
         if config.get(name, value) != value:
             raise UserError(f"{path}: {name} is {config[name]!r}: here is only {known} ({value!r})")
-    if config.get("hidden_act", "gelu") not in ACTIVATIONS:
+    if str(config.get("hidden_act", "gelu")) not in ACTIVATIONS:
         raise UserError(f"{path}: hidden_act is {config['hidden_act']!r}: known are {', '.join(ACTIVATIONS)}")
+    for name in _NUMBERS:
+        if name in config and not isinstance(config[name], int | float):
+            raise UserError(f"{path}: {name} is {config[name]!r}, not a number")
     if config["hidden_size"] % config["num_attention_heads"]:
         raise UserError(f"{path}: hidden_size {config['hidden_size']} does not divide by num_attention_heads")
     return dict(config)

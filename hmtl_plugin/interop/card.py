@@ -1,32 +1,35 @@
 """The model card of an exported checkpoint: what it was trained with, on what, and what it does not hold."""
 
 import hashlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hmtl_plugin.checkpoints import LoadedCheckpoint
 from hmtl_plugin.data.manifest import file_sha256, read_manifest
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.interop.origin import RESULTS, Origin, find_origin
 from hmtl_plugin.reporting.results import read_results
 
 if TYPE_CHECKING:
     from hmtl_plugin.interop.exporting import Exported
 
-CARD, RESULTS = "README.md", "results.jsonl"
+CARD = "README.md"
 
 
 def model_card(loaded: LoadedCheckpoint, exported: "Exported") -> str:
     """Markdown with the metadata that Hugging Face's hub reads."""
     config = loaded.config
     dictionary = hashlib.sha256("\n".join(loaded.dictionary.symbols).encode()).hexdigest()
-    if loaded.head:
-        trained = [f"Fine-tuned on {loaded.head}."]
-    else:
-        hierarchy = loaded.hierarchy
-        trained = [
-            f"Hierarchy of pre-training: `{hierarchy}`.",
-            f"Transfer: `{hierarchy.transfer}`." if hierarchy.transfer else "",
-        ]
+    origin = find_origin(loaded)
+    hierarchy, transfer = origin.hierarchy, origin.transfer
+    if not loaded.head:
+        hierarchy, transfer = str(loaded.hierarchy), loaded.hierarchy.transfer
+    trained = [
+        f"Fine-tuned on {loaded.head}." if loaded.head else "",
+        f"Hierarchy of pre-training: `{hierarchy}`." if hierarchy else "",
+        f"Transfer: `{transfer}`." if transfer else "",
+    ]
     parts = [
         "---\nlibrary_name: transformers\ntags: [bert, hmtl_plugin]\n---",
         f"# {loaded.path.parent.name}",
@@ -35,6 +38,11 @@ def model_card(loaded: LoadedCheckpoint, exported: "Exported") -> str:
         " ".join(filter(None, trained)) + f" Updates: {loaded.updates:,}.",
         f"Checkpoint sha256 `{file_sha256(loaded.path)}`, dictionary sha256 `{dictionary}`{_data(config['task'].get('data') or '')}.",
     ]
+    if origin.checkpoint:
+        parts.append(
+            f"Began with checkpoint sha256 `{origin.checkpoint}`; data and its options sha256 `{origin.data}`; "
+            f"{', '.join(f'{name} {value}' for name, value in origin.cell.items())}, seed {origin.seed}."
+        )
     if exported.left_out:
         parts += ["## Not in this export", "\n".join(f"* {what}" for what in exported.left_out)]
     if exported.architecture.startswith("RobertaPreLayerNorm"):
@@ -42,32 +50,40 @@ def model_card(loaded: LoadedCheckpoint, exported: "Exported") -> str:
             "The encoder normalises before each block, which Hugging Face has under the name of RoBERTa-PreLayerNorm. For pairs, pass "
             "the `token_type_ids` that the tokenizer gives. `hidden_states` below the last are not normalised."
         )
-    metrics = _metrics(loaded)
+    elif exported.architecture in ("BertModel", "BertForMaskedLM"):
+        parts.append("There is no pooler here: `pooler_output` of `AutoModel` comes from random weights.")
+    metrics = _metrics(loaded, origin)
     return "\n\n".join([*parts, *(["## Metrics", metrics] if metrics else [])]) + "\n"
 
 
-def _data(folder: str) -> str:
-    """Name and fingerprint of the data, where they are still at their place."""
-    if not folder:
-        return ""
+def _data(folders: str) -> str:
+    """Name and fingerprint of the data (of each shard), where they are still at their place."""
+    named = [_one_folder(folder) for folder in folders.split(os.pathsep) if folder]
+    return f", trained on data {', '.join(named)}" if named else ""
+
+
+def _one_folder(folder: str) -> str:
     try:
         manifest = read_manifest(Path(folder))
     except UserError:
         manifest = None
     digest = (manifest or {}).get("data_sha256", {})
-    train = f", sha256 `{digest['train']}`" if isinstance(digest, dict) and "train" in digest else ""
-    return f", trained on data `{Path(folder).name}`{train}"
+    train = f" (sha256 `{digest['train']}`)" if isinstance(digest, dict) and "train" in digest else ""
+    return f"`{Path(folder).name}`{train}"
 
 
-def _metrics(loaded: LoadedCheckpoint) -> str:
-    """Results of this very checkpoint that stand in the store beside it."""
-    own = file_sha256(loaded.path)
-    rows = []
-    for line in read_results(loaded.path.parent / RESULTS):
+def _metrics(loaded: LoadedCheckpoint, origin: Origin) -> str:
+    """A fine-tuned checkpoint's own; else results of this very checkpoint that stand in the store beside it."""
+    found = [(loaded.head, name, value, "valid") for name, value in origin.metrics.items()]
+    own = "" if loaded.head else file_sha256(loaded.path)
+    for line in read_results(loaded.path.parent / RESULTS) if own else []:
         if line.get("checkpoint_sha256") == own and line.get("kind") in ("pretrain", "glue", "squad"):
             metrics = line["metrics"]
-            value = metrics.get("value", metrics.get("score"))
-            rows.append(
-                f"| {line['task']} | {metrics.get('metric', 'score')} | {value:.3f} | {line.get('split', '')} |"
-            )
+            name, value = metrics.get("metric", "score"), metrics.get("value", metrics.get("score"))
+            found.append((line["task"], name, value, line.get("split", "")))
+    rows = [
+        f"| {task} | {name} | {value:.3f} | {split} |"
+        for task, name, value, split in found
+        if isinstance(value, int | float)
+    ]
     return "\n".join(["| task | metric | value | split |", "| --- | --- | ---: | --- |", *rows]) if rows else ""

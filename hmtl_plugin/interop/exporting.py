@@ -7,8 +7,7 @@ on the card. States above the highest layer that was trained are not exported: t
 """
 
 import json
-import os
-import shutil
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from hmtl_plugin.finetuning.glue.tasks import TASKS
 from hmtl_plugin.interop.bert_config import CONFIG, config_of
 from hmtl_plugin.interop.card import CARD, model_card
 from hmtl_plugin.interop.names import BERT, PRE_NORM, Family, Names, Weights, first_position, to_theirs
+from hmtl_plugin.interop.output import refuse_existing, write_folder
 from hmtl_plugin.interop.tokenizer_files import id_order, special_ids, tokenizer_files
 from hmtl_plugin.models.sentence_head import SentenceHead
 
@@ -28,6 +28,7 @@ _CLASSES: Mapping[str, Mapping[str, str]] = {
     "bert": {
         "encoder": "BertModel",
         "mlm": "BertForMaskedLM",
+        "nsp": "BertForNextSentencePrediction",
         "pretraining": "BertForPreTraining",
         "sentence": "BertForSequenceClassification",
         "span": "BertForQuestionAnswering",
@@ -86,8 +87,7 @@ def export_hf(run: str | Path, out: Path, encoder_only: bool = False) -> Exporte
     Raises:
         UserError: for a checkpoint without a tokenizer, a fine-tuned head that none of their classes has, or a folder that is there.
     """
-    if out.exists():
-        raise UserError(f"--out {out}: is there already: remove it, or name another")
+    refuse_existing(out)
     loaded = load_checkpoint(run)
     if loaded.tokenizer is None:
         raise UserError(f"{loaded.path}: no tokenizer inside or beside it: copy the data folder's there")
@@ -123,14 +123,8 @@ def make_plan(loaded: LoadedCheckpoint, encoder_only: bool = False) -> Plan:
     if "mlm" in kept:
         plan.kind, plan.parts = "mlm", [family.mlm, *([family.decoder] if loaded.model.untied_output else [])]
     if "nsp" in kept:
-        plan.parts.append(family.pooler)
-        if "mlm" in kept:
-            plan.kind = "pretraining"
-            plan.parts.append(family.nsp)
-        else:
-            plan.left_out.append(
-                "the classifier of nsp: their class has it only together with mlm; the pooler is exported"
-            )
+        plan.kind = "pretraining" if "mlm" in kept else "nsp"
+        plan.parts += [family.pooler, family.nsp]
     reasons = served or dict.fromkeys(solver.order, "only the encoder was asked for")
     plan.left_out += [f"the head of {name}: {reason}" for name, reason in reasons.items() if reason]
     return plan
@@ -154,29 +148,38 @@ def _reason(loaded: LoadedCheckpoint, name: str, family: Family, layers: Mapping
 
 
 def _finetuned(loaded: LoadedCheckpoint, family: Family, encoder_only: bool) -> Plan:
-    head = loaded.model.task_head
+    head, layer = loaded.model.task_head, loaded.model.task_layer
+    plan = Plan(family, "encoder", [], layer)
+    if layer < loaded.model.config.layers:
+        plan.left_out.append(f"layers {layer + 1} to {loaded.model.config.layers}: the head reads layer {layer}")
     if encoder_only:
-        return Plan(
-            family,
-            "encoder",
-            [],
-            loaded.model.task_layer,
-            [f"the head of {loaded.head}: only the encoder was asked for"],
-        )
-    if isinstance(head, SentenceHead):
+        plan.left_out.append(f"the head of {loaded.head}: only the encoder was asked for")
+    elif isinstance(head, SentenceHead):
         if head.pooling != "cls":
             raise UserError(
                 f"{loaded.path}: its head pools by {head.pooling}, theirs read the first position: give --encoder-only"
             )
-        labels = TASKS[loaded.head].labels
-        names = {str(number): label for number, label in enumerate(labels or ("score",))}
-        settings: dict[str, Any] = {
-            "id2label": names,
-            "label2id": {label: int(number) for number, label in names.items()},
-        }
-        settings["problem_type"] = "single_label_classification" if labels else "regression"
-        return Plan(family, "sentence", [family.sentence], loaded.model.task_layer, settings=settings)
-    return Plan(family, "span", [family.span], loaded.model.task_layer)
+        plan.kind, plan.parts, plan.settings = "sentence", [family.sentence], _label_settings(loaded.head)
+    else:
+        plan.kind, plan.parts = "span", [family.span]
+        threshold = loaded.finetuning.get("no_answer_threshold", math.inf)
+        if math.isfinite(threshold):
+            plan.left_out.append(
+                f"the threshold of SQuAD 2.0, {threshold:.6g}: theirs have no place for it; a question has no answer where the "
+                "logits of the first position exceed those of the best span by more"
+            )
+    return plan
+
+
+def _label_settings(task: str) -> dict[str, Any]:
+    """What config.json says of a GLUE task's labels."""
+    labels = TASKS[task].labels
+    names = {str(number): label for number, label in enumerate(labels or ("score",))}
+    return {
+        "id2label": names,
+        "label2id": {label: int(number) for number, label in names.items()},
+        "problem_type": "single_label_classification" if labels else "regression",
+    }
 
 
 def _write(out: Path, weights: Weights, files: Mapping[str, str]) -> None:
@@ -184,15 +187,10 @@ def _write(out: Path, weights: Weights, files: Mapping[str, str]) -> None:
         from safetensors.torch import save_file
     except ImportError:
         raise UserError("exporting needs the package safetensors: pip install safetensors") from None
-    part = out.with_name(f"{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+
+    def fill(part: Path) -> None:
         save_file(weights, part / MODEL, metadata={"format": "pt"})
         for name, text in files.items():
             (part / name).write_text(text, encoding="utf-8")
-        os.rename(part, out)
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot be written ({error.strerror}); nothing was kept") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+
+    write_folder(out, fill)

@@ -5,8 +5,6 @@ OUT/dict.txt, tokenizer.json, import.json
 """
 
 import json
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from hmtl_plugin.data.wordpiece_tokenizer import WordPieceTokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.interop.bert_config import CONFIG, model_options, read_config
 from hmtl_plugin.interop.names import BERT, Weights, to_ours
+from hmtl_plugin.interop.output import refuse_existing, write_folder
 from hmtl_plugin.interop.weights import check_weights, read_weights
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertConfig
 from hmtl_plugin.tasks.pretraining import HmtlPretrainingConfig
@@ -45,6 +44,7 @@ class Imported:
         fresh: parts that the folder lacks; their weights are as initialised.
         left_out: weights of the folder that have no place here (fine-tuning heads).
         fillers: rows of the embedding that no piece of the vocabulary has; they are kept, and no text reaches them.
+        added: tokens that were added to the tokenizer beside its vocabulary; here they are plain text.
     """
 
     out: Path
@@ -55,6 +55,7 @@ class Imported:
     left_out: list[str]
     untied: bool
     fillers: int
+    added: list[str]
 
     def __str__(self) -> str:
         lines = [
@@ -66,6 +67,8 @@ class Imported:
             lines.append(f"left out, heads of fine-tuning: {', '.join(self.left_out)}")
         if self.fillers:
             lines.append(f"rows of the embedding without a piece, kept and never used: {self.fillers}")
+        if self.added:
+            lines.append(f"tokens that were added to the tokenizer, plain text here: {', '.join(self.added)}")
         if self.untied:
             lines.append("its MLM head has an output matrix of its own: continue with --untied-output")
         return "\n".join(lines)
@@ -78,8 +81,7 @@ def import_bert(folder: Path, out: Path) -> Imported:
         UserError: naming what cannot be: another architecture, weights missing or unknown, a vocabulary that does not fit, a
             pickle that is not plain weights.
     """
-    if out.exists():
-        raise UserError(f"--out {out}: is there already: remove it, or name another")
+    refuse_existing(out)
     config = read_config(folder)
     tokenizer = _tokenizer(folder)
     symbols, their_id_V = _vocabulary(tokenizer, config["vocab_size"], folder)
@@ -100,6 +102,7 @@ def import_bert(folder: Path, out: Path) -> Imported:
         sorted({name.split(".")[0] for name in left_out}),
         untied,
         len(symbols) - len(tokenizer),
+        tokenizer.added,
     )
     _write(out, state, dictionary, tokenizer, _report(folder, imported))
     return imported
@@ -117,6 +120,7 @@ def _tokenizer(folder: Path) -> WordPieceTokenizer:
     tokenizer = Tokenizer.load(path)
     if not isinstance(tokenizer, WordPieceTokenizer):
         raise UserError(f"{path}: is no WordPiece tokenizer, which a BERT has")
+    tokenizer.dictionary_text()  # refuses what dict.txt cannot hold
     return tokenizer
 
 
@@ -186,22 +190,17 @@ def _report(folder: Path, imported: Imported) -> dict[str, Any]:
         "architectures": json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("architectures"),
         "fresh": imported.fresh,
         "left_out": imported.left_out,
+        "added_tokens": imported.added,
     }
 
 
 def _write(
     out: Path, state: dict[str, Any], dictionary: Dictionary, tokenizer: Tokenizer, report: dict[str, Any]
 ) -> None:
-    part = out.with_name(f"{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    def fill(part: Path) -> None:
         torch.save(state, part / MODEL)
         dictionary.save(str(part / "dict.txt"))
         (part / tokenizer.file_name).write_bytes(tokenizer.to_bytes())
         (part / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.rename(part, out)
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot be written ({error.strerror}); nothing was kept") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+
+    write_folder(out, fill)

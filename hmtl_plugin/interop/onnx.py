@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.interop.output import refuse_existing
 from hmtl_plugin.interop.tokenizer_files import id_order
 from hmtl_plugin.models.encoder import PAD
 
@@ -78,8 +79,7 @@ def export_onnx(run: str | Path, out: Path, all_layers: bool = False) -> OnnxSum
     Raises:
         UserError: without the packages, without a tokenizer, for a file that is there, or if onnxruntime computes something else.
     """
-    if out.exists():
-        raise UserError(f"--out {out}: is there already: remove it, or name another")
+    refuse_existing(out)
     _need_packages()
     loaded = load_checkpoint(run)
     if loaded.tokenizer is None:
@@ -87,14 +87,18 @@ def export_onnx(run: str | Path, out: Path, all_layers: bool = False) -> OnnxSum
     layers = loaded.model.task_layer if loaded.head else loaded.model.solver.top  # type: ignore[union-attr]
     order = id_order(loaded.tokenizer, loaded.dictionary.symbols)
     served = _Served(loaded, order, layers, all_layers).eval()
-    out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f"{out.name}.part")
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()  # what cannot be written is known before the work
         part.write_bytes(_converted(served, loaded))
         difference = _check(served, part, out)
         os.replace(part, out)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written ({error.strerror}); nothing was kept") from None
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
     return OnnxSummary(out, served.outputs, layers, out.stat().st_size, difference)
 
 
@@ -146,7 +150,8 @@ def _quiet() -> Any:
 
 
 def _batch(served: _Served, lengths: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Random ids of the export, padded."""
+    """Random ids of the export, padded, no longer than the model's positions."""
+    lengths = tuple(min(length, served.model.config.max_positions) for length in lengths)
     width, vocabulary = max(lengths), len(served.our_id_V)
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, vocabulary, (len(lengths), width), generator=generator)
@@ -161,7 +166,7 @@ def _check(served: _Served, file: Path, out: Path) -> float:
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     largest = 0.0
     for lengths in _LENGTHS:
-        ids, mask = _batch(served, tuple(min(n, served.model.config.max_positions) for n in lengths))
+        ids, mask = _batch(served, lengths)
         with torch.no_grad():
             ours = served(ids, mask)
         theirs = session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
@@ -169,9 +174,10 @@ def _check(served: _Served, file: Path, out: Path) -> float:
             difference = np.abs(expected.numpy() - found)
             if difference.ndim >= 3:
                 difference = difference[..., mask.numpy().astype(bool), :]
-            largest = max(largest, float(difference.max()))
-            if not largest < TOLERANCE:
+            found_difference = float(difference.max())
+            if not found_difference < TOLERANCE:  # nor is a number
                 raise UserError(
-                    f"--out {out}: onnxruntime's {name} differs by {largest:.1e} from ours; nothing was kept"
+                    f"--out {out}: onnxruntime's {name} differs by {found_difference:.1e} from ours; nothing was kept"
                 )
+            largest = max(largest, found_difference)
     return largest

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hmtl_plugin.errors import UserError
 
 _TRAINER, _NORMALIZER = 2, 3  # fields of the model
-_MODEL_TYPE = 3  # of the trainer's settings
+_MODEL_TYPE, _SPACE_AT_END = 3, 24  # of the trainer's settings
 _CHARSMAP, _DUMMY_PREFIX, _EXTRA_SPACES = 2, 3, 4  # of the normaliser's
 _KINDS = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -24,12 +24,14 @@ class ModelSettings:
         charsmap: the compiled normalisation, may be empty.
         dummy_prefix: a space is put before every text.
         strips_spaces: spaces at the ends vanish, several become one.
+        space_at_end: the mark of a space ends a piece instead of beginning it.
     """
 
     kind: str
     charsmap: bytes
     dummy_prefix: bool
     strips_spaces: bool
+    space_at_end: bool
 
 
 def read_settings(content: bytes, source: str) -> ModelSettings:
@@ -44,6 +46,7 @@ def read_settings(content: bytes, source: str) -> ModelSettings:
         _part(normalizer, _CHARSMAP),
         bool(normalizer.get(_DUMMY_PREFIX, 1)),
         bool(normalizer.get(_EXTRA_SPACES, 1)),
+        bool(trainer.get(_SPACE_AT_END, 0)),
     )
 
 

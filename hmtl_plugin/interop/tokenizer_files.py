@@ -14,7 +14,7 @@ from hmtl_plugin.data.tokenizer import MASK, SPECIALS, Tokenizer
 from hmtl_plugin.data.wordpiece_tokenizer import BERT_SPECIALS, WordPieceTokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.interop.names import Family
-from hmtl_plugin.interop.sentencepiece_model import read_settings
+from hmtl_plugin.interop.sentencepiece_model import ModelSettings, read_settings
 
 TOKENIZER, CONFIG, SPECIAL = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
 _SPACE = "\u2581"
@@ -112,31 +112,47 @@ def _sentencepiece(tokenizer: Tokenizer, symbols: Sequence[str]) -> dict[str, An
     settings = read_settings(tokenizer.to_bytes(), tokenizer.file_name)
     if settings.kind not in ("unigram", "bpe"):
         raise UserError(f"{tokenizer.file_name}: is of kind {settings.kind}: only unigram and bpe can be exported")
+    if settings.space_at_end:
+        raise UserError(f"{tokenizer.file_name}: puts spaces at the ends of words: the fast tokenizers cannot")
+    scores = tokenizer.scores()
+    crosses = any(_SPACE in piece.lstrip(_SPACE) for piece in scores)  # pieces of several words
+    scheme = "always" if settings.dummy_prefix and settings.strips_spaces else "never"
+    spaces = {"type": "Metaspace", "replacement": _SPACE, "prepend_scheme": scheme, "split": not crosses}
+    model = _unigram(symbols, scores) if settings.kind == "unigram" else _bpe(symbols, scores, tokenizer.file_name)
+    return {
+        "normalizer": {"type": "Sequence", "normalizers": _normalizers(settings)},
+        "pre_tokenizer": spaces,
+        "decoder": spaces,
+        "model": model | {"byte_fallback": tokenizer.falls_back_to_bytes()},
+    }
+
+
+def _normalizers(settings: ModelSettings) -> list[dict[str, Any]]:
+    def replace(pattern: str, content: str) -> dict[str, Any]:
+        return {"type": "Replace", "pattern": {"Regex": pattern}, "content": content}
+
     steps: list[dict[str, Any]] = []
     if settings.charsmap:
         steps.append({"type": "Precompiled", "precompiled_charsmap": base64.b64encode(settings.charsmap).decode()})
     if settings.strips_spaces:
-        steps.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
-        steps.append({"type": "Strip", "strip_left": True, "strip_right": True})
-    scheme = "always" if settings.dummy_prefix else "never"
-    spaces = {"type": "Metaspace", "replacement": _SPACE, "prepend_scheme": scheme, "split": True}
-    scores = tokenizer.scores()
-    model = _unigram(symbols, scores) if settings.kind == "unigram" else _bpe(symbols, scores)
-    return {
-        "normalizer": {"type": "Sequence", "normalizers": steps},
-        "pre_tokenizer": spaces,
-        "decoder": spaces,
-        "model": model,
-    }
+        steps.append(replace(" {2,}", " "))
+        steps.append(replace(r"\A +| +\z", ""))  # not Strip: other white space than the space is no space
+    elif settings.dummy_prefix:
+        steps.append({"type": "Prepend", "prepend": " "})  # Metaspace adds none where there is one
+    return steps
 
 
 def _unigram(symbols: Sequence[str], scores: dict[str, float]) -> dict[str, Any]:
     vocabulary = [[symbol, scores.get(symbol, _UNREACHABLE)] for symbol in symbols]
-    return {"type": "Unigram", "unk_id": SPECIALS.index("<unk>"), "vocab": vocabulary, "byte_fallback": False}
+    return {"type": "Unigram", "unk_id": SPECIALS.index("<unk>"), "vocab": vocabulary}
 
 
-def _bpe(symbols: Sequence[str], scores: dict[str, float]) -> dict[str, Any]:
-    """Merges in the order of the scores of what they make: a piece is made of any two others, the most frequent first."""
+def _bpe(symbols: Sequence[str], scores: dict[str, float], source: str) -> dict[str, Any]:
+    """Merges in the order of the scores of what they make: a piece is made of any two others, the most frequent first.
+
+    Raises:
+        UserError: for a piece that no merge makes, which the model's trainer was given (``user_defined_symbols``).
+    """
     index = {symbol: number for number, symbol in enumerate(symbols)}
     merges: list[tuple[float, int, int, str, str]] = []
     for piece, score in scores.items():
@@ -144,6 +160,12 @@ def _bpe(symbols: Sequence[str], scores: dict[str, float]) -> dict[str, Any]:
             left, right = piece[:cut], piece[cut:]
             if left in scores and right in scores:
                 merges.append((-score, index[left], index[right], left, right))
+    made = {left + right for *_, left, right in merges}
+    given = [piece for piece in scores if len(piece) > 1 and piece not in made]
+    if given:
+        raise UserError(
+            f"{source}: its piece {given[0]!r} is made of no two others: the fast tokenizers have no such BPE"
+        )
     return {
         "type": "BPE",
         "dropout": None,
@@ -151,7 +173,6 @@ def _bpe(symbols: Sequence[str], scores: dict[str, float]) -> dict[str, Any]:
         "continuing_subword_prefix": None,
         "end_of_word_suffix": None,
         "fuse_unk": True,
-        "byte_fallback": False,
         "ignore_merges": False,
         "vocab": index,
         "merges": [[left, right] for *_, left, right in sorted(merges)],

@@ -47,7 +47,7 @@ def check_weights(weights: Weights, config: dict[str, Any], folder: Path) -> tup
     Raises:
         UserError: naming weights that are missing, unknown, or of another shape than config.json says.
     """
-    layers, hidden, vocabulary = config["num_hidden_layers"], config["hidden_size"], config["vocab_size"]
+    layers = config["num_hidden_layers"]
     encoder = [*BERT.encoder(layers).values(), *(name for three in BERT.qkv(layers).values() for name in three)]
     _refuse(folder, "lacks", [name for name in encoder if name not in weights])
     parts = [
@@ -59,18 +59,31 @@ def check_weights(weights: Weights, config: dict[str, Any], folder: Path) -> tup
     known = {*encoder, *(name for part in parts for name in part.values())}
     heads = [name for name in weights if name.startswith(_FINETUNING_HEADS)]
     _refuse(folder, "holds weights that a BERT has not:", [n for n in weights if n not in known and n not in heads])
-    shapes = {
-        "bert.embeddings.word_embeddings.weight": (vocabulary, hidden),
-        "bert.embeddings.position_embeddings.weight": (config["max_position_embeddings"], hidden),
-        "bert.embeddings.token_type_embeddings.weight": (2, hidden),
-        "bert.encoder.layer.0.intermediate.dense.weight": (config["intermediate_size"], hidden),
-    }
-    for name, shape in shapes.items():
+    for name in sorted(known & set(weights)):
+        shape = _shape(name, config)
         if tuple(weights[name].shape) != shape:
             raise UserError(f"{folder}: {name} has shape {tuple(weights[name].shape)}, config.json says {shape}")
-    if any(name.startswith(f"bert.encoder.layer.{layers}.") for name in weights):
-        raise UserError(f"{folder}: has more layers than the {layers} of config.json")
     return parts, heads
+
+
+def _shape(name: str, config: dict[str, Any]) -> tuple[int, ...]:
+    """What config.json says of a weight."""
+    hidden, inner, vocabulary = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
+    for part, rows in (
+        ("word_embeddings.weight", vocabulary),
+        ("position_embeddings.weight", config["max_position_embeddings"]),
+        ("token_type_embeddings.weight", 2),
+        ("cls.predictions.decoder.weight", vocabulary),
+        ("cls.seq_relationship.weight", 2),
+        ("intermediate.dense.weight", inner),
+    ):
+        if name.endswith(part):
+            return rows, hidden
+    sizes = {"cls.predictions.bias": vocabulary, "cls.seq_relationship.bias": 2}
+    if name.endswith("bias") or "LayerNorm" in name:
+        return (inner if name.endswith("intermediate.dense.bias") else sizes.get(name, hidden),)
+    feeds_back = name.endswith("output.dense.weight") and "attention" not in name
+    return hidden, inner if feeds_back else hidden
 
 
 def _refuse(folder: Path, what: str, names: list[str]) -> None:
@@ -86,7 +99,7 @@ def _files(folder: Path) -> list[Path]:
         if (folder / index).is_file():
             try:
                 names = sorted(set(json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values()))
-            except (ValueError, KeyError, AttributeError):
+            except (ValueError, KeyError, AttributeError, TypeError):
                 raise UserError(f"{folder / index}: no index of weights: fetch it again") from None
             return [_inside(folder, name) for name in names]
     for name in (SAFETENSORS, PICKLE):

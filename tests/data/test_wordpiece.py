@@ -208,6 +208,7 @@ def _json(**changes: Any) -> bytes:
         (b'{"model": 3}', "no tokenizer.json"),
         (_json(type="BPE"), "its model is BPE, not WordPiece"),
         (_json(continuing_subword_prefix="@@"), "pieces go on with '@@'"),
+        (_json(unk_token="<oov>"), "becomes '<oov>', not '\\[UNK\\]'"),
         (_json(vocab={**{p: i for i, p in enumerate(VOCABULARY)}, "twice": 7}), "each once"),
         (_json(vocab={p: i for i, p in enumerate(VOCABULARY[7:])}), r"lacks \[CLS\], \[PAD\]"),
         (_json(vocab={p: i for i, p in enumerate([*VOCABULARY, "<s>"])}), "a piece <s>"),
@@ -267,3 +268,27 @@ def test_a_corpus_is_prepared_with_it(tmp_path: Path, lowercase: bool) -> None:
 def test_lowercase_is_for_wordpiece_only() -> None:
     with pytest.raises(UserError, match="--lowercase is for --model-type wordpiece"):
         PrepareOptions("sentences", vocab_size=100, lowercase=True).check()
+
+
+@pytest.mark.parametrize("config", [{}, {"model_max_length": 512}])
+@pytest.mark.parametrize("cased", [True, False])
+def test_without_a_word_on_case_the_vocabulary_tells(tmp_path: Path, cased: bool, config: dict[str, Any]) -> None:
+    vocabulary = [*VOCABULARY, *(["The", "Cat"] if cased else [])]
+    tokenizer = Tokenizer.load(vocabulary_file(tmp_path, vocabulary, **config))
+    assert [tokenizer.symbols[i] for i in tokenizer.encode("The Cat")] == (["The", "Cat"] if cased else ["the", "cat"])
+
+
+@pytest.mark.parametrize("config", [{"do_lower_case": False}, {"do_lower_case": True, "strip_accents": False}, {}])
+def test_tokenizer_config_counts_beside_a_tokenizer_json(tmp_path: Path, config: dict[str, Any]) -> None:
+    """As for transformers."""
+    transformers = pytest.importorskip("transformers")
+    content = wordpiece_file(VOCABULARY, lowercase=True)
+    (tmp_path / "tokenizer.json").write_bytes(content)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer", **config}))
+    ours, theirs = Tokenizer.load(tmp_path), transformers.BertTokenizer.from_pretrained(tmp_path)
+    for text in ("The cats", "caf\u00e9 the", "the \u4e2d\u56fd"):
+        expected = [BERT_SPECIALS.get(piece, piece) for piece in theirs.tokenize(text)]
+        assert [ours.symbols[i] for i in ours.encode(text)] == expected, text
+    assert (ours.to_bytes() == content) == (not config)
+    again = Tokenizer.from_bytes("tokenizer.json", ours.to_bytes())
+    assert again.encode("The caf\u00e9") == ours.encode("The caf\u00e9")

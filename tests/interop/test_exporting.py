@@ -158,6 +158,7 @@ def test_what_is_left_out_is_named(tmp_path: Path, tokenizer: Tokenizer) -> None
     card = (tmp_path / "hf" / "README.md").read_text(encoding="utf-8")
     assert all(what in card for what in exported.left_out)
     assert "bigram_shift@1,nsp@1,mlm@2" in card and "nsp>mlm:gate!" in card
+    assert "no pooler here" in card
     assert exported.layers == 2
 
 

@@ -12,6 +12,7 @@ from hmtl_plugin.errors import UserError
 
 pytest.importorskip("transformers")
 from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint
+from hmtl_plugin.data.wordpiece_tokenizer import wordpiece_file
 from hmtl_plugin.interop.importing import import_bert
 from tests.data.test_wordpiece import VOCABULARY
 from tests.interop.berts import batch, save_bert
@@ -163,6 +164,8 @@ BAD: list[tuple[Callable[[Path], object], str]] = [
     (_edit_config(model_type="distilbert"), "model_type is 'distilbert': only BERT"),
     (_edit_config(hidden_act="swish"), "hidden_act is 'swish'"),
     (_edit_config(position_embedding_type="relative_key"), "position_embedding_type is 'relative_key'"),
+    (_edit_config(layer_norm_eps="small"), "layer_norm_eps is 'small', not a number"),
+    (_edit_config(hidden_act=["gelu"]), r"hidden_act is \['gelu'\]"),
     (_edit_config(type_vocab_size=3), "type_vocab_size is 3"),
     (_edit_config(num_hidden_layers=4), r"lacks bert\.encoder\.layer\.3"),
     (_edit_config(num_hidden_layers=2), r"holds weights that a BERT has not: bert\.encoder\.layer\.2"),
@@ -170,6 +173,26 @@ BAD: list[tuple[Callable[[Path], object], str]] = [
     (
         _edit_weights(lambda w: w.pop("bert.encoder.layer.1.output.dense.bias")),
         r"lacks bert\.encoder\.layer\.1\.output\.dense\.bias",
+    ),
+    (
+        _edit_weights(lambda w: w.update({"cls.predictions.decoder.bias": torch.zeros(3)})),
+        r"cls\.predictions\.bias has shape \(3,\)",
+    ),
+    (
+        _edit_weights(lambda w: w.update({"bert.encoder.layer.2.output.dense.weight": torch.zeros(32, 32)})),
+        r"layer\.2\.output\.dense\.weight has shape",
+    ),
+    (
+        lambda folder: (folder / "model.safetensors.index.json").write_text("[]"),
+        r"model\.safetensors\.index\.json: no index of weights",
+    ),
+    (
+        lambda folder: (folder / "tokenizer_config.json").write_text("[]"),
+        r"tokenizer_config\.json: is no JSON object",
+    ),
+    (
+        lambda folder: (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n\n"),
+        rf"vocab\.txt: line {len(VOCABULARY) + 1} is empty",
     ),
     (_edit_weights(lambda w: w.update(extra=torch.zeros(1))), "holds weights that a BERT has not: extra"),
     (lambda folder: (folder / "pytorch_model.bin").write_bytes(b"half"), "is not plain weights"),
@@ -208,3 +231,33 @@ def test_a_folder_that_is_there_is_kept(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     with pytest.raises(UserError, match="is there already"):
         import_bert(tmp_path / "hf", tmp_path / "run")
+
+
+def test_places_that_cannot_be_written_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_bert(tmp_path / "hf")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"--out .*run: cannot be written \(Not a directory\); nothing was kept"):
+        import_bert(tmp_path / "hf", tmp_path / "file" / "run")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="is there already"):
+        import_bert(tmp_path / "hf", tmp_path / "link")
+
+    def full(*_: object) -> None:  # as torch tells of a full disk
+        raise RuntimeError("[enforce fail at inline_container.cc] PytorchStreamWriter failed writing file data/3")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match=r"PytorchStreamWriter.*nothing was kept"):
+        import_bert(tmp_path / "hf", tmp_path / "run")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "hf", "link"]
+
+
+def test_added_tokens_are_named(tmp_path: Path) -> None:
+    save_bert(tmp_path / "hf", vocab_size=len(VOCABULARY) + 1)
+    settings = json.loads(wordpiece_file(VOCABULARY, True))
+    added = [("[MASK]", 6), ("covid", len(VOCABULARY))]
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    settings["added_tokens"] = [{"id": number, "content": content, **flags} for content, number in added]
+    (tmp_path / "hf" / "tokenizer.json").write_text(json.dumps(settings), encoding="utf-8")
+    imported = import_bert(tmp_path / "hf", tmp_path / "run")
+    assert imported.added == ["covid"] and imported.fillers == 1
+    assert "added to the tokenizer, plain text here: covid" in str(imported)

@@ -88,3 +88,33 @@ def test_what_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "my.onnx").touch()
     with pytest.raises(UserError, match="is there already"):
         onnx.export_onnx(run, tmp_path / "my.onnx")
+
+
+def test_no_number_is_a_difference(tmp_path: Path) -> None:
+    run = save_checkpoint(tmp_path / "run", Tokenizer.from_bytes(SENTENCEPIECE, train_tokenizer(SENTENCES, 120)))
+    state = torch.load(run / "model.pt", weights_only=True)
+    state["model"]["encoder.layers.0.fc1.bias"][0] = float("nan")
+    torch.save(state, run / "model.pt")
+    with pytest.raises(UserError, match="differs by nan from ours; nothing was kept"):
+        onnx.export_onnx(run, tmp_path / "my.onnx")
+
+
+def test_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:
+    run = save_checkpoint(tmp_path / "run", Tokenizer.from_bytes(SENTENCEPIECE, train_tokenizer(SENTENCES, 120)))
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"--out .*: cannot be written .*; nothing was kept"):
+        onnx.export_onnx(run, tmp_path / "file" / "my.onnx")
+
+
+def test_all_positions_rows_of_padding_and_short_models(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.from_bytes(SENTENCEPIECE, train_tokenizer(SENTENCES, 120))
+    run = save_checkpoint(tmp_path / "run", tokenizer, max_positions=8)
+    onnx.export_onnx(run, tmp_path / "my.onnx")
+    model = load_checkpoint(run).model
+    ours_BT = torch.tensor([[0, 9, 8, 7, 6, 5, 10, 2], [1] * 8])
+    ids, mask = ours_BT.numpy(), ours_BT.ne(1).long().numpy()
+    (states,) = _run(tmp_path / "my.onnx", ids, mask)
+    with torch.no_grad():
+        expected, _ = model(ours_BT, features_only=True)
+    assert np.isfinite(states).all()
+    assert np.allclose(states[0], expected.numpy()[0], atol=1e-4)
