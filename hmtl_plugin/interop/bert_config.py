@@ -12,8 +12,12 @@ from hmtl_plugin.models.encoder import EncoderConfig
 
 CONFIG = "config.json"
 ACTIVATIONS = {
-    **{"gelu": "gelu", "gelu_new": "gelu_tanh", "relu": "relu"},
-    **{"gelu_python": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh"},
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "relu": "relu",
+    "gelu_python": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
 }
 """Their names of activation functions, and ours; of several for one of ours the first is exported."""
 
