@@ -32,8 +32,11 @@ class SelfAttention(nn.Module):
         # (B, T, 3, A, D) -> three of (B, A, T, D), as views
         q, k, v = self.qkv(x_BTH).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         p = self.p if self.training else 0.0
-        if p and x_BTH.device.type == "cpu":
+        on_cpu = x_BTH.device.type == "cpu"
+        if p and on_cpu:
             context_BATD = _attend_with_cpu_dropout(q, k, v, mask, p)
+        elif q.dtype == torch.bfloat16 and on_cpu:
+            context_BATD = _attend_in_fp32(q, k, v, mask)
         else:
             context_BATD = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)
         return context_BATD.transpose(1, 2).flatten(2)
@@ -45,3 +48,12 @@ def _attend_with_cpu_dropout(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | Non
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     return dropout(torch.softmax(scores, dim=-1), p, training=True) @ v
+
+
+def _attend_in_fp32(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """SDPA in fp32 of what is bfloat16: on CPU 2.5 to 4 times as fast as its own bfloat16 kernel up to 128 tokens, as fast at
+    512, and nearer to the exact values.
+    """
+    with torch.autocast("cpu", enabled=False):
+        context_BATD = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask)
+    return context_BATD.to(q.dtype)

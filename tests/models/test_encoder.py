@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.models.attention import SelfAttention, attention_mask
 from hmtl_plugin.models.dropout import add_dropout, cpu_keep_mask, dropout
 from hmtl_plugin.models.encoder import ACTIVATIONS, Encoder, EncoderConfig, segments
 
@@ -178,3 +179,21 @@ def test_dropout_of_neighbours_is_independent():
     keep, _ = cpu_keep_mask(torch.empty(400_000), 0.5)
     lanes = keep.view(-1, 4) - 0.5
     assert (lanes.T @ lanes / len(lanes) * 4 - torch.eye(4)).abs().max() < 0.015
+
+
+def test_attention_in_bf16_on_cpu_is_exact_but_for_rounding_what_it_is_given():
+    """Output and gradients within bfloat16's own rounding (2**-8 at most) of fp32 on the same values."""
+    generator = torch.Generator().manual_seed(0)
+    qkv_BT3 = (3 * torch.randn(2, 64, 3 * 32, generator=generator)).bfloat16()  # sharp attention
+    keep_BT = torch.arange(64) < torch.tensor([[64], [50]])
+    attention = SelfAttention(32, 2, 0.0)
+
+    def run(values: torch.Tensor) -> list[torch.Tensor]:
+        values = values.clone().requires_grad_()
+        attention.qkv = torch.nn.Identity()
+        context = attention.context(values, attention_mask(keep_BT))
+        context.float().square().sum().backward()
+        return [context.detach().float(), values.grad.float()]
+
+    for found, expected in zip(run(qkv_BT3), run(qkv_BT3.float()), strict=True):
+        assert (found - expected).norm() < 2**-8 * expected.norm()
