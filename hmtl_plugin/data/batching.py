@@ -2,12 +2,14 @@
 
 from abc import ABC, abstractmethod
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 from fairseq.data import FairseqDataset
 
 from hmtl_plugin.data.corpus import Int64Array
+from hmtl_plugin.errors import UserError
 
 _BLUR = 0.1  # of a length
 
@@ -53,6 +55,31 @@ class NumberedDataset(FairseqDataset, ABC):
         if covered < len(indices):
             batches += super().batch_by_size(indices[covered:], max_tokens, max_sentences, 1)
         return batches
+
+
+def pack(sizes_S: npt.NDArray[np.integer], max_tokens: int | None, max_sentences: int | None) -> list[slice]:
+    """Runs of samples, each of at most so many tokens (padding does not count) and samples, that cover all of them.
+
+    A run holds the samples whose first token falls into one stretch of ``max_tokens`` less the longest sample's: nothing is
+    sequential, and all runs but the last are full to within one sample.
+
+    Raises:
+        UserError: if a sample alone is longer than ``max_tokens``.
+    """
+    longest = int(sizes_S.max(initial=1))
+    if max_tokens is not None and longest > max_tokens:
+        raise UserError(
+            f"--max-tokens {max_tokens} cannot hold a sample of {longest} tokens: raise it to {longest} or more"
+        )
+    number_S = np.arange(len(sizes_S))
+    changes = np.zeros(len(sizes_S), dtype=bool)
+    if max_tokens is not None:
+        begin_S = np.cumsum(sizes_S, dtype=np.int64) - sizes_S
+        changes[1:] |= np.diff(begin_S // (max_tokens - longest + 1)) > 0
+    if max_sentences is not None:
+        changes[1:] |= np.diff(number_S // max_sentences) > 0
+    bounds = [0, *np.flatnonzero(changes).tolist(), len(sizes_S)]
+    return [slice(begin, end) for begin, end in pairwise(bounds) if end > begin]
 
 
 class ByLengthDataset(NumberedDataset):

@@ -14,7 +14,7 @@ import torch
 from hmtl_plugin.corruption.batch import IGNORE, FlatBatch
 from hmtl_plugin.corruption.random import BatchRandom
 from hmtl_plugin.corruption.vocabulary import Vocabulary
-from hmtl_plugin.data.batching import NumberedDataset
+from hmtl_plugin.data.batching import NumberedDataset, pack
 from hmtl_plugin.data.corpus import Corpus, Int64Array
 from hmtl_plugin.data.pair_index import PairIndex, PairingConfig
 from hmtl_plugin.data.pairing import build_pairs
@@ -54,6 +54,7 @@ class PretrainingDataset(NumberedDataset):
         seed: of all draws.
         fixed_epoch: the epoch whose samples are given whatever `set_epoch` says (validation).
         pad_to_multiple: batches are padded to a length that is a multiple of it.
+        packed: batches hold their samples end to end, without padding.
         threads: for the pair index, see `build_pairs`.
     """
 
@@ -67,6 +68,7 @@ class PretrainingDataset(NumberedDataset):
         seed: int = 1,
         fixed_epoch: int | None = None,
         pad_to_multiple: int = 1,
+        packed: bool = False,
         threads: int | None = None,
     ) -> None:
         super().__init__()
@@ -75,7 +77,7 @@ class PretrainingDataset(NumberedDataset):
         self.corpus, self.vocabulary, self.views = corpus, vocabulary, tuple(views)
         self._pairing = {view.kind: replace(pairing or PairingConfig(), kind=view.kind) for view in self.views}
         self.seed, self.fixed_epoch, self.epoch = seed, fixed_epoch, fixed_epoch or 1
-        self.pad_to_multiple, self._threads = pad_to_multiple, threads
+        self.pad_to_multiple, self.packed, self._threads = pad_to_multiple, packed, threads
         self._corrupting = [sorted(view.corrupting, key=lambda objective: objective.rank) for view in self.views]
 
     # ---- the epoch ----
@@ -129,6 +131,18 @@ class PretrainingDataset(NumberedDataset):
         order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self))
         return order[np.argsort(self.sizes[order].astype(np.uint16), kind="stable")]  # 16 bits: numpy sorts by radix
 
+    def batch_by_size(
+        self,
+        indices: Int64Array,
+        max_tokens: int | None = None,
+        max_sentences: int | None = None,
+        required_batch_size_multiple: int = 1,
+    ) -> list[Int64Array]:
+        """Batches of at most so many tokens, padding counted, and samples; packed ones are of any number of samples."""
+        if not self.packed:
+            return super().batch_by_size(indices, max_tokens, max_sentences, required_batch_size_multiple)
+        return [indices[run] for run in pack(self.sizes[indices], max_tokens, max_sentences)]
+
     def collater(self, samples: list[int]) -> dict[str, Any]:
         """The trainer's batch of the samples with these numbers; rows are grouped by view. ``{}`` for no
         samples.
@@ -136,8 +150,9 @@ class PretrainingDataset(NumberedDataset):
         Returns:
             ``id`` (B,), ``first_id`` (which stays on the host), ``nsentences`` B, ``ntokens`` tokens that are
             no padding, ``mean_tokens`` of the epoch, ``net_input``: ``src_tokens`` (B, T) long and
-            ``padded``, whether any row is shorter than T; ``targets``: name -> ``positions`` (M,) in the
-            flattened (B * T) tokens, or of rows for sentence targets, and ``labels`` (M,).
+            ``padded``, whether any row is shorter than T; packed: ``src_tokens`` (N,), ``starts`` (B + 1,) int32 and
+            ``longest`` (see `hmtl_plugin.models.sequences.Packing`); ``targets``: name -> ``positions`` (M,) in the
+            flattened tokens, or of samples for sentence targets, and ``labels`` (M,).
         """
         if not samples:
             return {}
@@ -161,34 +176,42 @@ class PretrainingDataset(NumberedDataset):
     def _collate(self, batches: list[tuple[View, Int64Array, FlatBatch]]) -> dict[str, Any]:
         rows = sum(len(chosen) for _, chosen, _ in batches)
         longest = max(int(batch.lengths_B.max()) for _, _, batch in batches)
-        width = -(-longest // self.pad_to_multiple) * self.pad_to_multiple
-        tokens = np.full(rows * width, self.vocabulary.pad, dtype=np.int64)
+        count = sum(len(batch.tokens_N) for _, _, batch in batches)
+        width = 0 if self.packed else -(-longest // self.pad_to_multiple) * self.pad_to_multiple
+        size = count if self.packed else rows * width
+        tokens = np.empty(size, np.int64) if count == size else np.full(size, self.vocabulary.pad, dtype=np.int64)
         found: dict[str, list[tuple[Int64Array, Int64Array]]] = {}
-        row = count = 0
+        row = begin = 0
         for view, chosen, batch in batches:
-            place_N = _places(batch, width, row)
+            length = len(batch.tokens_N)
+            place_N = slice(begin, begin + length) if self.packed else _places(batch, width, row)
             tokens[place_N] = batch.tokens_N
             for name in view.keep:
                 if name in batch.targets:
                     labels = batch.targets[name]
                     at = np.flatnonzero(labels != IGNORE)
-                    if len(labels) == len(batch.tokens_N):
+                    if len(labels) == length:
                         positions = at + place_N.start if isinstance(place_N, slice) else place_N.take(at)
                     else:
                         positions = at + row
                     found.setdefault(name, []).append((positions, labels.take(at)))
-            row += len(chosen)
-            count += len(batch.tokens_N)
+            row, begin = row + len(chosen), begin + length
+        if self.packed:
+            starts = np.append(0, np.cumsum(np.concatenate([batch.lengths_B for _, _, batch in batches])))
+            net_input = {
+                "src_tokens": torch.from_numpy(tokens),
+                "starts": torch.from_numpy(starts.astype(np.int32)),
+                "longest": longest,
+            }
+        else:
+            net_input = {"src_tokens": torch.from_numpy(tokens.reshape(rows, width)), "padded": count < size}
         return {
             "id": torch.from_numpy(np.concatenate([chosen for _, chosen, _ in batches])),
             "first_id": int(batches[0][1][0]),
             "nsentences": rows,
             "ntokens": count,
             "mean_tokens": self.mean_tokens,
-            "net_input": {
-                "src_tokens": torch.from_numpy(tokens.reshape(rows, width)),
-                "padded": count < rows * width,
-            },
+            "net_input": net_input,
             "targets": {name: _join(parts) for name, parts in found.items()},
         }
 

@@ -75,11 +75,13 @@ def open_split(
     *,
     training: bool,
     seed: int,
+    packed: bool = False,
 ) -> PretrainingDataset:
     """The data set of ``folder/split``.
 
     Args:
         training: one view, new samples every epoch; otherwise validation: its views, epoch 1 whatever the trainer says.
+        packed: batches without padding.
 
     Raises:
         UserError: if files are missing, truncated, do not belong together, or cannot serve the objectives.
@@ -105,4 +107,5 @@ def open_split(
         ),
         seed=seed,
         fixed_epoch=None if training else 1,
+        packed=packed,
     )

@@ -1,4 +1,4 @@
-"""Multi-head self-attention on `scaled_dot_product_attention`."""
+"""Multi-head self-attention over rows or packed sequences."""
 
 import torch
 from torch import Tensor, nn
@@ -6,19 +6,11 @@ from torch.nn import functional as F
 
 from hmtl_plugin.models.dropout import dropout
 from hmtl_plugin.models.initialisation import linear
-
-
-def attention_mask(keep_BT: Tensor) -> Tensor:
-    """Boolean mask (B, 1, 1, T), True where a key may be attended; no value is read back from the device.
-
-    A row that is all padding attends everywhere, for a softmax over nothing would be NaN.
-    """
-    nothing_B1 = ~keep_BT.any(1, keepdim=True)
-    return (keep_BT | nothing_B1)[:, None, None]
+from hmtl_plugin.models.sequences import Packing
 
 
 class SelfAttention(nn.Module):
-    """Softmax attention over one sequence; queries, keys and values come from one fused matrix (3H, H)."""
+    """Softmax attention within each sequence; queries, keys and values come from one fused matrix (3H, H)."""
 
     def __init__(self, hidden: int, heads: int, p: float) -> None:
         super().__init__()
@@ -26,20 +18,50 @@ class SelfAttention(nn.Module):
         self.qkv = linear(hidden, 3 * hidden)
         self.out = linear(hidden, hidden)
 
-    def context(self, x_BTH: Tensor, mask: Tensor | None) -> Tensor:
-        """Attended values (B, T, H), before the output projection `out`."""
-        batch, length, _ = x_BTH.shape
-        # (B, T, 3, A, D) -> three of (B, A, T, D), as views
-        q, k, v = self.qkv(x_BTH).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    def context(self, x: Tensor, mask: Tensor | None, packing: Packing | None = None) -> Tensor:
+        """Attended values in the shape of ``x``, (B, T, H) or packed (N, H), before the output projection `out`.
+
+        ``mask`` (B, 1, 1, T) is of the rows; packed sequences have one too, for devices without a kernel that does without.
+        """
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
         p = self.p if self.training else 0.0
-        on_cpu = x_BTH.device.type == "cpu"
-        if p and on_cpu:
-            context_BATD = _attend_with_cpu_dropout(q, k, v, mask, p)
-        elif q.dtype == torch.bfloat16 and on_cpu:
-            context_BATD = _attend_in_fp32(q, k, v, mask)
-        else:
-            context_BATD = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)
-        return context_BATD.transpose(1, 2).flatten(2)
+        if packing is None:
+            return _attend(qkv, mask, p)
+        if _has_packed_kernel(qkv):
+            return _attend_packed(qkv, packing, p)
+        return packing.unpad(_attend(packing.pad(qkv), mask, p))
+
+
+def _attend(qkv_BT3AD: Tensor, mask: Tensor | None, p: float) -> Tensor:
+    """(B, T, H) of rows."""
+    q, k, v = qkv_BT3AD.permute(2, 0, 3, 1, 4).unbind(0)  # three of (B, A, T, D), as views
+    on_cpu = q.device.type == "cpu"
+    if p and on_cpu:
+        context_BATD = _attend_with_cpu_dropout(q, k, v, mask, p)
+    elif q.dtype == torch.bfloat16 and on_cpu:
+        context_BATD = _attend_in_fp32(q, k, v, mask)
+    else:
+        context_BATD = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)
+    return context_BATD.transpose(1, 2).flatten(2)
+
+
+def _has_packed_kernel(qkv: Tensor) -> bool:
+    """Whether FlashAttention takes these values: half precision on an Ampere GPU or later."""
+    if not qkv.is_cuda or qkv.dtype not in (torch.bfloat16, torch.float16):
+        return False
+    return torch.cuda.get_device_capability(qkv.device) >= (8, 0)
+
+
+def _attend_packed(qkv_N3AD: Tensor, packing: Packing, p: float) -> Tensor:
+    """(N, H) of sequences that lie end to end, without any work on padding.
+
+    `torch.nn.attention.varlen` is this operator without dropout, which BERT has.
+    """
+    q, k, v = qkv_N3AD.unbind(1)
+    context_NAD = torch.ops.aten._flash_attention_forward(
+        *(q, k, v, packing.starts, packing.starts, packing.longest, packing.longest, p), False, False
+    )[0]
+    return context_NAD.flatten(1)
 
 
 def _attend_with_cpu_dropout(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, p: float) -> Tensor:

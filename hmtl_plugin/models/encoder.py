@@ -9,11 +9,10 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.models.attention import SelfAttention, attention_mask
+from hmtl_plugin.models.attention import SelfAttention
 from hmtl_plugin.models.dropout import add_dropout, dropout
 from hmtl_plugin.models.initialisation import STANDARD_DEVIATION, embedding, generator_for, initialise, linear
-
-PAD, EOS = 1, 2  # fairseq's ids, the same in every dictionary
+from hmtl_plugin.models.sequences import Packing, Sequences, flat
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:
@@ -44,12 +43,6 @@ class EncoderConfig:
     checkpoint_activations: bool = False
 
 
-def segments(tokens_BT: Tensor) -> Tensor:
-    """Segment of each position (B, T), 0 or 1: min(1, number of ``</s>`` strictly before it)."""
-    is_end_BT = tokens_BT.eq(EOS).long()
-    return (is_end_BT.cumsum(1) - is_end_BT).clamp_(max=1)
-
-
 class Embeddings(nn.Module):
     """Sum of token, learned position (0..T-1) and segment embedding, layer norm, dropout."""
 
@@ -61,10 +54,9 @@ class Embeddings(nn.Module):
         self.norm = nn.LayerNorm(config.hidden, eps=config.layer_norm_eps)
         self.p = config.dropout
 
-    def forward(self, tokens_BT: Tensor) -> Tensor:
-        length = tokens_BT.shape[1]
-        x_BTH = self.token(tokens_BT) + self.segment(segments(tokens_BT)) + self.position.weight[:length]
-        return dropout(self.norm(x_BTH), self.p, self.training)
+    def forward(self, sequences: Sequences) -> Tensor:
+        x = self.token(sequences.tokens) + self.segment(sequences.segments())
+        return dropout(self.norm(x + self.position.weight[sequences.positions()]), self.p, self.training)
 
 
 class Layer(nn.Module):
@@ -81,12 +73,14 @@ class Layer(nn.Module):
         self.pre_norm = config.normalize_before
         self.p, self.activation_p = config.dropout, config.activation_dropout
 
-    def forward(self, x_BTH: Tensor, mask: Tensor | None, rows_R: Tensor | None = None) -> Tensor:
-        """One layer. With ``rows_R``, indices into the B*T positions, only these are finished: (R, H)."""
-        context_BTH = self.attention.context(self.attention_norm(x_BTH) if self.pre_norm else x_BTH, mask)
+    def forward(
+        self, x: Tensor, mask: Tensor | None, packing: Packing | None = None, rows_R: Tensor | None = None
+    ) -> Tensor:
+        """One layer on states (B, T, H) or (N, H). With ``rows_R``, positions, only these are finished: (R, H)."""
+        context = self.attention.context(self.attention_norm(x) if self.pre_norm else x, mask, packing)
         if rows_R is not None:
-            x_BTH, context_BTH = x_BTH.flatten(0, 1)[rows_R], context_BTH.flatten(0, 1)[rows_R]
-        x = add_dropout(x_BTH, self.attention.out(context_BTH), self.p, self.training)
+            x, context = flat(x)[rows_R], flat(context)[rows_R]
+        x = add_dropout(x, self.attention.out(context), self.p, self.training)
         if not self.pre_norm:
             x = self.attention_norm(x)
         inner = self.activation(self.fc1(self.ffn_norm(x) if self.pre_norm else x))
@@ -116,7 +110,7 @@ class Encoder(nn.Module):
 
     def forward(
         self,
-        tokens_BT: Tensor,
+        tokens: Tensor | Sequences,
         layers: Collection[int],
         padded: bool | None = None,
         top_rows_R: Tensor | None = None,
@@ -124,34 +118,33 @@ class Encoder(nn.Module):
         """Hidden states at ``layers`` (0: embeddings, 1..L); runs no layer above the highest of them.
 
         Args:
-            tokens_BT: (B, T) ids, padded with 1.
-            padded: whether the batch holds padding; False saves the mask, None (unknown) builds it.
-            top_rows_R: indices into the flattened B*T positions. If given, the highest layer returns only
-                these
-                rows, (R, H), which saves most of its feed-forward.
+            tokens: (B, T) ids, padded with 1; or `Sequences`, which may be packed.
+            padded: whether ids (B, T) hold padding; False saves the mask, None (unknown) builds it.
+            top_rows_R: positions. If given, the highest layer returns only these rows, (R, H), which saves most of its
+                feed-forward.
 
         Returns:
-            layer -> (B, T, H). States at padded positions mean nothing.
+            layer -> (B, T, H), packed (N, H). States at padded positions mean nothing.
 
         Raises:
             UserError: if T exceeds the position table.
         """
-        self._check_length(tokens_BT.shape[1])
-        mask = None if padded is False else attention_mask(tokens_BT.ne(PAD))
-        top = max(layers)
-        x = self.embeddings(tokens_BT)
+        sequences = tokens if isinstance(tokens, Sequences) else Sequences(tokens, padded)
+        self._check_length(sequences.width)
+        mask, top = sequences.mask(), max(layers)
+        x = self.embeddings(sequences)
         states = {0: x} if 0 in layers else {}
         for number in range(1, top + 1):
-            x = self._run(self.layers[number - 1], x, mask, top_rows_R if number == top else None)
+            x = self._run(self.layers[number - 1], x, mask, sequences.packing, top_rows_R if number == top else None)
             if number in layers:
                 states[number] = self.output_norms[number - 1](x) if self.config.normalize_before else x
         return states
 
-    def _run(self, layer: nn.Module, x: Tensor, mask: Tensor | None, rows_R: Tensor | None) -> Tensor:
+    def _run(self, layer: nn.Module, *inputs: Tensor | Packing | None) -> Tensor:
         if self.config.checkpoint_activations and self.training and torch.is_grad_enabled():
-            output: Tensor = checkpoint(layer, x, mask, rows_R, use_reentrant=False)
+            output: Tensor = checkpoint(layer, *inputs, use_reentrant=False)
             return output
-        return layer(x, mask, rows_R)
+        return layer(*inputs)
 
     def _check_length(self, length: int) -> None:
         if length > self.config.max_positions:

@@ -15,6 +15,7 @@ from hmtl_plugin.hierarchy import Hierarchy, HierarchyError
 from hmtl_plugin.models import state
 from hmtl_plugin.models.encoder import ACTIVATIONS, Encoder, EncoderConfig
 from hmtl_plugin.models.initialisation import STANDARD_DEVIATION, generator_for, initialise
+from hmtl_plugin.models.sequences import Sequences
 from hmtl_plugin.models.solver import Solver, Targets
 from hmtl_plugin.models.transfer import OPERATORS
 from hmtl_plugin.objectives.base import HeadConfig, Objective, objective_names
@@ -199,40 +200,44 @@ class HierarchicalBertModel(BaseFairseqModel):
         return_all_hiddens: bool = False,
         layer: Optional[int] = None,
         task_head: bool = False,
+        starts: Optional[Tensor] = None,
+        longest: int = 0,
         **unused: Any,
     ) -> tuple[Any, dict[str, Any]]:
         """Logits of all objectives, or features.
 
         Args:
-            src_tokens: (B, T) ids, padded with 1 on the right.
+            src_tokens: (B, T) ids, padded with 1 on the right; with ``starts`` (N,) ids, packed.
             targets: target name -> {"positions": (M,), "labels": (M,)}; None for features. An objective that
                 is missing here runs all the same (on no rows, if it is sparse).
             padded: whether there is padding in the batch, if known; False is faster.
             features_only: features even if targets are given.
             return_all_hiddens: also give the states of all layers, (B, T, H) each, embeddings first.
-            task_head: instead, the logits of the head that `attach_head` added, and {}.
+            task_head: instead, the logits of the head that `attach_head` added, and {}; not of packed sequences.
+            starts, longest: of packed sequences, see `Packing`.
             layer: whose features, 0 (embeddings) to L; None is the top. No layer above it is run.
 
         Returns:
             With targets (target name -> logits, {"taps": objective -> hidden state it reads}): mlm logits
-            (M, V) at its positions. A tap is (B, T, H), or only the rows that heads need, (R, H), at the
+            (M, V) at its positions. A tap is (B, T, H), packed (N, H), or only the rows that heads need, (R, H), at the
             highest layer. Without: features (B, T, H), {"hidden_states": list or None}.
 
         Raises:
             UserError: if T exceeds ``max_positions``.
         """
+        sequences = Sequences(src_tokens, padded) if starts is None else Sequences.packed(src_tokens, starts, longest)
         if targets is not None and not features_only:
             if self.solver is None:
                 raise ValueError("this model was built without objectives; call it without targets")
-            return self.solver.solve(self.encoder, self.heads, self.transfers, src_tokens, targets, padded)
+            return self.solver.solve(self.encoder, self.heads, self.transfers, sequences, targets)
         if task_head:
             if self.task_head is None:
                 raise ValueError("this model has no head of a fine-tuning task; call attach_head first")
-            states = self.encoder(src_tokens, (self.task_layer,), padded)
+            states = self.encoder(sequences, (self.task_layer,))
             return self.task_head(states[self.task_layer], src_tokens), {}
         wanted = self.config.layers if layer is None else layer
         layers = range(wanted + 1) if return_all_hiddens else (wanted,)
-        states = self.encoder(src_tokens, layers, padded)
+        states = self.encoder(sequences, layers)
         return states[wanted], {"hidden_states": [states[number] for number in layers] if return_all_hiddens else None}
 
     def max_positions(self) -> int:

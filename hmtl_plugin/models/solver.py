@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from hmtl_plugin.hierarchy import Hierarchy, Transfer
 from hmtl_plugin.models.encoder import Encoder
-from hmtl_plugin.models.transfer import Rows, another_sample, shape_source
+from hmtl_plugin.models.sequences import Sequences, flat
+from hmtl_plugin.models.transfer import Rows, shape_source
 from hmtl_plugin.objectives.base import Head, Objective, Targets
 
 __all__ = ["Solver", "Targets"]
@@ -57,18 +58,17 @@ class Solver:
         encoder: Encoder,
         heads: nn.ModuleDict,
         transfers: nn.ModuleDict,
-        tokens_BT: Tensor,
+        sequences: Sequences,
         targets: Targets,
-        padded: bool | None,
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Run encoder and heads; see `HierarchicalBertModel.forward`."""
-        rows = {name: Rows(kind, self._positions(name, tokens_BT, targets)) for name, kind in self.kinds.items()}
-        top_rows = self._top_rows(rows, tokens_BT) if self.few_rows_at_top else None
+        rows = {name: Rows(kind, self._positions(name, sequences, targets)) for name, kind in self.kinds.items()}
+        first_B = sequences.first()
+        top_rows = self._top_rows(rows, first_B) if self.few_rows_at_top else None
         states = encoder(
-            tokens_BT,
+            sequences,
             set(self.layers.values()),
-            padded,
-            None if top_rows is None else torch.cat(list(top_rows.values())),
+            top_rows_R=None if top_rows is None else torch.cat(list(top_rows.values())),
         )
         inputs_at_top = (
             {}
@@ -78,52 +78,54 @@ class Solver:
         solved: dict[str, _Solved] = {}
         logits: dict[str, Tensor] = {}
         for name in self.order:
-            h = inputs_at_top[name] if name in inputs_at_top else _select(states[self.layers[name]], rows[name])
+            h = (
+                inputs_at_top[name]
+                if name in inputs_at_top
+                else _select(states[self.layers[name]], rows[name], first_B)
+            )
             for edge in self.hierarchy.into(name):
                 operator = transfers[f"{edge.source}>{edge.target}:{edge.operator}"]
-                h = self._transfer(operator, edge, h, solved[edge.source], rows[name], tokens_BT)
+                h = self._transfer(operator, edge, h, solved[edge.source], rows[name], sequences)
             head = cast(Head, heads[name])
             z = head.transform(h)
-            classified = head.classify(self._classified_rows(name, z, rows[name]), encoder.embeddings.token.weight)
+            classified = head.classify(
+                self._classified_rows(name, z, rows[name]), encoder.embeddings.token.weight, first_B
+            )
             logits.update(classified)
             solved[name] = _Solved(z, classified[self.objectives[name].target_names[0]])
         return logits, {"taps": {name: states[self.layers[name]] for name in self.order}}
 
-    def _positions(self, name: str, tokens_BT: Tensor, targets: Targets) -> Tensor | None:
-        """Flat positions of a sparse objective's targets, none where the batch has no such target."""
+    def _positions(self, name: str, sequences: Sequences, targets: Targets) -> Tensor | None:
+        """Positions of a sparse objective's targets, none where the batch has no such target."""
         objective = self.objectives[name]
         if not (objective.sparse and objective.scope == "token"):
             return None
         target = targets.get(objective.target_names[0])
-        return tokens_BT.new_zeros(0) if target is None else target["positions"]
+        return sequences.tokens.new_zeros(0) if target is None else target["positions"]
 
-    def _top_rows(self, rows: Mapping[str, Rows], tokens_BT: Tensor) -> dict[str, Tensor]:
-        """Objective at the top -> flat positions its head reads."""
-        batch, length = tokens_BT.shape
-        first_B = torch.arange(0, batch * length, length, device=tokens_BT.device)
+    def _top_rows(self, rows: Mapping[str, Rows], first_B: Tensor) -> dict[str, Tensor]:
+        """Objective at the top -> positions its head reads."""
         positions = {name: rows[name].positions_M for name in self.at_top}
-        return {name: first_B if flat is None else flat for name, flat in positions.items()}
+        return {name: first_B if own is None else own for name, own in positions.items()}
 
     def _transfer(
-        self, operator: nn.Module, edge: Transfer, h: Tensor, source: _Solved, rows: Rows, tokens_BT: Tensor
+        self, operator: nn.Module, edge: Transfer, h: Tensor, source: _Solved, rows: Rows, sequences: Sequences
     ) -> Tensor:
         z = source.logits if edge.operator == "label" else source.z
         if edge.stop_gradient:
             z = z.detach()
-        if edge.permuted:
-            z, tokens_BT = another_sample(z), another_sample(tokens_BT)  # a mean is over the words that z is of
-        z, expand = shape_source(z, self.objectives[edge.source].scope, rows, tokens_BT)
+        z, expand = shape_source(z, self.objectives[edge.source].scope, rows, sequences, edge.permuted)
         result: Tensor = operator(h, z, expand)
         return result
 
     def _classified_rows(self, name: str, z: Tensor, rows: Rows) -> Tensor:
         """A sparse objective transforms every token if it is a source, but classifies at its targets only."""
         if self.objectives[name].sparse and rows.kind == "tokens":
-            return z.flatten(0, 1)[rows.positions_M]
+            return flat(z)[rows.positions_M]
         return z
 
 
-def _select(state_BTH: Tensor, rows: Rows) -> Tensor:
+def _select(state: Tensor, rows: Rows, first_B: Tensor) -> Tensor:
     if rows.kind == "sentence":
-        return state_BTH[:, 0]
-    return state_BTH.flatten(0, 1)[rows.positions_M] if rows.kind == "sparse" else state_BTH
+        return flat(state)[first_B]
+    return flat(state)[rows.positions_M] if rows.kind == "sparse" else state

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hmtl_plugin.models.encoder import EOS, PAD
 from hmtl_plugin.models.initialisation import embedding, initialise, linear
+from hmtl_plugin.models.sequences import Sequences, flat
 
 Expand = Callable[[Tensor], Tensor]
 """Takes rows of the source, (B, H) or rows that match already, to rows that broadcast over the target's."""
-
-_BOS = 0
 
 
 class Operator(nn.Module, ABC):
@@ -113,36 +111,41 @@ class Rows:
     """Which rows the input of a target holds.
 
     Attributes:
-        kind: ``tokens`` (B, T, H), ``sparse`` (M, H) or ``sentence`` (B, H).
-        positions_M: indices of the sparse rows into the flattened B*T tokens.
+        kind: ``tokens`` (states of all, (B, T, H) or (N, H)), ``sparse`` (M, H) or ``sentence`` (B, H).
+        positions_M: positions of the sparse rows.
     """
 
     kind: str
     positions_M: Tensor | None = None
 
 
-def shape_source(source_BxH: Tensor, scope: str, rows: Rows, tokens_BT: Tensor) -> tuple[Tensor, Expand]:
+def shape_source(
+    source: Tensor, scope: str, rows: Rows, sequences: Sequences, permuted: bool = False
+) -> tuple[Tensor, Expand]:
     """Fit a source to the rows of a target.
 
     Args:
-        source_BxH: (B, H) for ``scope`` sentence, (B, T, H) for token; H may be any width.
+        source: (B, H) for ``scope`` sentence, states of all tokens for token; H may be any width.
+        permuted: give every sample what is `another_sample`'s.
 
     Returns:
         The source, pooled or gathered where that saves work, and what takes it to the target's rows.
     """
     if scope == "sentence":
+        source_BH = another_sample(source) if permuted else source
         if rows.kind == "tokens":
-            return source_BxH, lambda z_BH: z_BH[:, None]
+            return source_BH, sequences.spread
         if rows.kind == "sparse":
             assert rows.positions_M is not None
-            samples_M = rows.positions_M.div(tokens_BT.shape[1], rounding_mode="floor")
-            return source_BxH, lambda z_BH: z_BH[samples_M]
-        return source_BxH, _same
-    if rows.kind == "sparse":
-        return source_BxH.flatten(0, 1)[rows.positions_M], _same
-    if rows.kind == "sentence":
-        return _mean_of_words(source_BxH, tokens_BT), _same
-    return source_BxH, _same
+            samples_M = sequences.samples(rows.positions_M)
+            return source_BH, lambda z_BH: z_BH[samples_M]
+        return source_BH, _same
+    if rows.kind == "sentence":  # a mean is over the words that z is of
+        mean_BH = sequences.mean_of_words(source)
+        return another_sample(mean_BH) if permuted else mean_BH, _same
+    if permuted:
+        source = _tokens_of_another(source, sequences)
+    return flat(source)[rows.positions_M] if rows.kind == "sparse" else source, _same
 
 
 def another_sample(z_Bx: Tensor) -> Tensor:
@@ -153,12 +156,11 @@ def another_sample(z_Bx: Tensor) -> Tensor:
     return z_Bx.roll(1, 0) if z_Bx.shape[0] > 1 else torch.zeros_like(z_Bx)
 
 
+def _tokens_of_another(state: Tensor, sequences: Sequences) -> Tensor:
+    """`another_sample`, token by token; 0 where packed sequences are longer than the other."""
+    packing = sequences.packing
+    return another_sample(state) if packing is None else packing.unpad(another_sample(packing.pad(state)))
+
+
 def _same(z: Tensor) -> Tensor:
     return z
-
-
-def _mean_of_words(source_BTH: Tensor, tokens_BT: Tensor) -> Tensor:
-    """Mean over the tokens that are not ``<s>``, ``</s>`` or padding; 0 for a sample without any."""
-    weight_BT = (tokens_BT.ne(_BOS) & tokens_BT.ne(PAD) & tokens_BT.ne(EOS)).to(source_BTH.dtype)
-    weight_BT = weight_BT / weight_BT.sum(1, keepdim=True).clamp(min=1)
-    return torch.bmm(weight_BT[:, None], source_BTH).squeeze(1)

@@ -16,7 +16,7 @@ from hmtl_plugin.corruption.batch import FlatBatch
 from hmtl_plugin.corruption.random import BatchRandom
 
 Targets = Mapping[str, Mapping[str, Tensor]]
-"""Target name -> {"positions": (M,) long into the flattened (B*T) tokens or the B rows, "labels": (M,) long}."""
+"""Target name -> {"positions": (M,) long into the flattened (B*T or N) tokens or the B samples, "labels": (M,) long}."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,11 @@ class Head(nn.Module, ABC):
         """(..., H) hidden states of the tap, after transfers, to z (..., H): what is handed to other objectives."""
 
     @abstractmethod
-    def classify(self, z: Tensor, embedding_VH: Tensor) -> dict[str, Tensor]:
-        """z to logits (..., classes) by target name; ``embedding_VH`` is the encoder's input embedding."""
+    def classify(self, z: Tensor, embedding_VH: Tensor, first_B: Tensor) -> dict[str, Tensor]:
+        """z to logits (..., classes) by target name.
+
+        ``embedding_VH`` is the encoder's input embedding; ``first_B`` are the rows of ``<s>`` where z holds all tokens.
+        """
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ class PooledHead(Head):
     def transform(self, x: Tensor) -> Tensor:
         return torch.tanh(self.dense(x))
 
-    def classify(self, z: Tensor, embedding_VH: Tensor) -> dict[str, Tensor]:
+    def classify(self, z: Tensor, embedding_VH: Tensor, first_B: Tensor) -> dict[str, Tensor]:
         return {self.target: self.out(self.dropout(z))}
 
 

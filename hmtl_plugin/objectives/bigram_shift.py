@@ -47,10 +47,11 @@ class ShiftTokenHead(Head):
     def transform(self, x: Tensor) -> Tensor:
         return self.layer_norm(self.activation(self.dense(x)))
 
-    def classify(self, z: Tensor, embedding_VH: Tensor) -> dict[str, Tensor]:
+    def classify(self, z: Tensor, embedding_VH: Tensor, first_B: Tensor) -> dict[str, Tensor]:
         logits = {TOKEN: self.out(z)}
         if self.sentence is not None:
-            logits |= self.sentence.classify(self.sentence.transform(z[:, 0]), embedding_VH)
+            z_BH = z.flatten(0, -2)[first_B]
+            logits |= self.sentence.classify(self.sentence.transform(z_BH), embedding_VH, first_B)
         return logits
 
 

@@ -49,7 +49,7 @@ class MaskedLMHead(Head):
     def transform(self, x: Tensor) -> Tensor:
         return self.layer_norm(self.activation(self.dense(x)))
 
-    def classify(self, z: Tensor, embedding_VH: Tensor) -> dict[str, Tensor]:
+    def classify(self, z: Tensor, embedding_VH: Tensor, first_B: Tensor) -> dict[str, Tensor]:
         matrix_VH = embedding_VH if self.decoder is None else self.decoder.weight
         return {"mlm": F.linear(z, matrix_VH, self.bias)}
 

@@ -12,8 +12,9 @@ import torch
 
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.models.encoder import PAD, Encoder
+from hmtl_plugin.models.encoder import Encoder
 from hmtl_plugin.models.pooling import pool
+from hmtl_plugin.models.sequences import PAD
 from hmtl_plugin.precision import autocast
 
 BOS, EOS = 0, 2

@@ -58,6 +58,12 @@ class HmtlPretrainingConfig(FairseqDataclass):
     bigram_any_word: bool = field(
         default=False, metadata={"help": "bigram shift: also move first words of sentences and words with punctuation"}
     )
+    pack: bool = field(
+        default=False,
+        metadata={
+            "help": "lay the sequences of a batch end to end: no work is done on padding, and --max-tokens counts none"
+        },
+    )
     valid_seed: int = field(default=0, metadata={"help": "seed of the validation samples, whatever the training seed"})
     autocast: ChoiceEnum(list(AUTOCAST)) = field(  # type: ignore[valid-type]
         default="none",
@@ -184,6 +190,7 @@ class HmtlPretrainingTask(AutocastTask):
             self.cfg,
             training=training,
             seed=self.cfg.seed if training else self.cfg.valid_seed,
+            packed=self.cfg.pack,
         )
 
     def get_batch_iterator(self, *args: Any, **kwargs: Any) -> Any:

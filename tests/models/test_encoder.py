@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.models.attention import SelfAttention, attention_mask
+from hmtl_plugin.models.attention import SelfAttention
 from hmtl_plugin.models.dropout import add_dropout, cpu_keep_mask, dropout
-from hmtl_plugin.models.encoder import ACTIVATIONS, Encoder, EncoderConfig, segments
+from hmtl_plugin.models.encoder import ACTIVATIONS, Encoder, EncoderConfig
+from hmtl_plugin.models.sequences import Sequences, attention_mask
 
 CONFIG = EncoderConfig(vocabulary=50, hidden=32, layers=3, heads=2, ffn=64, max_positions=16)
 # rows of 6, 4 and 8 tokens
@@ -24,7 +25,7 @@ def run(encoder, tokens_BT, layers=(3,), **options):
 
 def test_segments_count_the_ends_strictly_before():
     expected = [[0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1, 1, 1]]
-    assert segments(TOKENS_BT).tolist() == expected
+    assert Sequences(TOKENS_BT).segments().tolist() == expected
 
 
 @pytest.mark.parametrize("pre_norm", [False, True])

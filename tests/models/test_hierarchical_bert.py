@@ -123,7 +123,8 @@ def test_sparse_mlm_is_the_dense_one():
         torch.testing.assert_close(top(TOKENS_BT, TARGETS)[0]["mlm"], expected)
         head = sparse.heads["mlm"]
         features = sparse(TOKENS_BT, layer=2)[0]
-        everywhere = head.classify(head.transform(features), sparse.encoder.embeddings.token.weight)["mlm"]
+        embedding_VH = sparse.encoder.embeddings.token.weight
+        everywhere = head.classify(head.transform(features), embedding_VH, torch.zeros(0).long())["mlm"]
         torch.testing.assert_close(everywhere.flatten(0, 1)[TARGETS["mlm"]["positions"]], expected)
 
 
@@ -133,7 +134,8 @@ def test_sentence_heads_read_the_first_token(hierarchy):
     with torch.no_grad():
         first_BH = model(TOKENS_BT, layer=model.solver.layers["nsp"])[0][:, 0]
         head = model.heads["nsp"]
-        expected = head.classify(head.transform(first_BH), model.encoder.embeddings.token.weight)["nsp"]
+        embedding_VH = model.encoder.embeddings.token.weight
+        expected = head.classify(head.transform(first_BH), embedding_VH, torch.zeros(0).long())["nsp"]
         torch.testing.assert_close(model(TOKENS_BT, TARGETS)[0]["nsp"], expected)
 
 

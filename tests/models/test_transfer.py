@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from hmtl_plugin.models.initialisation import generator_for
+from hmtl_plugin.models.sequences import Sequences
 from hmtl_plugin.models.transfer import OPERATORS, Rows, another_sample, shape_source
 
 H, C = 16, 3
@@ -18,7 +19,7 @@ def source(name, *rows):
 
 
 def apply(op, h, z, scope, rows):
-    z, expand = shape_source(z, scope, rows, TOKENS_BT)
+    z, expand = shape_source(z, scope, rows, Sequences(TOKENS_BT))
     return op(h, z, expand)
 
 
@@ -78,10 +79,11 @@ def test_a_sentence_reaches_the_tokens_of_its_own_sample_only():
 
 def test_tokens_reach_a_sentence_as_the_mean_of_its_words():
     z = torch.randn(2, 6, H)
-    pooled, _ = shape_source(z, "token", Rows("sentence"), TOKENS_BT)
+    pooled, _ = shape_source(z, "token", Rows("sentence"), Sequences(TOKENS_BT))
     torch.testing.assert_close(pooled[0], (z[0, 1] + z[0, 2] + z[0, 4]) / 3)
     torch.testing.assert_close(pooled[1], z[1, 1])
-    nothing, _ = shape_source(z[:1], "token", Rows("sentence"), torch.tensor([[0, 2, 1, 1, 1, 1]]))
+    empty = Sequences(torch.tensor([[0, 2, 1, 1, 1, 1]]))
+    nothing, _ = shape_source(z[:1], "token", Rows("sentence"), empty)
     assert nothing.abs().sum() == 0
 
 

@@ -21,7 +21,8 @@ def test_every_head_stays_in_the_graph_without_targets(name: str, granularity: s
     head = objective.build_head(CONFIG)
     embedding = torch.randn(20, 8)
     shape = (3, 8) if objective.scope == "sentence" else (0, 8) if objective.sparse else (3, 5, 8)
-    logits = head.classify(head.transform(torch.randn(shape)), embedding)
+    first_B = torch.arange(3) * 5
+    logits = head.classify(head.transform(torch.randn(shape)), embedding, first_B)
     assert next(iter(logits)) == objective.target_names[0] and set(logits) == set(objective.target_names)
     loss = objective.loss(logits, {}, 10.0)
     assert loss.scaled_sum.item() == 0
