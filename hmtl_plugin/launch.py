@@ -9,7 +9,7 @@ which scales gradients down twice. `install` puts two checks around fairseq, for
   complete the options.
 - around ``Trainer.__init__``, which every training passes, also under ``fairseq-hydra-train``, where the
   plugin is imported after the processes have started: too late to mend, but not to refuse. The lock on the
-  save-dir is taken here.
+  save-dir is taken here, and the step is made cheaper (`trainer_step`).
 
 One wrong launch stays unseen: under hydra, on a CPU, a ``tcp://`` init method without ``no_spawn``
 starts no process at all: none of our code runs. ``recipes/configs/launch/gloo.yaml`` sets what is needed.
@@ -29,6 +29,7 @@ import torch
 from hmtl_plugin.compat import load_explained
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.run_lock import hold_save_dir
+from hmtl_plugin.trainer_step import save_work
 
 logger = logging.getLogger(__name__)
 
@@ -149,6 +150,8 @@ def _checked_init(init: Callable[..., None]) -> Callable[..., None]:
         if is_ours(cfg):
             check_trainer(cfg, os.environ)
         init(self, cfg, *args, **kwargs)
+        if is_ours(cfg):
+            save_work(self)
 
     return checked
 

@@ -51,6 +51,7 @@ class HierarchicalCriterion(FairseqCriterion):
         self.warmup = parse_warmup(weight_warmup, tuple(self.objectives))
         self.log_gradient_norms = log_gradient_norms
         self.update = 0
+        self._names: dict[str, tuple[str, ...]] = {}
 
     def set_num_updates(self, update: int) -> None:
         """The trainer's update count, for weight warm-up and the gradient-norm interval."""
@@ -103,32 +104,41 @@ class HierarchicalCriterion(FairseqCriterion):
     def log_metrics(self, logging_outputs: Sequence[Mapping[str, Any]]) -> None:
         """Log every objective's metrics, ``loss`` (fixed-weight sum of their means) and ``objective`` (as optimised).
 
-        Values are derived from sums, so they are exact over batches of any size, ranks and log intervals.
+        Values are derived from sums, so they are exact over batches of any size, ranks and log intervals. Sums stay on the
+        device until a value is printed.
         """
         sums = {key: sum(log[key] for log in logging_outputs) for key in logging_outputs[0]}
         for key, value in sums.items():
             if "/" in key:
-                metrics.log_scalar_sum(f"_{key}", torch.as_tensor(value, dtype=torch.float64, device="cpu"))
+                metrics.log_scalar_sum(f"_{key}", value.double())
         if self.training:  # validation views hold some objectives' targets each, so their tokens are no denominator
             tokens = max(float(sums["sample_size"]), 1.0)
-            metrics.log_scalar("objective", float(sums["objective"]) / tokens, tokens, priority=6, round=3)
+            metrics.log_scalar("objective", sums["objective"] / tokens, tokens, priority=6, round=3)
         metrics.log_derived("loss", self._weighted_loss, priority=5)
         for position, (name, objective) in enumerate(self.objectives.items()):
-            keys = [key for key in sums if key.startswith(f"{name}/")]
-            for metric in objective.metrics(
-                {key.partition("/")[2]: torch.zeros_like(torch.as_tensor(sums[key])) for key in keys}
-            ):
+            for metric in self._metric_names(name, objective, sums):
                 metrics.log_derived(f"{name}_{metric}", partial(self._metric, name, metric), priority=10 + position)
         for key in sums:
             if key.startswith("gradient_norm/"):
                 metrics.log_derived(f"gnorm_{key.partition('/')[2]}", partial(_mean, f"_{key}"), priority=450)
+
+    def _metric_names(self, name: str, objective: Objective, sums: Mapping[str, Tensor]) -> tuple[str, ...]:
+        """Names of an objective's metrics, asked for once."""
+        if name not in self._names:
+            empty = {
+                key.partition("/")[2]: torch.zeros(value.shape)
+                for key, value in sums.items()
+                if key.startswith(f"{name}/")
+            }
+            self._names[name] = tuple(objective.metrics(empty))
+        return self._names[name]
 
     def _objective_metrics(self, name: str, meters: MetersDict) -> dict[str, float]:
         prefix = f"_{name}/"
         counters = {key.removeprefix(prefix): meters[key].sum for key in meters if key.startswith(prefix)}
         if not all(torch.is_tensor(counter) for counter in counters.values()):
             return defaultdict(lambda: float("nan"))  # fairseq has reset its meters, nothing was logged since
-        return self.objectives[name].metrics(counters)
+        return self.objectives[name].metrics({key: counter.cpu() for key, counter in counters.items()})
 
     def _metric(self, name: str, metric: str, meters: MetersDict) -> float:
         return round(self._objective_metrics(name, meters)[metric], 4)
@@ -147,5 +157,5 @@ class HierarchicalCriterion(FairseqCriterion):
 def _mean(key: str, meters: MetersDict) -> float:
     if not torch.is_tensor(meters[key].sum):
         return float("nan")
-    total, count = (float(value) for value in meters[key].sum)
+    total, count = meters[key].sum.tolist()
     return round(total / count, 5) if count else float("nan")

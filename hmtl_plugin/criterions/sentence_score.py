@@ -48,7 +48,7 @@ class SentenceScore(FairseqCriterion):
     def log_metrics(self, logging_outputs: Sequence[Mapping[str, Any]]) -> None:
         """Log the mean loss, and in validation every metric of the task and ``score``."""
         rows = sum(log["sample_size"] for log in logging_outputs)
-        loss = sum(float(log["loss"]) for log in logging_outputs)
+        loss = sum(log["loss"] for log in logging_outputs)  # stays on the device
         metrics.log_scalar("loss", loss / max(rows, 1), rows, priority=5, round=4)
         if _ROWS in logging_outputs[0]:
             metrics.log_scalar_sum(_ROWS, sum(log[_ROWS] for log in logging_outputs).double().cpu())

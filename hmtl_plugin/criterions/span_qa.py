@@ -58,7 +58,7 @@ class SpanQuestionAnswering(FairseqCriterion):
     def log_metrics(self, logging_outputs: Sequence[Mapping[str, Any]]) -> None:
         """Log the mean loss, and in validation exact match, F1 and ``score``, which is F1."""
         windows = sum(log["sample_size"] for log in logging_outputs)
-        loss = sum(float(log["loss"]) for log in logging_outputs)
+        loss = sum(log["loss"] for log in logging_outputs)  # stays on the device
         metrics.log_scalar("loss", loss / max(windows, 1), windows, priority=5, round=4)
         if _WINDOWS in logging_outputs[0]:
             metrics.log_scalar_sum(_WINDOWS, sum(log[_WINDOWS] for log in logging_outputs).double().cpu())

@@ -18,7 +18,7 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """Zero elements with probability ``p`` (on CPU to the nearest 1/65536), scale the rest up."""
     if not training or p == 0.0:
         return x
-    if x.device.type != "cpu" or not 0.0 < p < 1.0:
+    if not _is_ours(x, p):
         return F.dropout(x, p, training)
     keep, scale = cpu_keep_mask(x, p)
     return x * keep.mul_(scale)
@@ -26,12 +26,17 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
 
 def add_dropout(residual: Tensor, x: Tensor, p: float, training: bool) -> Tensor:
     """``residual + dropout(x)``; on CPU in one pass over memory when the types agree."""
-    if not training or not 0.0 < p < 1.0 or x.device.type != "cpu":
+    if not training or not _is_ours(x, p):
         return residual + F.dropout(x, p, training)
     keep, scale = cpu_keep_mask(x, p)
     if residual.dtype == x.dtype:
         return torch.addcmul(residual, x, keep, value=scale)
     return residual + x * keep.mul_(scale)
+
+
+def _is_ours(x: Tensor, p: float) -> bool:
+    """Whether the mask is drawn here; compiled code draws its own."""
+    return x.device.type == "cpu" and 0.0 < p < 1.0 and not torch.compiler.is_compiling()
 
 
 def cpu_keep_mask(like: Tensor, p: float) -> tuple[Tensor, float]:

@@ -75,6 +75,12 @@ class HierarchicalBertConfig(FairseqDataclass):
     checkpoint_activations: bool = field(
         default=False, metadata={"help": "recompute activations in the backward pass: less memory, more time"}
     )
+    compile: bool = field(
+        default=False,
+        metadata={
+            "help": "compile layers, heads and losses with torch.compile: the first batches take minutes, the others less"
+        },
+    )
     # fairseq's hub passes this override, and overrides reach existing fields only
     load_checkpoint_heads: bool = field(default=False, metadata={"help": "used by fairseq's hub interface"})
 

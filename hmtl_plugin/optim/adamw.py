@@ -5,7 +5,7 @@ fairseq's own Adam decays every parameter and loops over tensors in Python. The 
 ``optim_overrides = {"lr_scale": s}`` learns at s times the learning rate (fine-tuning, see `models.adaptation`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, List, Optional
 
@@ -13,7 +13,7 @@ import torch
 from fairseq.dataclass import FairseqDataclass
 from fairseq.optim import FairseqOptimizer, register_optimizer
 from omegaconf import II
-from torch import nn
+from torch import Tensor, nn
 
 from hmtl_plugin.errors import UserError
 
@@ -58,6 +58,34 @@ class HmtlAdamW(FairseqOptimizer):
             eps=cfg.adam_eps,
             fused=True,
         )
+        self._defers_check = False
+        self._norm_on_host: Optional[_NormOnHost] = None
+        self.gradient_norm = torch.zeros(())
+
+    def defer_check(self) -> None:
+        """From now on no update waits for the device to tell whether its gradient is finite.
+
+        If it is not, the device itself leaves the weights as they are, and `clip_grad_norm` says so an update later. Not for
+        fp16, whose loss scale answers at once.
+        """
+        self._defers_check = True
+
+    def clip_grad_norm(self, max_norm: float, aggregate_norm_fn: Optional[Callable[[Tensor], Tensor]] = None) -> Tensor:
+        """Clip, and return the norm of the whole gradient; after `defer_check` that of the update before, at first 0.
+
+        The norm of this update is always `gradient_norm`, which stays on the device.
+        """
+        if not self._defers_check:
+            self.gradient_norm = super().clip_grad_norm(max_norm, aggregate_norm_fn)
+            return self.gradient_norm
+        gradients = [p.grad for p in self.params if p.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        if max_norm > 0:
+            torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp_(max=1))
+        self.gradient_norm = norm
+        self._optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]  # read by torch's fused step
+        before, self._norm_on_host = self._norm_on_host, _NormOnHost(norm)
+        return torch.zeros(()) if before is None else before.read()
 
     @property
     def optimizer_config(self) -> dict[str, Any]:
@@ -104,6 +132,22 @@ class HmtlAdamW(FairseqOptimizer):
                 "optimizer): to start from its weights only, add "
                 "--reset-optimizer --reset-lr-scheduler --reset-dataloader --reset-meters"
             )
+
+
+class _NormOnHost:
+    """A number on its way from the device; nobody waits unless it is read too early."""
+
+    def __init__(self, norm: Tensor) -> None:
+        self.value = torch.empty((), pin_memory=norm.is_cuda)
+        self.value.copy_(norm, non_blocking=True)
+        self.arrived = torch.cuda.Event() if norm.is_cuda else None
+        if self.arrived is not None:
+            self.arrived.record()
+
+    def read(self) -> Tensor:
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        return self.value
 
 
 def _scale(parameter: nn.Parameter) -> float:

@@ -105,7 +105,8 @@ class HmtlPretrainingTask(AutocastTask):
         self.dictionary = dictionary
         self.tokenizer = tokenizer
         self.vocabulary = Vocabulary.from_dictionary(dictionary)
-        self._stepped: set[tuple[int, int]] = set()  # (update, first sample) of this update's micro-batches
+        # (update, first sample) -> ids and log of the micro-batches of this update and the one before
+        self._recent: dict[tuple[int, int], tuple[torch.Tensor, dict[str, Any]]] = {}
 
     @classmethod
     def setup_task(cls, cfg: HmtlPretrainingConfig, **kwargs: Any) -> "HmtlPretrainingTask":
@@ -217,15 +218,20 @@ class HmtlPretrainingTask(AutocastTask):
     def check_step(self, sample: dict[str, Any], optimizer: Any, update: int, logging_output: dict[str, Any]) -> None:
         """End the run at a loss that is not finite, and say whose it is; fp16 skips such a step itself.
 
-        On a CPU look at once. On a GPU that would be a device synchronisation a step: fairseq itself finds that the
-        gradient is not finite and runs the micro-batches of the update again, and that is when we look.
+        On a CPU look at once. On a GPU that would be a device synchronisation a step: fairseq itself finds that a gradient
+        was not finite, of this update or of the one before (`HmtlAdamW.defer_check`), and runs the micro-batches of the
+        update again, and that is when we look.
         """
         if isinstance(optimizer, FP16Optimizer):
             return
         batch = (update, sample["first_id"])
-        if logging_output["objective"].is_cpu or batch in self._stepped:
-            check_finite(sample, update, logging_output)
-        self._stepped = {other for other in self._stepped if other[0] == update} | {batch}
+        if logging_output["objective"].is_cpu:
+            check_finite(sample["id"], update, logging_output)
+        elif batch in self._recent:
+            for (earlier, _), (id_B, log) in self._recent.items():
+                check_finite(id_B, earlier, log)
+        self._recent = {key: seen for key, seen in self._recent.items() if key[0] >= update - 1}
+        self._recent[batch] = (sample["id"], logging_output)
 
     # ---- checkpoints ----
 
@@ -238,7 +244,7 @@ class HmtlPretrainingTask(AutocastTask):
         check_dictionary(state, self.dictionary, self.cfg.data)
 
 
-def check_finite(sample: dict[str, Any], update: int, logging_output: dict[str, Any]) -> None:
+def check_finite(id_B: torch.Tensor, update: int, logging_output: dict[str, Any]) -> None:
     """Refuse to train on a loss that is not finite.
 
     Raises:
@@ -247,7 +253,7 @@ def check_finite(sample: dict[str, Any], update: int, logging_output: dict[str, 
     if torch.isfinite(logging_output["objective"]):
         return
     losses = {key.partition("/")[0] for key, v in logging_output.items() if "/" in key and not torch.isfinite(v).all()}
-    ids = sample["id"].tolist()
+    ids = id_B.tolist()
     shown = ", ".join(map(str, ids[:8])) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
     raise NonFiniteLoss(
         f"the loss of {' and '.join(sorted(losses)) or 'the weighting'} is not finite at update {update} (samples {shown}): "

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.models.attention import SelfAttention
+from hmtl_plugin.models.attention import SelfAttention, _attend_packed
 from hmtl_plugin.models.dropout import add_dropout, cpu_keep_mask, dropout
 from hmtl_plugin.models.encoder import ACTIVATIONS, Encoder, EncoderConfig
-from hmtl_plugin.models.sequences import Sequences, attention_mask
+from hmtl_plugin.models.sequences import Packing, Sequences, attention_mask
 
 CONFIG = EncoderConfig(vocabulary=50, hidden=32, layers=3, heads=2, ffn=64, max_positions=16)
 # rows of 6, 4 and 8 tokens
@@ -198,3 +198,17 @@ def test_attention_in_bf16_on_cpu_is_exact_but_for_rounding_what_it_is_given():
 
     for found, expected in zip(run(qkv_BT3), run(qkv_BT3.float()), strict=True):
         assert (found - expected).norm() < 2**-8 * expected.norm()
+
+
+def test_the_packed_kernel_takes_what_it_is_given():
+    """On a GPU alone it computes; here its shapes and that it has a gradient are checked, on tensors without data."""
+    starts, number_N = (
+        torch.empty(6, dtype=torch.int32, device="meta"),
+        torch.empty(100, dtype=torch.long, device="meta"),
+    )
+    qkv_N3AD = torch.empty(100, 3, 4, 64, device="meta", dtype=torch.bfloat16, requires_grad=True)
+    context_NH = _attend_packed(qkv_N3AD, Packing(starts, number_N, number_N, number_N, 30), 0.1)
+    assert context_NH.shape == (100, 256)
+    assert context_NH.dtype == torch.bfloat16
+    context_NH.sum().backward()
+    assert qkv_N3AD.grad.shape == qkv_N3AD.shape
