@@ -9,6 +9,7 @@ fairseq's own reader is not used: it reads both files from end to end before the
 truncated file with a bare assertion or not at all.
 """
 
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +74,12 @@ class Corpus:
 
     def __setstate__(self, state: tuple[str, int]) -> None:
         self.__init__(*state)  # type: ignore[misc]
+
+    @property
+    def fingerprint(self) -> tuple[object, ...]:
+        """Which files these are, by path, size and time: cheap, and another for any file that was written anew."""
+        found = [os.stat(path) for path in (self._index_path, self._data_path)]
+        return os.path.realpath(self.prefix), self.eos, *((each.st_size, each.st_mtime_ns) for each in found)
 
     @property
     def documents(self) -> tuple[Int64Array, Int64Array]:

@@ -5,6 +5,7 @@ collater.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,11 @@ from hmtl_plugin.corruption.random import BatchRandom
 from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.data.batching import NumberedDataset, pack
 from hmtl_plugin.data.corpus import Corpus, Int64Array
+from hmtl_plugin.data.epoch_arrays import EpochArrays
+from hmtl_plugin.data.ordering import order_by_length
 from hmtl_plugin.data.pair_index import PairIndex, PairingConfig
-from hmtl_plugin.data.pairing import build_pairs
+from hmtl_plugin.data.sample import Sample
+from hmtl_plugin.data.shared_arrays import Arrays
 from hmtl_plugin.objectives.base import Objective
 
 
@@ -77,7 +81,8 @@ class PretrainingDataset(NumberedDataset):
         self.corpus, self.vocabulary, self.views = corpus, vocabulary, tuple(views)
         self._pairing = {view.kind: replace(pairing or PairingConfig(), kind=view.kind) for view in self.views}
         self.seed, self.fixed_epoch, self.epoch = seed, fixed_epoch, fixed_epoch or 1
-        self.pad_to_multiple, self.packed, self._threads = pad_to_multiple, packed, threads
+        self.pad_to_multiple, self.packed = pad_to_multiple, packed
+        self._arrays = EpochArrays(corpus, seed, threads)
         self._corrupting = [sorted(view.corrupting, key=lambda objective: objective.rank) for view in self.views]
 
     # ---- the epoch ----
@@ -90,15 +95,13 @@ class PretrainingDataset(NumberedDataset):
             self.epoch = epoch
             for name in ("_indices", "starts", "sizes", "mean_tokens"):
                 self.__dict__.pop(name, None)
+            self._arrays.release()
         _ = self._indices  # before any worker is forked, so that all share it
 
     @cached_property
     def _indices(self) -> list[PairIndex]:
         """The pair index of each view; views of one kind share theirs."""
-        built = {
-            kind: build_pairs(self.corpus.sizes, self.corpus.documents, config, self.seed, self.epoch, self._threads)
-            for kind, config in self._pairing.items()
-        }
+        built = {kind: self._arrays.pairs(self.epoch, config) for kind, config in self._pairing.items()}
         return [built[view.kind] for view in self.views]
 
     @cached_property
@@ -124,12 +127,28 @@ class PretrainingDataset(NumberedDataset):
         return int(self.starts[-1])
 
     def ordered_indices(self) -> Int64Array:
-        """All samples by length, so that batches need little padding; equal lengths in random order.
+        """All samples: by length, so that batches need little padding, equal lengths in random order; packed, in random order.
 
         The order depends on seed and epoch alone, not on numpy's global generator.
         """
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self))
-        return order[np.argsort(self.sizes[order].astype(np.uint16), kind="stable")]  # 16 bits: numpy sorts by radix
+
+        def build() -> Arrays:
+            random = np.random.default_rng((self.seed, self.epoch))
+            return {"order": random.permutation(len(self)) if self.packed else order_by_length(self.sizes, random)}
+
+        return self._arrays.get(self.epoch, ("order", self._samples, self.packed), build)["order"]
+
+    @property
+    def _samples(self) -> tuple[PairingConfig, ...]:
+        """What the samples depend on beside corpus, seed and epoch."""
+        return tuple(self._pairing[view.kind] for view in self.views)
+
+    def filter_indices_by_size(self, indices: Int64Array, max_sizes: Any) -> tuple[Int64Array, list[int]]:
+        """fairseq's, without a copy of the indices where no sample can be too long."""
+        longest = max(config.tokens_per_sample for config in self._samples)
+        if isinstance(max_sizes, int) and longest <= max_sizes:
+            return indices, []
+        return super().filter_indices_by_size(indices, max_sizes)
 
     def batch_by_size(
         self,
@@ -139,9 +158,21 @@ class PretrainingDataset(NumberedDataset):
         required_batch_size_multiple: int = 1,
     ) -> list[Int64Array]:
         """Batches of at most so many tokens, padding counted, and samples; packed ones are of any number of samples."""
+        if self._arrays.shares(indices):  # all samples in order, not some chosen by the caller
+            return self._shared_batches(indices, max_tokens, max_sentences, required_batch_size_multiple)
         if not self.packed:
             return super().batch_by_size(indices, max_tokens, max_sentences, required_batch_size_multiple)
         return [indices[run] for run in pack(self.sizes[indices], max_tokens, max_sentences)]
+
+    def _shared_batches(self, order: Int64Array, *limits: int | None) -> list[Int64Array]:
+        """Batches as views of the shared order: finding where they end takes several times the order's memory."""
+
+        def build() -> Arrays:
+            batches = self.batch_by_size(order.view(), *limits)  # type: ignore[arg-type]
+            return {"ends": np.cumsum([len(batch) for batch in batches])}
+
+        ends = self._arrays.get(self.epoch, ("batches", self._samples, self.packed, limits), build)["ends"].tolist()
+        return [order[begin:end] for begin, end in pairwise([0, *ends])]
 
     def collater(self, samples: list[int]) -> dict[str, Any]:
         """The trainer's batch of the samples with these numbers; rows are grouped by view. ``{}`` for no
@@ -205,7 +236,7 @@ class PretrainingDataset(NumberedDataset):
             }
         else:
             net_input = {"src_tokens": torch.from_numpy(tokens.reshape(rows, width)), "padded": count < size}
-        return {
+        sample = {
             "id": torch.from_numpy(np.concatenate([chosen for _, chosen, _ in batches])),
             "first_id": int(batches[0][1][0]),
             "nsentences": rows,
@@ -214,6 +245,7 @@ class PretrainingDataset(NumberedDataset):
             "net_input": net_input,
             "targets": {name: _join(parts) for name, parts in found.items()},
         }
+        return Sample(sample)
 
 
 def _places(batch: FlatBatch, width: int, row: int) -> Int64Array | slice:

@@ -20,7 +20,7 @@ def order_by_length(sizes: npt.NDArray[np.int32], random: np.random.Generator) -
         sizes: (samples,) tokens of each, below 65536.
         random: drawn from once for each sample.
     """
-    shuffled = np.arange(len(sizes), dtype=np.uint32 if len(sizes) < 1 << 32 else np.int64)
+    shuffled: npt.NDArray[np.integer] = np.arange(len(sizes), dtype=np.uint32 if len(sizes) < 1 << 32 else np.int64)
     random.shuffle(shuffled)
     count = np.zeros(_LENGTHS, dtype=np.int64)
     for begin, end in blocks(0, len(sizes), _BLOCK):

@@ -1,18 +1,20 @@
 """The samples of an epoch as arrays, and how a batch of them becomes tokens."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from hmtl_plugin.corruption.batch import FlatBatch
-from hmtl_plugin.corruption.random import bits
+from hmtl_plugin.corruption.random import bits, stream_key
 from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.data.corpus import Corpus, Int64Array, expand_ranges
 from hmtl_plugin.errors import UserError
 
 KINDS = ("nsp", "sop", "single")
 LAYOUTS = ("segments", "rows")
+COLUMNS = ("a_start", "a_count", "b_start", "b_count", "label", "sizes")
 NO_LABEL = -1
 """Label of a sample that is no pair; the same as `batch.IGNORE`."""
 
@@ -67,6 +69,16 @@ class PairIndex:
     sizes: npt.NDArray[np.int32]
     config: PairingConfig
     cut_key: np.uint64
+
+    @classmethod
+    def of(cls, columns: Mapping[str, npt.NDArray], config: PairingConfig, seed: int, epoch: int) -> "PairIndex":
+        """From what `columns` gave."""
+        return cls(**columns, config=config, cut_key=stream_key(seed, epoch, "pairing.cut"))
+
+    @property
+    def columns(self) -> dict[str, npt.NDArray]:
+        """The arrays, one value a sample each."""
+        return {name: getattr(self, name) for name in COLUMNS}
 
     def __len__(self) -> int:
         return len(self.sizes)

@@ -84,7 +84,7 @@ def build_pairs(
             for name, column in columns.items():
                 column[begin:filled] = piece[name]
     joined = {name: column[:filled] for name, column in columns.items()}
-    return PairIndex(**joined, config=config, cut_key=stream_key(seed, epoch, "pairing.cut"))
+    return PairIndex.of(joined, config, seed, epoch)
 
 
 def _check(documents: tuple[Int64Array, Int64Array], config: PairingConfig) -> None:
