@@ -1,140 +1,162 @@
-"""Speed and memory of an epoch's pair index, against fairseq's BlockPairDataset in the same run.
+"""What an epoch costs before its first batch: the pair index, start-up, memory, and whether cost grows with the corpus alone.
 
-Every row runs in a process of its own on sizes mapped from a file, as a corpus is. Memory is the growth of
-the process's peak resident size while it builds the index, the index itself included, what is mapped not (it
-is shared between processes).
+    python benchmarks/index.py [--only pairs,growth,start] [--ranks 8] [--repeats 5] [--threads N] [--quick] [--json FILE]
 
-    python benchmarks/pairing.py [--repeats 5] [--threads 2]
+pairs   the pair index against fairseq's BlockPairDataset in the same run. Memory is the growth of the process's peak resident
+        size while it builds the index, the index itself included, what is mapped not (it is shared between processes).
+growth  tokens a second of a whole epoch's samples, order and batches, and of the collater in random order, on 1 M, 10 M and
+        100 M sentences, taking turns.
+start   all ranks of a node on 100 M sentences, in documents of about 20 and as one document: `node`.
+
+Every measurement runs in processes of its own, on the files of a simulated corpus (6.3 GB for 100 M sentences, in the temporary
+folder), read once before.
 """
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 import tempfile
-import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
+from index_parts import measured
+from node import start_node
+from record import Recorder, Row
+from simulated import write_corpus
 
-from hmtl_plugin.data.pairing import PairingConfig, build_pairs
+from hmtl_plugin.errors import run_cli
 
-PEER_SENTENCES = 100_000
-# name -> sentences, documents (about), kind, tokens a sample
-ROWS = {
-    "20 M sentences, 1 M documents": (20_000_000, 1_000_000, "nsp", 128),
-    "the same, 512 tokens a sample": (20_000_000, 1_000_000, "nsp", 512),
-    "the same, sop": (20_000_000, 1_000_000, "sop", 128),
-    "the same, single": (20_000_000, 1_000_000, "single", 128),
-    "a document of 1 M sentences": (1_000_000, 1, "nsp", 128),
+PARTS = ("pairs", "growth", "start")
+# what -> sentences, documents (about), kind, tokens a sample
+PAIRS = {
+    "20 M sentences in 1 M documents": (20_000_000, 1_000_000, "nsp", 128),
+    "20 M sentences in 1 M documents, 512 tokens a sample": (20_000_000, 1_000_000, "nsp", 512),
+    "20 M sentences in 1 M documents, sop": (20_000_000, 1_000_000, "sop", 128),
+    "20 M sentences in 1 M documents, single": (20_000_000, 1_000_000, "single", 128),
+    "a document of 1 M sentences and a small one": (1_000_000, 2, "nsp", 128),
 }
+GROWTH = {"1 M sentences": 1_000_000, "10 M sentences": 10_000_000, "100 M sentences": 100_000_000}
+# what -> documents, kind, tokens a batch
+START = {
+    "documents of about 20": (5_000_000, "nsp", 8192),
+    "documents of about 20, 65,536 tokens a batch": (5_000_000, "nsp", 65536),
+    "one document": (1, "single", 8192),
+    "one document, sop": (1, "sop", 8192),
+}
+PEER = "fairseq BlockPairDataset"
+QUICK = 100  # so many times smaller
 
 
-def make_sizes(sentences: int, documents: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sizes, starts and ends: log-normal sentences of 24 tokens on average, geometric documents; at least two
-    of these.
-    """
-    rng = np.random.default_rng(0)
-    counts = rng.geometric(documents / sentences, documents) if documents > 1 else np.array([sentences, 20])
-    end = np.cumsum(counts + 1) - 1
-    sizes = np.clip(rng.lognormal(3.0, 0.65, int(end[-1]) + 1), 1, 2000).astype(np.int32) + 1
-    sizes[end] = 1
-    return sizes, end - counts, end
+class Corpora:
+    """Simulated corpora, each written when it is first asked for."""
+
+    def __init__(self, folder: Path, smaller: int) -> None:
+        self._folder, self._smaller = folder, smaller
+
+    def get(self, sentences: int, documents: int) -> Path:
+        """Prefix of one, its files read into the page cache."""
+        prefix = self._folder / f"{sentences}-{documents}" / "train"
+        if not prefix.parent.exists():
+            prefix.parent.mkdir()
+            smaller = max(2, documents // self._smaller) if documents > 1 else 1
+            write_corpus(prefix, sentences // self._smaller, smaller)
+        for suffix in (".bin", ".idx"):
+            with open(f"{prefix}{suffix}", "rb") as file:
+                while file.read(1 << 24):
+                    pass
+        return prefix
 
 
-def peak_bytes() -> int:
-    """Highest resident size of this process so far (VmHWM)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
-
-
-def measure(folder: Path, kind: str, length: int, repeats: int, threads: int | None) -> dict[str, float]:
-    """Build the index ``repeats`` times, an epoch each; median speed and peak memory."""
-    sizes, start, end = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("sizes", "start", "end"))
-    sentences = int((np.asarray(end) - start).sum()) + 0 * int(sizes.sum())  # touches all that is mapped
-    config = PairingConfig(kind, length)
-    before, seconds, samples = peak_bytes(), [], 0
-    for epoch in range(1, repeats + 1):
-        begin = time.perf_counter()
-        samples = len(build_pairs(sizes, (start, end), config, 1, epoch, threads=threads))
-        seconds.append(time.perf_counter() - begin)
-    return {
-        "sentences": sentences,
-        "samples": samples,
-        "sentences_per_second": sentences / float(np.median(seconds)),
-        "bytes_per_sentence": (peak_bytes() - before) / sentences,
-    }
-
-
-def peer() -> float:
-    """Sentences a second of fairseq's BlockPairDataset."""
-    from fairseq.data.legacy.block_pair_dataset import BlockPairDataset
-
-    sizes, start, end = make_sizes(PEER_SENTENCES, PEER_SENTENCES // 20)
-
-    class Items:
-        """What BlockPairDataset asks of a data set."""
-
-        def __init__(self) -> None:
-            self.sizes = sizes
-
-        def __len__(self) -> int:
-            return len(sizes)
-
-    dictionary = SimpleNamespace(pad=lambda: 1, eos=lambda: 2, cls=lambda: 0, mask=lambda: 4, sep=lambda: 2)
-    begin = time.perf_counter()
-    BlockPairDataset(Items(), dictionary, sizes, block_size=128, break_mode="doc")
-    return int((end - start).sum()) / (time.perf_counter() - begin)
-
-
-def run_row(name: str, args: argparse.Namespace) -> dict[str, float]:
-    """Measure one row in a fresh process."""
-    sentences, documents, kind, length = ROWS[name]
-    with tempfile.TemporaryDirectory() as folder:
-        for part, values in zip(("sizes", "start", "end"), make_sizes(sentences, documents), strict=True):
-            np.save(Path(folder) / f"{part}.npy", values)
-        command = [
-            sys.executable,
-            __file__,
-            "--child",
-            folder,
-            kind,
-            str(length),
-            "--repeats",
-            str(args.repeats),
-        ]
-        command += ["--threads", str(args.threads)] if args.threads else []
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return json.loads(output.splitlines()[-1])
-
-
-def main() -> None:
-    """Measure and print one line a row, then one JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=None, help="by default one a core, four at most")
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.child:
-        folder, kind, length = args.child
-        print(json.dumps(measure(Path(folder), kind, int(length), args.repeats, args.threads)))
-        return
-    theirs = peer()
-    rows = {}
-    for name in ROWS:
-        row = rows[name] = run_row(name, args)
-        speed = row["sentences_per_second"]
-        print(
-            f"{name:30s} {speed / 1e6:7.2f} M sentences/s  {speed / theirs:6.0f} x fairseq",
-            end="  ",
-            flush=True,
+def measure_pairs(recorder: Recorder, corpora: Corpora, args: argparse.Namespace) -> None:
+    """Rows of the pair index."""
+    theirs = [measured("peer")["sentences_per_second"] for _ in range(min(3, args.repeats))]
+    for name, (sentences, documents, kind, length) in PAIRS.items():
+        prefix = corpora.get(sentences, documents)
+        found = measured("pairs", prefix, kind, length, args.repeats, args.threads)
+        what = f"{args.note}pair index of an epoch, {name}"
+        details = {"samples": found["samples"], "threads": args.threads or "one a core, four at most"}
+        row = Row(what, "sentences/s", found["speeds"], peer=theirs, peer_name=PEER, details=details)
+        show(recorder.add(row))
+        memory = [found["bytes_per_sentence"]]
+        show(
+            recorder.add(
+                Row(f"{args.note}memory of the pair index a sentence, {name}", "bytes", memory, better="lower")
+            )
         )
-        print(f"{row['bytes_per_sentence']:6.1f} bytes a sentence  {row['samples'] / 1e6:6.2f} M samples")
-    print(f"{'fairseq BlockPairDataset':30s} {theirs / 1e6:7.2f} M sentences/s")
-    print(json.dumps({"benchmark": "pairing", "load": os.getloadavg()[0], "ours": rows, "fairseq": theirs}))
+
+
+def measure_growth(recorder: Recorder, corpora: Corpora, args: argparse.Namespace) -> None:
+    """Rows of growing corpora, each beside the smallest."""
+    prefixes = {name: corpora.get(sentences, sentences // 20) for name, sentences in GROWTH.items()}
+    speeds: dict[tuple[str, str], list[float]] = {}
+    for _ in range(args.repeats):
+        for name, prefix in prefixes.items():
+            for what, speed in measured("growth", prefix, args.threads).items():
+                speeds.setdefault((what, name), []).append(speed)
+    smallest = next(iter(GROWTH))
+    for what in dict.fromkeys(what for what, _ in speeds):
+        for name in GROWTH:
+            peer, peer_name = ([], "") if name == smallest else (speeds[what, smallest], smallest)
+            row = Row(f"{args.note}{what}, {name}", "tokens/s", speeds[what, name], peer=peer, peer_name=peer_name)
+            show(recorder.add(row))
+
+
+def measure_start(recorder: Recorder, corpora: Corpora, args: argparse.Namespace) -> None:
+    """Rows of nodes that start."""
+    for name, (documents, kind, max_tokens) in START.items():
+        prefix = corpora.get(GROWTH["100 M sentences"], documents)
+        with tempfile.TemporaryDirectory() as folder:
+            start = start_node(prefix, kind, args.ranks, max_tokens, Path(folder))
+        what = f"{args.ranks} ranks of a node, 100 M sentences, {name}"
+        details: dict[str, float] = {"samples": start.samples, "batches": start.batches}
+        memory: dict[str, float] = {
+            "after imports (bytes)": start.before.own,
+            "mapped pages of the corpus beside (bytes)": start.peak.corpus,
+        }
+        steps = {f"{step}, longest (s)": round(seconds, 2) for step, seconds in start.steps.items()}
+        show(
+            recorder.add(
+                Row(f"{args.note}start-up of {what}", "s", [start.seconds], better="lower", details=details | steps)
+            )
+        )
+        show(
+            recorder.add(
+                Row(f"{args.note}memory of {what}", "bytes", [start.peak.own], better="lower", details=details | memory)
+            )
+        )
+
+
+def show(row: Row) -> None:
+    """Print a line."""
+    beside = f"  {row.ratio:7.2f} x {row.peer_name}" if row.ratio else ""
+    print(f"{row.what:88s} {row.value:15,.1f} {row.unit}{beside}", flush=True)
+    if row.better == "lower":
+        print("    " + ", ".join(f"{name} {value}" for name, value in row.details.items()), flush=True)
+
+
+def chosen(text: str) -> Sequence[str]:
+    """Names of parts, by commas."""
+    names = text.split(",")
+    if not set(names) <= set(PARTS):
+        raise argparse.ArgumentTypeError(f"use some of {','.join(PARTS)}")
+    return names
+
+
+def main(arguments: Iterable[str] | None = None) -> None:
+    """Measure and print one line a row."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", type=chosen, default=PARTS, metavar="PART,...", help=f"some of {', '.join(PARTS)}")
+    parser.add_argument("--ranks", type=int, default=8, help="of the node that starts")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=0, help="for the pair index; 0: one a core, four at most")
+    parser.add_argument("--quick", action="store_true", help=f"corpora {QUICK} times smaller: does it run?")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    args = parser.parse_args(arguments)
+    args.note = f"on a corpus {QUICK} times smaller: " if args.quick else ""
+    measures = {"pairs": measure_pairs, "growth": measure_growth, "start": measure_start}
+    with tempfile.TemporaryDirectory() as folder, Recorder("index", args.json) as recorder:
+        corpora = Corpora(Path(folder), QUICK if args.quick else 1)
+        for part in args.only:
+            measures[part](recorder, corpora, args)
 
 
 if __name__ == "__main__":
-    main()
+    run_cli(main)

@@ -15,9 +15,7 @@ the size asked for, each copy made different so that nothing is dropped as a dup
 """
 
 import argparse
-import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -27,6 +25,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from machine import REPOSITORY
+from record import Recorder, Row
+
 from hmtl_plugin.data.embedded import gather_embedded
 from hmtl_plugin.data.parallel import cpu_count
 from hmtl_plugin.data.prepare import PrepareOptions
@@ -35,7 +36,6 @@ from hmtl_plugin.data.splitting import SentenceSplitter
 from hmtl_plugin.data.tokenizer_training import train_tokenizer
 from hmtl_plugin.errors import UserError, run_cli
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 _SPM_ENCODE = """
 import sys, sentencepiece
 model = sentencepiece.SentencePieceProcessor(model_file=sys.argv[1])
@@ -140,6 +140,18 @@ def interleaved(runs: dict[str, Callable[[], float]], repeats: int) -> dict[str,
     return seconds
 
 
+def without_start(seconds: dict[str, list[float]], name: str) -> list[float]:
+    """Seconds of a command less the median of its start.
+
+    Raises:
+        UserError: where nothing is left: the start varies more than the text takes.
+    """
+    start = statistics.median(seconds[f"{name} start"])
+    if min(seconds[name]) <= start:
+        raise UserError("so little text takes no longer than starting the command: give more --megabytes")
+    return [run - start for run in seconds[name]]
+
+
 def to_sentences(text: Path, target: Path) -> None:
     """The text as ``--format sentences``."""
     splitter = SentenceSplitter()
@@ -148,8 +160,8 @@ def to_sentences(text: Path, target: Path) -> None:
             out.write(splitter.split_lines([line.strip()]) + "\n")
 
 
-def measure(sources: list[Path], folder: Path, megabytes: float, repeats: int) -> dict[str, object]:
-    """All numbers, as they go into the JSON file."""
+def measure(recorder: Recorder, sources: list[Path], folder: Path, megabytes: float, repeats: int) -> None:
+    """Both rows, into the record and onto the terminal."""
     text, sentences, few = folder / "paragraphs.txt", folder / "sentences.txt", folder / "few.txt"
     make_text(sources, text, int(megabytes * 1e6))
     to_sentences(text, sentences)
@@ -176,31 +188,41 @@ def measure(sources: list[Path], folder: Path, megabytes: float, repeats: int) -
         (folder / "ours" / f"train.{suffix}").read_bytes() == (folder / "theirs" / f"train.{suffix}").read_bytes()
         for suffix in ("bin", "idx")
     )
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    size = {"sentences": sentences.stat().st_size / 1e6, "paragraphs": text.stat().st_size / 1e6}
-    ours, theirs = (median[name] - median[f"{name} start"] for name in ("ours", "peer"))
-    return {
-        "text_MB": size,
-        "seconds": seconds,
-        "identical_bytes": same,
-        "binarise": {
-            "ours_MB_per_s": size["sentences"] / ours,
-            "peer_MB_per_s": size["sentences"] / theirs,
-            "ratio": theirs / ours,
-            "ratio_with_start": median["peer"] / median["ours"],
+    bytes_of = {"sentences": sentences.stat().st_size, "paragraphs": text.stat().st_size}
+    spm_encode = "spm_encode" if shutil.which("spm_encode") else "sentencepiece encoding line by line"
+    binarised = Row(
+        "sentences to binarised data, start-up left out",
+        "bytes/s",
+        [bytes_of["sentences"] / net for net in without_start(seconds, "ours")],
+        peer=[bytes_of["sentences"] / net for net in without_start(seconds, "peer")],
+        peer_name=f"{spm_encode}, then fairseq-preprocess --workers 2",
+        details={
+            "MB": bytes_of["sentences"] / 1e6,
+            "files identical": same,
+            "times better with start-up": statistics.median(seconds["peer"]) / statistics.median(seconds["ours"]),
         },
-        "split": {
-            "ours_MB_per_s": size["paragraphs"] / median["split ours"],
-            "library_MB_per_s": size["paragraphs"] / median["split library"],
-            "ratio": median["split library"] / median["split ours"],
-        },
-        "machine": {
-            "processors": cpu_count(),
-            "python": platform.python_version(),
-            "load": os.getloadavg()[0],
-            "spm_encode": shutil.which("spm_encode") is not None,
-        },
-    }
+    )
+    split = Row(
+        "paragraphs to sentences",
+        "bytes/s",
+        [bytes_of["paragraphs"] / run for run in seconds["split ours"]],
+        peer=[bytes_of["paragraphs"] / run for run in seconds["split library"]],
+        peer_name="sentencex alone in one process, without cleaning and deduplication",
+        details={"MB": bytes_of["paragraphs"] / 1e6, "processes": cpu_count()},
+    )
+    assert binarised.peer_value is not None
+    assert split.peer_value is not None
+    print("median of", repeats, "| text", {name: f"{size / 1e6:.1f} MB" for name, size in bytes_of.items()})
+    print(
+        f"sentences to binarised data: ours {binarised.value / 1e6:.1f} MB/s, spm_encode + fairseq-preprocess "
+        f"{binarised.peer_value / 1e6:.2f} MB/s: {binarised.ratio:.1f}x ({binarised.details['times better with start-up']:.1f}x with start-up)"
+    )
+    print("files identical:", same)
+    print(
+        f"paragraphs to sentences: ours {split.value / 1e6:.1f} MB/s, library alone {split.peer_value / 1e6:.1f} MB/s: {split.ratio:.2f}x"
+    )
+    recorder.add(binarised)
+    recorder.add(split)
 
 
 def main() -> None:
@@ -211,23 +233,10 @@ def main() -> None:
     p.add_argument("--repeats", type=int, default=3)
     p.add_argument("--json", type=Path, metavar="FILE")
     args = p.parse_args()
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, Recorder("prepare", args.json) as recorder:
         folder = Path(name)
         sources = args.text or [gather_embedded(folder / "embedded.txt", max_megabytes=3).path]
-        result = measure(sources, folder, args.megabytes, args.repeats)
-    b, s = result["binarise"], result["split"]
-    print("median of", args.repeats, "| text", {k: f"{v:.1f} MB" for k, v in result["text_MB"].items()})  # type: ignore[attr-defined]
-    print(
-        "sentences to binarised data: ours {ours_MB_per_s:.1f} MB/s, spm_encode + fairseq-preprocess "
-        "{peer_MB_per_s:.2f} MB/s: {ratio:.1f}x ({ratio_with_start:.1f}x with start-up)".format(**b)  # type: ignore[arg-type]
-    )
-    print("files identical:", result["identical_bytes"])
-    print(
-        "paragraphs to sentences: ours {ours_MB_per_s:.1f} MB/s, library alone {library_MB_per_s:.1f} MB/s: "
-        "{ratio:.2f}x".format(**s)  # type: ignore[arg-type]
-    )
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        measure(recorder, sources, folder, args.megabytes, args.repeats)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,27 @@
 """Time of a training step against Hugging Face's BertForPreTraining, and of three objectives against flat.
 
-    python benchmarks/train_step.py --sizes small,base --precisions fp32,bf16
+    python benchmarks/train_step.py [--sizes small,base] [--precisions fp32,bf16] [--json FILE]
 
 Every row times two systems on the same batch in turns (A B A B ...) and gives medians. A step is forward,
-loss, backward and optimizer, dropout 0.1 in both; sequences are full, so neither side needs a padding mask.
+loss, backward and optimizer, dropout 0.1 in both; sequences are full, so neither side needs a padding mask. What fairseq's
+trainer and the data cost beside it is in `train_pairs.py`.
 """
 
 import argparse
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 # its CUDA build breaks transformers on CPU
 sys.modules.setdefault("torchaudio", None)  # type: ignore[arg-type]
 
 import torch  # noqa: E402
 import transformers  # noqa: E402
+from record import Recorder, Row  # noqa: E402
 
 import hmtl_plugin.objectives  # noqa: E402, F401  registers the objectives
 from hmtl_plugin.models.hierarchical_bert import (  # noqa: E402
@@ -121,8 +124,8 @@ def their_step(size: str, batch: Any, device: str, bf16: bool) -> Step:
     return step
 
 
-def compare(first: Step, second: Step, rounds: int, device: str) -> tuple[float, float]:
-    """Median seconds of each, timed in turns after a warm-up round."""
+def compare(first: Step, second: Step, rounds: int, device: str) -> tuple[list[float], list[float]]:
+    """Seconds of each, timed in turns after a warm-up round."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds + 1):
         for step, times in zip((first, second), seconds, strict=True):
@@ -132,7 +135,7 @@ def compare(first: Step, second: Step, rounds: int, device: str) -> tuple[float,
                 torch.cuda.synchronize()
             if number >= 1:
                 times.append(time.perf_counter() - start)
-    return median(seconds[0]), median(seconds[1])
+    return seconds
 
 
 def main() -> None:
@@ -147,6 +150,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, help="sequences in a batch (default: by size)")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", type=Path, help="where to write the record")
     parser.add_argument("--profile", action="store_true", help="profile our flat step instead")
     args = parser.parse_args()
     print(
@@ -154,33 +158,34 @@ def main() -> None:
         f"{torch.get_num_threads()} threads, "
         f"{torch.backends.cpu.get_cpu_capability()}, bf16 {'native' if computes_in_bf16(args.device) else 'emulated'}"
     )
-    for precision in args.precisions.split(","):
-        for size in args.sizes.split(","):
-            run(size, precision, args)
+    with Recorder("train_step", args.json) as recorder:
+        for precision in args.precisions.split(","):
+            for size in args.sizes.split(","):
+                run(size, precision, args, recorder)
 
 
-def run(size: str, precision: str, args: argparse.Namespace) -> None:
-    """Print the rows of one size and precision."""
+def run(size: str, precision: str, args: argparse.Namespace, recorder: Recorder) -> None:
+    """The rows of one size and precision."""
     rows, bf16 = args.rows or BATCH[size], precision == "bf16"
     batch = make_batch(rows, args.device)
     flat = our_step(size, FLAT, batch, args.device, bf16)
-    label = f"{size} {rows}x{LENGTH} {precision}"
     if args.profile:
         profile(flat)
         return
+    label = f"{size}, {rows} x {LENGTH}, {precision}"
+    peers: list[tuple[str, str, Step, Callable[[], Step]]] = []
     if "hf" in args.peers:
-        ours, theirs = compare(flat, their_step(size, batch, args.device, bf16), args.rounds, args.device)
-        print(
-            f"{label}: hmtl_bert {ours * 1e3:.0f} ms, BertForPreTraining {theirs * 1e3:.0f} ms: {theirs / ours:.2f}x",
-            flush=True,
+        peers.append(
+            (label, "BertForPreTraining", flat, lambda: their_step(size, batch, args.device, bf16)),
         )
     if "flat" in args.peers:
-        base, more = compare(flat, our_step(size, THREE, batch, args.device, bf16), args.rounds, args.device)
-        print(
-            f"{label}: flat {base * 1e3:.0f} ms, three objectives with transfer {more * 1e3:.0f} ms: "
-            f"{100 * (more / base - 1):+.1f} %",
-            flush=True,
-        )
+        three = our_step(size, THREE, batch, args.device, bf16)
+        peers.append((f"{label}, three objectives with transfer", "our own flat step", three, lambda: flat))
+    for what, name, step, make_peer in peers:
+        ours, theirs = compare(step, make_peer(), args.rounds, args.device)
+        device: Literal["cpu", "gpu"] = "gpu" if args.device == "cuda" else "cpu"
+        row = recorder.add(Row(what, "s", ours, better="lower", peer=theirs, peer_name=name, device=device))
+        print(f"{what}: {row.value * 1e3:.0f} ms, {name} {median(theirs) * 1e3:.0f} ms: {row.ratio:.2f}x", flush=True)
 
 
 def profile(step: Step) -> None:

@@ -27,7 +27,7 @@ class SelfAttention(nn.Module):
         p = self.p if self.training else 0.0
         if packing is None:
             return _attend(qkv, mask, p)
-        if _has_packed_kernel(qkv):
+        if packing.has_kernel and qkv.dtype in (torch.bfloat16, torch.float16):
             return _attend_packed(qkv, packing, p)
         return packing.unpad(_attend(packing.pad(qkv), mask, p))
 
@@ -43,13 +43,6 @@ def _attend(qkv_BT3AD: Tensor, mask: Tensor | None, p: float) -> Tensor:
     else:
         context_BATD = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)
     return context_BATD.transpose(1, 2).flatten(2)
-
-
-def _has_packed_kernel(qkv: Tensor) -> bool:
-    """Whether FlashAttention takes these values: half precision on an Ampere GPU or later."""
-    if not qkv.is_cuda or qkv.dtype not in (torch.bfloat16, torch.float16):
-        return False
-    return torch.cuda.get_device_capability(qkv.device) >= (8, 0)
 
 
 def _attend_packed(qkv_N3AD: Tensor, packing: Packing, p: float) -> Tensor:

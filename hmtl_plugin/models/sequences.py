@@ -22,6 +22,7 @@ class Packing(NamedTuple):
         sample_N, position_N: sequence of each token, and its place there.
         grid_N: where each token would lie in (B * longest) padded rows.
         longest: tokens of the longest sequence, or more; known on the host, so that nothing is read back.
+        has_kernel: the device computes attention on packed sequences in half precision (FlashAttention: Ampere and later).
     """
 
     starts: Tensor
@@ -29,6 +30,7 @@ class Packing(NamedTuple):
     position_N: Tensor
     grid_N: Tensor
     longest: int
+    has_kernel: bool = False
 
     def keep(self) -> Tensor:
         """(B, longest), True where the grid holds a token."""
@@ -67,7 +69,8 @@ class Sequences:
         sample_N = torch.bucketize(number_N, starts[1:], right=True)
         position_N = number_N - starts[sample_N]
         grid_N = sample_N * longest + position_N
-        return cls(tokens_N, False, Packing(starts, sample_N, position_N, grid_N, longest))
+        has_kernel = tokens_N.is_cuda and torch.cuda.get_device_capability(tokens_N.device) >= (8, 0)
+        return cls(tokens_N, False, Packing(starts, sample_N, position_N, grid_N, longest, has_kernel))
 
     def mask(self) -> Tensor | None:
         """Attention mask of (padded) rows (B, 1, 1, T), True where a key may be attended; None where none is needed.

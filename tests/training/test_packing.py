@@ -149,6 +149,17 @@ def test_a_sample_longer_than_a_batch_is_refused_in_one_line() -> None:
         pack(np.array([10, 40]), 30, None)
 
 
+def test_packed_batches_mix_lengths(corpus: Corpus) -> None:
+    """Nothing has to be of like length, so each batch is like the epoch: sorting would make batches of short samples."""
+    data = dataset(corpus, build("nsp@3,mlm@3", tokens=WORDS), True, ("nsp",))
+    order = data.ordered_indices()
+    assert sorted(order.tolist()) == list(range(len(data)))
+    steps = np.abs(np.diff(data.sizes[order]))
+    assert steps.mean() > 0.5 * np.abs(np.subtract.outer(data.sizes, data.sizes)).mean()
+    data.set_epoch(2)
+    assert order[:20].tolist() != data.ordered_indices()[:20].tolist()
+
+
 def test_a_packed_epoch_is_every_sample_once(corpus: Corpus) -> None:
     model = build("nsp@3,mlm@3", tokens=WORDS)
     data = dataset(corpus, model, True, ("nsp",))

@@ -1,0 +1,136 @@
+"""Measurements of `index.py` that need a process of their own: what one allocates or warms, another would be spared.
+
+python benchmarks/index_parts.py NAME ARGUMENT...
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+PEER_SENTENCES = 100_000
+LENGTH = 128
+MAX_TOKENS = 8192
+_SECONDS = 3.0  # of epochs, and of collating
+
+
+def measured(name: str, *arguments: object) -> dict[str, Any]:
+    """What the function of that name gives, in a fresh process."""
+    command = [sys.executable, __file__, name, *map(str, arguments)]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    found: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return found
+
+
+def pairs(prefix: str, kind: str, length: str, repeats: str, threads: str) -> dict[str, Any]:
+    """Build the index so many times, an epoch each: speeds and peak memory."""
+    from hmtl_plugin.data.corpus import Corpus
+    from hmtl_plugin.data.pairing import PairingConfig, build_pairs
+
+    corpus = Corpus(prefix)
+    sentences = int((corpus.document_end - corpus.document_start).sum()) + 0 * int(
+        corpus.sizes.sum()
+    )  # touches the map
+    config = PairingConfig(kind, int(length))
+    before, speeds, samples = peak_bytes(), [], 0
+    for epoch in range(1, int(repeats) + 1):
+        begin = time.perf_counter()
+        samples = len(build_pairs(corpus.sizes, corpus.documents, config, 1, epoch, threads=int(threads) or None))
+        speeds.append(sentences / (time.perf_counter() - begin))
+    return {"samples": samples, "speeds": speeds, "bytes_per_sentence": (peak_bytes() - before) / sentences}
+
+
+def growth(prefix: str, threads: str) -> dict[str, float]:
+    """Tokens a second of all that an epoch needs before its first batch, and of the collater on random batches."""
+    from fairseq.data import Dictionary
+    from fairseq.data.data_utils import numpy_seed
+
+    from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
+    from hmtl_plugin.data.corpus import Corpus
+    from hmtl_plugin.data.dataset import PretrainingDataset, View
+    from hmtl_plugin.data.pair_index import PairingConfig
+    from hmtl_plugin.objectives.base import ObjectiveOptions, build_objectives
+
+    dictionary = Dictionary()
+    for symbol in (MASK, *(f"\u2581w{number}" for number in range(16000))):
+        dictionary.add_symbol(symbol)
+    objectives = tuple(build_objectives(("bigram_shift", "nsp", "mlm"), ObjectiveOptions()).values())
+    view = View("train", "nsp", objectives, tuple(name for each in objectives for name in each.target_names))
+    corpus, vocabulary = Corpus(prefix), Vocabulary.from_dictionary(dictionary)
+    data = PretrainingDataset(
+        corpus, vocabulary, [view], PairingConfig(tokens_per_sample=LENGTH), threads=int(threads) or None
+    )
+    rates: list[float] = []
+    end = time.perf_counter() + _SECONDS
+    while time.perf_counter() < end or len(rates) < 2:
+        begin = time.perf_counter()
+        data.set_epoch(len(rates) + 1)
+        batches = data.batch_by_size(data.ordered_indices(), max_tokens=MAX_TOKENS, required_batch_size_multiple=8)
+        seconds = time.perf_counter() - begin
+        rates.append(float(data.sizes.sum(dtype=np.int64)) / seconds)
+    rate = float(np.median(rates[1:]))  # the first also read the files and started threads
+    with numpy_seed(1):
+        np.random.shuffle(batches)  # noqa: NPY002  as fairseq does
+    _touch(corpus, data)
+    return {"samples, order and batches of an epoch": rate, "corruption and collation": _collating(data, batches)}
+
+
+def _touch(corpus: Any, data: Any) -> None:
+    """Map every page once: a training does so in its first minutes."""
+    index = data._indices[0]
+    for array in (corpus.tokens, corpus.sizes, *index.columns.values()):
+        array.view(np.uint8)[::4096].max()
+    corpus.token_start(np.arange(0, len(corpus), 512))
+
+
+def _collating(data: Any, batches: list[np.ndarray]) -> float:
+    """Tokens a second, the median over batches."""
+    rates: list[float] = []
+    end = time.perf_counter() + _SECONDS
+    while time.perf_counter() < end or len(rates) < 5:
+        chosen = batches[len(rates) % len(batches)].tolist()
+        begin = time.perf_counter()
+        rates.append(data.collater(chosen)["ntokens"] / (time.perf_counter() - begin))
+    return float(np.median(rates))
+
+
+def peer() -> dict[str, float]:
+    """Sentences a second of fairseq's BlockPairDataset."""
+    from fairseq.data.legacy.block_pair_dataset import BlockPairDataset
+
+    rng = np.random.default_rng(0)
+    counts = rng.geometric(1 / 20, PEER_SENTENCES // 20)
+    ends = np.cumsum(counts + 1) - 1
+    sizes = np.clip(rng.lognormal(3.0, 0.65, int(ends[-1]) + 1), 1, 2000).astype(np.int32) + 1
+    sizes[ends] = 1
+
+    class Items:
+        """What BlockPairDataset asks of a data set."""
+
+        def __init__(self) -> None:
+            self.sizes = sizes
+
+        def __len__(self) -> int:
+            return len(sizes)
+
+    dictionary = SimpleNamespace(pad=lambda: 1, eos=lambda: 2, cls=lambda: 0, mask=lambda: 4, sep=lambda: 2)
+    begin = time.perf_counter()
+    BlockPairDataset(Items(), dictionary, sizes, block_size=LENGTH, break_mode="doc")
+    return {"sentences_per_second": int(counts.sum()) / (time.perf_counter() - begin)}
+
+
+def peak_bytes() -> int:
+    """Highest resident size of this process so far (VmHWM)."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+
+
+if __name__ == "__main__":
+    functions: dict[str, Callable[..., Any]] = {"pairs": pairs, "growth": growth, "peer": peer}
+    print(json.dumps(functions[sys.argv[1]](*sys.argv[2:])))

@@ -1,0 +1,103 @@
+"""A row of a benchmark: one thing measured, as often as it was, beside its peer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, Literal, TypeAlias
+
+from targets import Target
+
+Detail: TypeAlias = str | float | int | bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing measured, beside its peer if it has one. Speeds, times and memory all fit.
+
+    Attributes:
+        what: a phrase that tells it from all others of its benchmark on that device; `targets.tsv` goes by it.
+        unit: in full units: ``tokens/s``, ``s``, ``bytes``, ``bytes/s``, ``%``.
+        ours: a number a repeat.
+        better: which numbers are the better ones.
+        peer: the peer's numbers, in the same unit, taken in turns with ours.
+        peer_name: who or what that is.
+        device: what computed.
+        details: whatever else a reader should know: batch sizes, utilisation, whether results are identical.
+    """
+
+    what: str
+    unit: str
+    ours: Sequence[float]
+    better: Literal["higher", "lower"] = "higher"
+    peer: Sequence[float] = ()
+    peer_name: str = ""
+    device: Literal["cpu", "gpu"] = "cpu"
+    details: Mapping[str, Detail] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.ours:
+            raise ValueError(f"{self.what}: nothing measured")
+
+    @property
+    def value(self) -> float:
+        """Median of ours."""
+        return median(self.ours)
+
+    @property
+    def peer_value(self) -> float | None:
+        """Median of the peer's."""
+        return median(self.peer) if self.peer else None
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times better than the peer: below 1 is worse."""
+        if not self.peer_value:
+            return None
+        return self.value / self.peer_value if self.better == "higher" else self.peer_value / self.value
+
+    @property
+    def overhead(self) -> float | None:
+        """How much more than the peer, as a share of the peer's number."""
+        return self.value / self.peer_value - 1 if self.peer_value else None
+
+    def met(self, targets: Sequence[Target]) -> bool | None:
+        """Are all of these targets of the row met? None if there are none."""
+        if not targets:
+            return None
+        measured = {"value": self.value, "ratio": self.ratio, "overhead": self.overhead}
+        return all(target.met(measured[target.measure]) for target in targets)
+
+    def to_json(self, targets: Sequence[Target]) -> dict[str, Any]:
+        """For a record: what was measured, and for its readers what follows from it."""
+        return {
+            "what": self.what,
+            "device": self.device,
+            "unit": self.unit,
+            "better": self.better,
+            "ours": self.value,
+            "spread": [min(self.ours), max(self.ours)],
+            "repeats": len(self.ours),
+            "measured": list(self.ours),
+            "peer_name": self.peer_name or None,
+            "peer": self.peer_value,
+            "peer_spread": [min(self.peer), max(self.peer)] if self.peer else None,
+            "peer_measured": list(self.peer),
+            "ratio": self.ratio,
+            "target": " and ".join(target.text(self.unit) for target in targets) or None,
+            "met": self.met(targets),
+            "details": dict(self.details),
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Row":
+        """What was measured; the rest follows anew."""
+        return cls(
+            what=values["what"],
+            unit=values["unit"],
+            ours=tuple(values["measured"]),
+            better=values["better"],
+            peer=tuple(values["peer_measured"]),
+            peer_name=values["peer_name"] or "",
+            device=values["device"],
+            details=values["details"],
+        )
