@@ -131,8 +131,7 @@ def test_shared_is_what_each_would_compute(
         order = data.ordered_indices()
         assert data.filter_indices_by_size(order, 48)[0] is order  # no copy a rank
         assert np.shares_memory(data.batch_by_size(order, **LIMITS)[0], order)
-        assert not any(array.flags.owndata for array in (order, data._indices[0].a_start))
-    assert built == {"pairs": len(kinds), "order": 1}
+    assert built == {"pairs": len(kinds)} | ({} if packed else {"order": 1})  # packed samples are in random order
 
 
 def test_epochs_follow_each_other(tmp_path: Path, built: Counter[str]) -> None:

@@ -1,10 +1,14 @@
 """Arrays shared between processes: built once, never another's, gone when nobody needs them."""
 
+import mmap
 import os
+import pickle
 import resource
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +48,13 @@ def never() -> Arrays:
     raise AssertionError("built again")
 
 
+def is_mapped(array: np.ndarray) -> bool:
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, mmap.mmap)
+
+
 def kill(shared: SharedArrays) -> None:
     """What the kernel does with locks when a process is killed."""
     while shared._held:
@@ -66,10 +77,38 @@ def test_what_is_held_is_not_built_again(folder: Path) -> None:
             assert shared.dtype == array.dtype
             assert np.array_equal(shared, array)
             assert not shared.flags.writeable
+            assert is_mapped(shared)
     assert first.get("key", never)["numbers"] is built["numbers"]
     assert first.holds(built["numbers"])
     assert not first.holds(found["numbers"])
     assert len(files(folder)) == 4  # two arrays, who holds them, the lock
+
+
+def test_who_asks_meanwhile_waits() -> None:
+    began, builds = threading.Event(), []
+
+    def build() -> Arrays:
+        builds.append(1)
+        began.set()
+        time.sleep(0.2)
+        return numbers()
+
+    first, second = SharedArrays(), SharedArrays()
+    thread = threading.Thread(target=lambda: first.get("key", build))
+    thread.start()
+    began.wait()
+    assert second.get("key", build)["numbers"].tolist() == [0, 1, 2]
+    thread.join()
+    assert len(builds) == 1
+
+
+def test_pickled_copy_holds_nothing() -> None:
+    shared = SharedArrays()
+    shared.get("key", numbers)
+    copied = pickle.loads(pickle.dumps(shared))
+    copied.release()
+    copied.get("key", never)
+    SharedArrays().get("key", never)
 
 
 def test_other_keys_get_other_arrays() -> None:
