@@ -128,7 +128,7 @@ def show(row: Row) -> None:
     """Print a line."""
     beside = f"  {row.ratio:7.2f} x {row.peer_name}" if row.ratio else ""
     print(f"{row.what:88s} {row.value:15,.1f} {row.unit}{beside}", flush=True)
-    if row.better == "lower":
+    if row.details and row.better == "lower":
         print("    " + ", ".join(f"{name} {value}" for name, value in row.details.items()), flush=True)
 
 
