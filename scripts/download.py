@@ -240,7 +240,8 @@ def unpack(archive: Path, folder: str, names: tuple[str, ...], out: Path) -> Non
                 if str(path.parent) == folder and (path.name in names or path.stem.lower() in ("readme", "license")):
                     with file.open(member) as source, (out / path.name).open("wb") as target:
                         shutil.copyfileobj(source, target, _BLOCK)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:  # the last: unknown compression
+    # zipfile raises NotImplementedError for a compression or zip version that Python does not know (tested)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise DownloadError(f"{archive}: is no zip file that can be read ({error}); fetch it again") from error
     missing = [name for name in names if not (out / name).is_file()]
     if missing:
