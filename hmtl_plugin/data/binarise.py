@@ -22,8 +22,8 @@ from hmtl_plugin.data.parallel import WorkerPool
 from hmtl_plugin.data.readers.text import read_bytes
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.special_tokens import EOS
 
-EOS = 2
 SPLITS = ("train", "valid")
 _HEADER = struct.Struct("<9sQBQ")  # magic, version, dtype code, number of items
 _MAGIC = b"MMIDIDX\x00\x00"

@@ -11,9 +11,10 @@ from hmtl_plugin.checkpoints import LoadedCheckpoint
 from hmtl_plugin.data.corpus import Int64Array
 from hmtl_plugin.data.offsets import OffsetArray, encode_with_offsets
 from hmtl_plugin.data.tokenizer import Tokenizer
-from hmtl_plugin.finetuning.glue.dataset import BOS, EOS, PAD, cut_pair
+from hmtl_plugin.finetuning.glue.dataset import cut_pair
 from hmtl_plugin.finetuning.squad.decoding import Candidate, WindowSpans, candidates
 from hmtl_plugin.finetuning.squad.windows import Windows, make_windows
+from hmtl_plugin.special_tokens import BOS, EOS, PAD
 
 _NBEST = 20
 

@@ -22,7 +22,7 @@ from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.interop.output import refuse_existing
 from hmtl_plugin.interop.tokenizer_files import id_order
-from hmtl_plugin.models.sequences import PAD
+from hmtl_plugin.special_tokens import PAD
 
 TOLERANCE = 1e-4
 _LENGTHS = ((7, 3, 12), (1,), (20, 20))  # of the batches that it is checked on

@@ -3,15 +3,16 @@
 import torch
 from torch import Tensor
 
+from hmtl_plugin.special_tokens import BOS, EOS, PAD
+
 POOLINGS = ("mean", "cls", "max")
-_SPECIALS = (0, 1, 2)  # <s> <pad> </s>
 
 
 def pool(hidden_BTH: Tensor, tokens_BT: Tensor, how: str) -> Tensor:
     """(B, H): ``cls``, the state of ``<s>``, or ``mean`` or ``max`` over the text's tokens, specials left out."""
     if how == "cls":
         return hidden_BTH[:, 0]
-    outside_BT1 = torch.stack([tokens_BT == special for special in _SPECIALS]).any(0)[..., None]
+    outside_BT1 = torch.stack([tokens_BT == special for special in (BOS, PAD, EOS)]).any(0)[..., None]
     if how == "max":
         pooled_BH = hidden_BTH.masked_fill(outside_BT1, float("-inf")).amax(1)
         return torch.where(torch.isinf(pooled_BH), hidden_BTH[:, 0], pooled_BH)  # an empty text has <s> only

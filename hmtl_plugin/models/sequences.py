@@ -10,8 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-PAD, EOS = 1, 2  # fairseq's ids, the same in every dictionary
-_BOS = 0
+from hmtl_plugin.special_tokens import BOS, EOS, PAD
 
 
 class Packing(NamedTuple):
@@ -127,7 +126,7 @@ class Sequences:
         """(B, H) mean over the tokens that are not ``<s>``, ``</s>`` or padding; 0 for a sequence without any."""
         rows = self.as_rows()
         state_BTH = state if self.packing is None else self.packing.pad(state)
-        weight_BT = (rows.tokens.ne(_BOS) & rows.tokens.ne(PAD) & rows.tokens.ne(EOS)).to(state_BTH.dtype)
+        weight_BT = (rows.tokens.ne(BOS) & rows.tokens.ne(PAD) & rows.tokens.ne(EOS)).to(state_BTH.dtype)
         weight_BT = weight_BT / weight_BT.sum(1, keepdim=True).clamp(min=1)
         return torch.bmm(weight_BT[:, None], state_BTH).squeeze(1)
 

@@ -14,10 +14,9 @@ from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.encoder import Encoder
 from hmtl_plugin.models.pooling import pool
-from hmtl_plugin.models.sequences import PAD
 from hmtl_plugin.precision import autocast
+from hmtl_plugin.special_tokens import BOS, EOS, PAD
 
-BOS, EOS = 0, 2
 _BATCH_TOKENS = 4096
 Features = dict[str, npt.NDArray[np.float32]]
 """Pooling -> (N, L+1, H), layer 0 the embeddings."""

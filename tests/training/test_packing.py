@@ -18,7 +18,8 @@ from hmtl_plugin.data.dataset import PretrainingDataset, View
 from hmtl_plugin.data.pair_index import PairingConfig
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
-from hmtl_plugin.models.sequences import PAD, Sequences
+from hmtl_plugin.models.sequences import Sequences
+from hmtl_plugin.special_tokens import PAD
 from tests.data.corpora import random_documents, write
 from tests.models.test_hierarchical_bert import build, learned
 from tests.training.runs import arguments, make_data, train

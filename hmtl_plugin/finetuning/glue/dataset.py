@@ -13,8 +13,7 @@ from fairseq.data import Dictionary
 from hmtl_plugin.data.batching import ByLengthDataset
 from hmtl_plugin.data.corpus import Corpus, Int64Array, expand_ranges
 from hmtl_plugin.finetuning.glue.tasks import GlueTask, find_task
-
-BOS, PAD, EOS = 0, 1, 2
+from hmtl_plugin.special_tokens import BOS, EOS, PAD
 
 
 def cut_pair(first: Int64Array, second: Int64Array, room: int) -> tuple[Int64Array, Int64Array]:

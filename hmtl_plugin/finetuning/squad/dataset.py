@@ -13,8 +13,7 @@ from hmtl_plugin.data.corpus import Corpus, Int64Array, expand_ranges
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.squad.answers import QUESTION, QuestionTable
 from hmtl_plugin.finetuning.squad.windows import AnswerPositions, Windows, make_windows
-
-BOS, PAD, EOS = 0, 1, 2
+from hmtl_plugin.special_tokens import BOS, EOS, PAD
 
 
 class SquadSplit:
