@@ -5,22 +5,23 @@
 
 Both train BERT of the same sizes from random weights, dropout 0.1, AdamW with linear decay, fp32 (or bf16 with
 --autocast bf16), padding each batch to its longest row, and measure the validation set once. Each runs as a process of its
-own, in turns; the time is that of training as each of them reports it, with the validation after it; start-up is given apart.
+own, in turns; the time is that of training as each of them reports it, with the validation after it; start-up is
+not in it.
 """
 
 import argparse
 import json
-import os
 import re
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import torch
+from record import Recorder, Row
+from turns import interleaved, output
 
 import hmtl_plugin
 from hmtl_plugin.data.corpus import Corpus
@@ -75,21 +76,14 @@ def ours(data: Path, folder: Path, args: argparse.Namespace) -> float:
         ),
         *("--required-batch-size-multiple", "1", "--no-save", "--save-dir", str(folder), "--autocast", args.autocast),
     ]
-    return float(re.findall(r"done training in ([\d.]+) seconds", _output(command))[-1])
+    return float(re.findall(r"done training in ([\d.]+) seconds", "\n".join(output(command)))[-1])
 
 
 def theirs(data: Path, folder: Path, args: argparse.Namespace) -> float:
     """Seconds of an epoch by Hugging Face's Trainer: `trainer.train()`, evaluation after the epoch included."""
     command = [sys.executable, __file__, "--peer", str(data), "--out", str(folder), "--size", args.size]
     command += ["--batch-size", str(args.batch_size), "--autocast", args.autocast]
-    return float(json.loads(_output(command).strip().splitlines()[-1])["seconds"])
-
-
-def _output(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"{' '.join(command)} failed: {done.stderr.strip()[-400:]}")
-    return done.stdout + "\n" + done.stderr if "fairseq_cli.train" in command else done.stdout
+    return float(json.loads(output(command)[0].strip().splitlines()[-1])["seconds"])
 
 
 def _rows(data: Path, split: str) -> list[dict[str, Any]]:
@@ -115,7 +109,6 @@ def _rows(data: Path, split: str) -> list[dict[str, Any]]:
 def peer(args: argparse.Namespace) -> None:
     """In a process of its own: train, print the seconds."""
     sys.modules.setdefault("torchaudio", None)  # type: ignore[arg-type]  # where installed for CUDA it breaks transformers
-    import torch
     import transformers
 
     vocabulary = len(Tokenizer.load(args.peer / "sentencepiece.bpe.model"))
@@ -182,22 +175,19 @@ def main() -> None:
         return peer(args)
     if not args.glue_dir:
         raise UserError("--glue-dir DIR: give the folder that holds RTE")
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, Recorder("finetune", args.json) as recorder:
         folder = Path(name)
         data = prepare(args.glue_dir, folder / "glue")
-        seconds: dict[str, list[float]] = {"ours": [], "Trainer": []}
-        for _ in range(args.repeats):
-            seconds["ours"].append(ours(data, folder / "ours", args))
-            seconds["Trainer"].append(theirs(data, folder / "theirs", args))
-    middle = {key: median(values) for key, values in seconds.items()}
-    for key, values in seconds.items():
-        print(f"{key}: {middle[key]:.1f} s ({min(values):.1f} to {max(values):.1f}, {args.repeats} runs)")
-    print(
-        f"one epoch of RTE, {args.size}, batch {args.batch_size}, autocast {args.autocast}: {middle['Trainer'] / middle['ours']:.2f}x"
-    )
-    if args.json:
-        machine = {"processors": cpu_count(), "load": os.getloadavg()[0]}
-        args.json.write_text(json.dumps({"seconds": seconds, "machine": machine}, indent=1) + "\n", encoding="utf-8")
+        runs = {
+            "ours": lambda: ours(data, folder / "ours", args),
+            "peer": lambda: theirs(data, folder / "theirs", args),
+        }
+        seconds = interleaved(runs, args.repeats)
+        precision = "fp32" if args.autocast == "none" else args.autocast
+        what = f"one epoch of RTE with validation, {args.size}, batch {args.batch_size}, {precision}"
+        peer_name = "Hugging Face Trainer, dynamic padding"
+        device: Literal["cpu", "gpu"] = "gpu" if torch.cuda.is_available() else "cpu"
+        recorder.add(Row(what, "s", seconds["ours"], "lower", seconds["peer"], peer_name, device))
 
 
 if __name__ == "__main__":

@@ -17,27 +17,23 @@ compared: the sentences byte for byte, the labels by name, as fairseq-preprocess
 """
 
 import argparse
-import json
-import os
-import platform
 import shlex
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from codecs import BOM_UTF8
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from fairseq.data import Dictionary
+from machine import REPOSITORY
+from record import Recorder, Row
+from turns import Seconds, interleaved, timed, without_start
 
 import hmtl_plugin  # noqa: F401
-from hmtl_plugin.data.parallel import cpu_count
 from hmtl_plugin.data.sentencepiece_tokenizer import SentencePieceTokenizer
 from hmtl_plugin.data.tokenizer_training import train_tokenizer
 from hmtl_plugin.errors import UserError, run_cli
@@ -45,7 +41,6 @@ from hmtl_plugin.finetuning.glue.files import GlueFile, find_files, read_rows
 from hmtl_plugin.finetuning.glue.tasks import TASKS, GlueTask
 from hmtl_plugin.vocabulary_state import vocabulary_state
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 BENCHMARKED = (TASKS["SST-2"], TASKS["QQP"])
 PIECES = 8000
 _ENCODE = """
@@ -83,17 +78,6 @@ class Sample:
                 self.bytes += (self.glue_dir / task.name / Path(file.path).name).write_bytes(content)
         self.files = [(task, find_files(task, self.glue_dir)) for task in BENCHMARKED]
         self.ours, self.theirs = folder / "ours", folder / "theirs"
-
-
-def timed(command: list[str | Path]) -> float:
-    """Wall seconds of a command; its output is shown only when it fails."""
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "HMTL_PROGRESS": "0"}
-    started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=REPOSITORY)
-    seconds = time.perf_counter() - started
-    if done.returncode:
-        raise UserError(f"{' '.join(map(str, command))[:200]} failed: {done.stderr.strip()[-300:]}")
-    return seconds
 
 
 def prepare(sample: Sample, checkpoint: Path) -> float:
@@ -176,8 +160,12 @@ def make_checkpoint(sample: Sample, folder: Path) -> tuple[Path, Path, Path]:
     return checkpoint, model, dict_txt
 
 
-def measure(glue_dir: Path, folder: Path, copies: int, repeats: int) -> dict[str, Any]:
-    """All numbers, as they go into the JSON file."""
+def measure(recorder: Recorder, glue_dir: Path, folder: Path, copies: int, repeats: int) -> None:
+    """The row.
+
+    Raises:
+        UserError: if both sides do not write the same.
+    """
     few, whole = Sample(glue_dir, folder / "few", rows=4), Sample(glue_dir, folder / "whole", copies=copies)
     (folder / "checkpoint").mkdir()
     checkpoint, model, dictionary = make_checkpoint(whole, folder / "checkpoint")
@@ -187,28 +175,27 @@ def measure(glue_dir: Path, folder: Path, copies: int, repeats: int) -> dict[str
         "ours": lambda: prepare(whole, checkpoint),
         "peer": lambda: peer(whole, model, dictionary),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats):
-        for name, run in runs.items():
-            seconds[name].append(run())
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    ours, theirs = (median[name] - median[f"{name} start"] for name in ("ours", "peer"))
-    return {
-        "MB": whole.bytes / 1e6,
-        "seconds": seconds,
-        "different_files": differences(whole),
-        "ours_s": ours,
-        "peer_s": theirs,
-        "ours_start_s": median["ours start"],
-        "peer_start_s": median["peer start"],
-        "ratio": theirs / ours,
-        "ratio_with_start": median["peer"] / median["ours"],
-        "machine": {
-            "processors": cpu_count(),
-            "python": platform.python_version(),
-            "load": os.getloadavg()[0],
+    seconds = interleaved(runs, repeats)
+    if different := differences(whole):
+        raise UserError(f"{glue_dir}: both sides do not write the same: {', '.join(different)}")
+    recorder.add(row(seconds, whole.bytes))
+
+
+def row(seconds: Seconds, size: int) -> Row:
+    """Of commands and their starts, for ``size`` bytes of files."""
+    middle = {name: statistics.median(values) for name, values in seconds.items()}
+    return Row(
+        "SST-2 and QQP files to binarised data, start-up left out",
+        "bytes/s",
+        [size / net for net in without_start(seconds, "ours")],
+        peer=[size / net for net in without_start(seconds, "peer")],
+        peer_name="fairseq's encoder, then fairseq-preprocess, each --workers 2",
+        details={
+            "MB": size / 1e6,
+            "what is written is the same": True,
+            "times better with start-up": middle["peer"] / middle["ours"],
         },
-    }
+    )
 
 
 def main() -> None:
@@ -219,20 +206,8 @@ def main() -> None:
     p.add_argument("--repeats", type=int, default=3)
     p.add_argument("--json", type=Path, metavar="FILE")
     args = p.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        result = measure(args.glue_dir, Path(name), args.copies, args.repeats)
-    print(f"median of {args.repeats} | files {result['MB']:.1f} MB | load {result['machine']['load']:.1f}")
-    print(
-        "SST-2 and QQP files to binarised data: ours {ours_s:.2f} s (start {ours_start_s:.2f} s more), fairseq's steps "
-        "{peer_s:.2f} s ({peer_start_s:.2f} s more): {ratio:.1f}x ({ratio_with_start:.1f}x with start-up)".format(
-            **result
-        )
-    )
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    if result["different_files"]:
-        raise UserError(f"{args.glue_dir}: both sides do not write the same: {', '.join(result['different_files'])}")
-    print("what both wrote is the same")
+    with tempfile.TemporaryDirectory() as name, Recorder("glue_prepare", args.json) as recorder:
+        measure(recorder, args.glue_dir, Path(name), args.copies, args.repeats)
 
 
 if __name__ == "__main__":

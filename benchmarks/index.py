@@ -74,13 +74,9 @@ def measure_pairs(recorder: Recorder, corpora: Corpora, args: argparse.Namespace
         what = f"{args.note}pair index of an epoch, {name}"
         details = {"samples": found["samples"], "threads": args.threads or "one a core, four at most"}
         row = Row(what, "sentences/s", found["speeds"], peer=theirs, peer_name=PEER, details=details)
-        show(recorder.add(row))
+        recorder.add(row)
         memory = [found["bytes_per_sentence"]]
-        show(
-            recorder.add(
-                Row(f"{args.note}memory of the pair index a sentence, {name}", "bytes", memory, better="lower")
-            )
-        )
+        recorder.add(Row(f"{args.note}memory of the pair index a sentence, {name}", "bytes", memory, better="lower"))
 
 
 def measure_growth(recorder: Recorder, corpora: Corpora, args: argparse.Namespace) -> None:
@@ -96,7 +92,7 @@ def measure_growth(recorder: Recorder, corpora: Corpora, args: argparse.Namespac
         for name in GROWTH:
             peer, peer_name = ([], "") if name == smallest else (speeds[what, smallest], smallest)
             row = Row(f"{args.note}{what}, {name}", "tokens/s", speeds[what, name], peer=peer, peer_name=peer_name)
-            show(recorder.add(row))
+            recorder.add(row)
 
 
 def measure_start(recorder: Recorder, corpora: Corpora, args: argparse.Namespace) -> None:
@@ -112,24 +108,12 @@ def measure_start(recorder: Recorder, corpora: Corpora, args: argparse.Namespace
             "mapped pages of the corpus beside (bytes)": start.peak.corpus,
         }
         steps = {f"{step}, longest (s)": round(seconds, 2) for step, seconds in start.steps.items()}
-        show(
-            recorder.add(
-                Row(f"{args.note}start-up of {what}", "s", [start.seconds], better="lower", details=details | steps)
-            )
+        recorder.add(
+            Row(f"{args.note}start-up of {what}", "s", [start.seconds], better="lower", details=details | steps)
         )
-        show(
-            recorder.add(
-                Row(f"{args.note}memory of {what}", "bytes", [start.peak.own], better="lower", details=details | memory)
-            )
+        recorder.add(
+            Row(f"{args.note}memory of {what}", "bytes", [start.peak.own], better="lower", details=details | memory)
         )
-
-
-def show(row: Row) -> None:
-    """Print a line."""
-    beside = f"  {row.ratio:7.2f} x {row.peer_name}" if row.ratio else ""
-    print(f"{row.what:88s} {row.value:15,.1f} {row.unit}{beside}", flush=True)
-    if row.details and row.better == "lower":
-        print("    " + ", ".join(f"{name} {value}" for name, value in row.details.items()), flush=True)
 
 
 def chosen(text: str) -> Sequence[str]:

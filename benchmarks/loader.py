@@ -160,7 +160,7 @@ def measure(recorder: Recorder, args: argparse.Namespace, folder: Path) -> None:
     details: dict[str, Detail] = {"sequences in a batch": args.batch}
     for name in OBJECTIVES:
         what = f"corruption and collation, length {args.length}, {name}, one process"
-        show(recorder.add(Row(what, "tokens/s", rates[name], peer=rates[PEER], peer_name=PEER, details=details)))
+        recorder.add(Row(what, "tokens/s", rates[name], peer=rates[PEER], peer_name=PEER, details=details))
     full = "three objectives"
     feeding = {
         name: partial(end_to_end, source, seconds) for name, source in {full: sources[full], PEER: theirs}.items()
@@ -168,16 +168,7 @@ def measure(recorder: Recorder, args: argparse.Namespace, folder: Path) -> None:
     fed = repeat({name: partial(run, float(np.median(rates[name]))) for name, run in feeding.items()})
     what = f"one worker feeds the trainer end to end, length {args.length}, {full}"
     details["arrives on"] = "GPU" if torch.cuda.is_available() else "CPU"
-    show(recorder.add(Row(what, "tokens/s", fed[full], peer=fed[PEER], peer_name=PEER, details=details)))
-
-
-def show(row: Row) -> None:
-    """Print a line."""
-    assert row.peer_value is not None
-    print(
-        f"{row.what:80s} {row.value / 1e6:6.2f} M tokens/s  {row.ratio:6.1f} x fairseq's {row.peer_value / 1e6:.2f}",
-        flush=True,
-    )
+    recorder.add(Row(what, "tokens/s", fed[full], peer=fed[PEER], peer_name=PEER, details=details))
 
 
 def main() -> None:

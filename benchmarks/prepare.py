@@ -15,18 +15,16 @@ the size asked for, each copy made different so that nothing is dropped as a dup
 """
 
 import argparse
-import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from machine import REPOSITORY
 from record import Recorder, Row
+from turns import interleaved, timed, without_start
 
 from hmtl_plugin.data.embedded import gather_embedded
 from hmtl_plugin.data.parallel import cpu_count
@@ -34,7 +32,7 @@ from hmtl_plugin.data.prepare import PrepareOptions
 from hmtl_plugin.data.sources import gather_sources
 from hmtl_plugin.data.splitting import SentenceSplitter
 from hmtl_plugin.data.tokenizer_training import train_tokenizer
-from hmtl_plugin.errors import UserError, run_cli
+from hmtl_plugin.errors import run_cli
 
 _SPM_ENCODE = """
 import sys, sentencepiece
@@ -70,17 +68,6 @@ def make_text(sources: list[Path], target: Path, size: int) -> None:
                         written += out.write(text.lstrip("\n") if number == 1 else text)
                         starts = False
             starts = True
-
-
-def timed(command: list[str | Path]) -> float:
-    """Wall seconds of a command; its output is shown only when it fails."""
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "HMTL_PROGRESS": "0"}
-    started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=REPOSITORY)
-    seconds = time.perf_counter() - started
-    if done.returncode:
-        raise UserError(f"{' '.join(map(str, command))} failed: {done.stderr.strip()[-300:]}")
-    return seconds
 
 
 def prepare(text: Path, model: Path, folder: Path) -> float:
@@ -129,27 +116,6 @@ def split_library(text: Path, folder: Path) -> float:
     """The library alone: read, split, write, in a process of its own; its start not counted."""
     command: list[str | Path] = [sys.executable, "-c", _LIBRARY, text, folder / "split.txt"]
     return timed(command) - timed([sys.executable, "-c", "import sentencex"])
-
-
-def interleaved(runs: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
-    """Run all in turn, `repeats` times."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats):
-        for name, run in runs.items():
-            seconds[name].append(run())
-    return seconds
-
-
-def without_start(seconds: dict[str, list[float]], name: str) -> list[float]:
-    """Seconds of a command less the median of its start.
-
-    Raises:
-        UserError: where nothing is left: the start varies more than the text takes.
-    """
-    start = statistics.median(seconds[f"{name} start"])
-    if min(seconds[name]) <= start:
-        raise UserError("so little text takes no longer than starting the command: give more --megabytes")
-    return [run - start for run in seconds[name]]
 
 
 def to_sentences(text: Path, target: Path) -> None:
@@ -209,17 +175,6 @@ def measure(recorder: Recorder, sources: list[Path], folder: Path, megabytes: fl
         peer=[bytes_of["paragraphs"] / run for run in seconds["split library"]],
         peer_name="sentencex alone in one process, without cleaning and deduplication",
         details={"MB": bytes_of["paragraphs"] / 1e6, "processes": cpu_count()},
-    )
-    assert binarised.peer_value is not None
-    assert split.peer_value is not None
-    print("median of", repeats, "| text", {name: f"{size / 1e6:.1f} MB" for name, size in bytes_of.items()})
-    print(
-        f"sentences to binarised data: ours {binarised.value / 1e6:.1f} MB/s, spm_encode + fairseq-preprocess "
-        f"{binarised.peer_value / 1e6:.2f} MB/s: {binarised.ratio:.1f}x ({binarised.details['times better with start-up']:.1f}x with start-up)"
-    )
-    print("files identical:", same)
-    print(
-        f"paragraphs to sentences: ours {split.value / 1e6:.1f} MB/s, library alone {split.peer_value / 1e6:.1f} MB/s: {split.ratio:.2f}x"
     )
     recorder.add(binarised)
     recorder.add(split)

@@ -8,20 +8,21 @@ words as SentEval's own tasks are; scikit-learn's LogisticRegression, a layer an
 """
 
 import argparse
-import json
-import platform
-import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 import warnings
+from argparse import Namespace
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from record import Recorder, Row
+from turns import interleaved
 
 from hmtl_plugin.data.tokenizer import SENTENCEPIECE, Tokenizer
 from hmtl_plugin.data.tokenizer_training import train_tokenizer
@@ -35,14 +36,15 @@ from hmtl_plugin.probing.features import layer_features
 from hmtl_plugin.probing.probes import PENALTIES, ProbeOptions, probe_layers
 from hmtl_plugin.probing.tasks import SPLITS, ProbingTask, read_task
 
+LOOP = "SentEval's loop"
 _PEER_BATCH = 128
 _SIZES = {"small": (4, 512, 8), "mini": (4, 256, 4), "tiny": (2, 64, 2)}
 
 
-def build(task: ProbingTask, size: str, precision: str) -> TransformerEncoder:
+def build(task: ProbingTask, size: str, precision: str, pieces: int) -> TransformerEncoder:
     """A model with random weights, and a tokenizer trained on the task's own text."""
     texts = task.sentences(range(min(20_000, len(task))))
-    tokenizer = Tokenizer.from_bytes(SENTENCEPIECE, train_tokenizer(texts, 8000))
+    tokenizer = Tokenizer.from_bytes(SENTENCEPIECE, train_tokenizer(texts, pieces))
     layers, hidden, heads = _SIZES[size]
     config = EncoderConfig(len(tokenizer), hidden, layers, heads, 4 * hidden, max_positions=512)
     about = About(f"{size} {precision}", "untrained", f"{size}-{precision}")
@@ -68,47 +70,67 @@ def peer_features(encoder: TransformerEncoder, task: ProbingTask, layer: int, by
     return found
 
 
-def measure_features(encoder: TransformerEncoder, task: ProbingTask, repeats: int) -> dict[str, Any]:
-    """Seconds of our pass over all layers, written to disk, and of the peer's over one; interleaved."""
-    top = encoder.encoder.config.layers
-    seconds: dict[str, list[float]] = {"ours": [], "peer": [], "peer_sorted": []}
-    for _ in range(repeats):
+def measure_features(recorder: Recorder, encoder: TransformerEncoder, task: ProbingTask, args: Namespace) -> None:
+    """Rows of our pass over all layers, written to disk, beside the peer's over one."""
+    layers, precision = encoder.encoder.config.layers + 1, encoder.precision.replace("none", "fp32")
+
+    def ours() -> float:
         with tempfile.TemporaryDirectory() as folder:
-            seconds["ours"].append(_timed(lambda cache=Path(folder): layer_features(encoder, task, cache)))
-        seconds["peer"].append(_timed(lambda: peer_features(encoder, task, top, False)))
-        seconds["peer_sorted"].append(_timed(lambda: peer_features(encoder, task, top, True)))
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    return {
-        "seconds": seconds,
-        "one_layer": median["peer"] / median["ours"],
-        "all_layers": (top + 1) * median["peer"] / median["ours"],
-        "one_layer_sorted_peer": median["peer_sorted"] / median["ours"],
-        "layers": top + 1,
+            return _timed(lambda: layer_features(encoder, task, Path(folder)))
+
+    loops = {
+        LOOP: partial(peer_features, encoder, task, layers - 1, False),
+        f"{LOOP}, sorted by words": partial(peer_features, encoder, task, layers - 1, True),
     }
+    runs = {name: partial(_timed, loop) for name, loop in loops.items()}
+    seconds = interleaved({"ours": ours, **runs}, args.repeats)
+    details = {"layers": layers, "sentences": len(task), "threads": torch.get_num_threads()}
+    for loop in loops:
+        against = {
+            "the loop's one": (loop, 1),
+            "as many loops": (f"{loop}, {layers} times what one layer takes", layers),
+        }
+        for other, (name, times) in against.items():
+            what = f"features of all layers, {args.size}, {precision}, against {other}{loop.removeprefix(LOOP)}"
+            theirs = [times * one for one in seconds[loop]]
+            recorder.add(Row(what, "s", seconds["ours"], "lower", theirs, name, details=details))
 
 
-def measure_probes(encoder: TransformerEncoder, task: ProbingTask, repeats: int) -> dict[str, Any]:
-    """Seconds of all layers' logistic regressions, ours and scikit-learn's, and their accuracies on te."""
+def measure_probes(recorder: Recorder, encoder: TransformerEncoder, task: ProbingTask, args: Namespace) -> None:
+    """The row of all layers' logistic regressions, ours and scikit-learn's, with their accuracies on te."""
     with tempfile.TemporaryDirectory() as folder:
         features = layer_features(encoder, task, Path(folder))["mean"]
-        splits = [features[task.rows(split)] for split in SPLITS]
-        labels = [task.label_N[task.rows(split)] for split in SPLITS]
-        ours: list[float] = []
-        peer: list[float] = []
-        for _ in range(repeats):
-            started = time.perf_counter()
-            results = probe_layers(splits, labels, len(task.labels), ProbeOptions())
-            ours.append(time.perf_counter() - started)
-            started = time.perf_counter()
-            accuracies = [_scikit_learn(splits, labels, layer) for layer in range(features.shape[1])]
-            peer.append(time.perf_counter() - started)
-    own = [float(result.right_N.mean()) for result in results]
-    return {
-        "seconds": {"ours": ours, "peer": peer},
-        "ratio": statistics.median(peer) / statistics.median(ours),
-        "accuracy": {"ours": own, "peer": accuracies},
-        "largest_difference": 100 * max(abs(a - b) for a, b in zip(own, accuracies, strict=True)),
+        splits = [np.array(features[task.rows(split)]) for split in SPLITS]
+    labels = [task.label_N[task.rows(split)] for split in SPLITS]
+    own: list[float] = []
+    others: list[float] = []
+
+    def ours() -> None:
+        own[:] = [float(r.right_N.mean()) for r in probe_layers(splits, labels, len(task.labels), ProbeOptions())]
+
+    def peer() -> None:
+        others[:] = [_scikit_learn(splits, labels, layer) for layer in range(features.shape[1])]
+
+    seconds = interleaved({"ours": partial(_timed, ours), "peer": partial(_timed, peer)}, 3 * args.repeats)
+    details = {
+        "layers": features.shape[1],
+        "penalties": len(PENALTIES),
+        "rows": len(splits[0]),
+        "largest difference of accuracies (points)": 100 * max(abs(a - b) for a, b in zip(own, others, strict=True)),
     }
+    what, peer_name = (
+        f"logistic regressions of all layers, {args.size}",
+        "scikit-learn, a layer and a penalty at a time",
+    )
+    recorder.add(Row(what, "s", seconds["ours"], "lower", seconds["peer"], peer_name, details=details))
+
+
+def measure_memory(recorder: Recorder, args: Namespace) -> None:
+    """The row of peak memory on ten times the rows."""
+    runs = {copies: partial(peak_of, args.file, args.vocab_size, copies) for copies in (1, 10)}
+    found = interleaved({str(copies): run for copies, run in runs.items()}, args.repeats)
+    what = "peak anonymous memory of a whole probing, ten times the rows"
+    recorder.add(Row(what, "bytes", found["10"], "lower", found["1"], "the rows once"))
 
 
 def _scikit_learn(splits: list[np.ndarray], labels: list[np.ndarray], layer: int) -> float:
@@ -128,17 +150,17 @@ def _scikit_learn(splits: list[np.ndarray], labels: list[np.ndarray], layer: int
     return float(accuracy)
 
 
-def peak_of(file: Path, copies: int) -> float:
-    """Peak anonymous memory (MB) of a whole probing, features to summary, of ``file`` repeated; in a process of its own."""
-    command = [sys.executable, __file__, str(file), "--child", str(copies)]
+def peak_of(file: Path, pieces: int, copies: int) -> float:
+    """Peak anonymous memory (bytes) of a whole probing, features to summary, of ``file`` repeated; in a process of its own."""
+    command = [sys.executable, __file__, str(file), "--child", str(copies), "--vocab-size", str(pieces)]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
 
 
-def child(file: Path, copies: int) -> None:
+def child(file: Path, pieces: int, copies: int) -> None:
     """Probe the set and print the peak."""
     torch.set_num_threads(1)
     task = read_task(file)
-    encoder = build(task, "tiny", "none")
+    encoder = build(task, "tiny", "none", pieces)
     with tempfile.TemporaryDirectory() as folder:
         large = Path(folder) / file.name
         with large.open("w", encoding="utf-8") as out:
@@ -151,14 +173,14 @@ def child(file: Path, copies: int) -> None:
         given = GivenEncoder("model", encoder)  # a function is probed as a checkpoint is
         with _Peak() as peak:
             probe({"model": given}, large, Path(folder) / "out")
-    print(f"{peak.megabytes:.1f}")
+    print(peak.bytes)
 
 
 class _Peak:
     """Highest anonymous resident memory while open, looked at every 10 ms."""
 
     def __enter__(self) -> "_Peak":
-        self.megabytes, self._stop = 0.0, threading.Event()
+        self.bytes, self._stop = 0, threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
         return self
@@ -167,14 +189,14 @@ class _Peak:
         while not self._stop.wait(0.01):
             for line in Path("/proc/self/status").read_text().splitlines():
                 if line.startswith("RssAnon"):
-                    self.megabytes = max(self.megabytes, int(line.split()[1]) / 1024)
+                    self.bytes = max(self.bytes, 1024 * int(line.split()[1]))
 
     def __exit__(self, *exception: object) -> None:
         self._stop.set()
         self._thread.join()
 
 
-def _timed(function: Any) -> float:
+def _timed(function: Callable[[], object]) -> float:
     started = time.perf_counter()
     function()
     return time.perf_counter() - started
@@ -185,6 +207,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("file", type=Path, help="a task in SentEval's layout, 10k + 5k + 5k rows")
     p.add_argument("--size", choices=_SIZES, default="small")
+    p.add_argument("--vocab-size", type=int, default=8000)
     p.add_argument("--precisions", default="none,bf16")
     p.add_argument("--repeats", type=int, default=1, help="of the features (probes: three times as many)")
     p.add_argument("--only", choices=("features", "probes", "memory"))
@@ -192,43 +215,17 @@ def main() -> None:
     p.add_argument("--child", type=int, default=0, help=argparse.SUPPRESS)
     args = p.parse_args()
     if args.child:
-        child(args.file, args.child)
+        child(args.file, args.vocab_size, args.child)
         return
     task = read_task(args.file)
-    result: dict[str, Any] = {
-        "rows": len(task),
-        "size": args.size,
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-    }
-    if args.only in (None, "features"):
-        for precision in args.precisions.split(","):
-            found = measure_features(build(task, args.size, precision), task, args.repeats)
-            result[f"features_{precision}"] = found
-            ours, peer = (statistics.median(found["seconds"][name]) for name in ("ours", "peer"))
-            print(
-                f"features, {precision}: all {found['layers']} layers {ours:.1f} s; SentEval's loop {peer:.1f} s a layer: "
-                f"{found['one_layer']:.2f}x for one, {found['all_layers']:.1f}x for all "
-                f"({found['one_layer_sorted_peer']:.2f}x for one against a peer sorted by words)",
-                flush=True,
-            )
-    if args.only in (None, "probes"):
-        found = measure_probes(build(task, args.size, "bf16"), task, 3 * args.repeats)
-        result["probes"] = found
-        ours, peer = (statistics.median(found["seconds"][name]) for name in ("ours", "peer"))
-        print(
-            f"probes of all layers: {ours:.2f} s; scikit-learn {peer:.2f} s: {found['ratio']:.1f}x; "
-            f"accuracies differ by {found['largest_difference']:.2f} at most",
-            flush=True,
-        )
-    if args.only in (None, "memory"):
-        one, ten = peak_of(args.file, 1), peak_of(args.file, 10)
-        result["memory"] = {"one": one, "ten": ten}
-        print(
-            f"peak anonymous memory: {one:.0f} MB, on ten times the rows {ten:.0f} MB ({100 * (ten / one - 1):+.1f} %)"
-        )
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    with Recorder("probing", args.json) as recorder:
+        if args.only in (None, "features"):
+            for precision in args.precisions.split(","):
+                measure_features(recorder, build(task, args.size, precision, args.vocab_size), task, args)
+        if args.only in (None, "probes"):
+            measure_probes(recorder, build(task, args.size, "bf16", args.vocab_size), task, args)
+        if args.only in (None, "memory"):
+            measure_memory(recorder, args)
 
 
 if __name__ == "__main__":

@@ -78,11 +78,12 @@ class Record:
 
 
 class Recorder:
-    """Collects a benchmark's rows, and keeps its file up to date if it has one. A context manager: its end finishes the record."""
+    """Collects a benchmark's rows, prints them, and keeps its file up to date if it has one. A context manager: its end finishes the record."""
 
     def __init__(self, benchmark: str, path: Path | None) -> None:
         self.benchmark, self.path = benchmark, path
         self.rows: list[Row] = []
+        self._targets = read_targets()
         self._finished = False
         self._machine, self._versions, self._commit = Machine.here(), versions(), commit()
         self._date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ")
@@ -97,8 +98,9 @@ class Recorder:
             self._write()
 
     def add(self, row: Row) -> Row:
-        """Keep a row, write the file, give the row back."""
+        """Keep a row, print it, write the file, give the row back."""
         self.rows.append(row)
+        print(row.line(self.record.targets_of(row, self._targets)), flush=True)
         self._write()
         return row
 
@@ -122,7 +124,7 @@ class Recorder:
         """Beside its place, then renamed: a reader never sees half a file, nor does a kill leave one."""
         if self.path is None:
             return
-        content = _public(self.record.to_json(read_targets()))
+        content = _public(self.record.to_json(self._targets))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_name(f"{self.path.name}.part")
         part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -91,22 +91,11 @@ def _cells(row: Row, targets: Sequence[Target]) -> tuple[str, ...]:
     )
     peer = f"{row.peer_name}: {measured(row.peer, row.unit)}" if row.peer else "-"
     what = f"{row.what} ({details})" if details else row.what
-    wanted = [target.text(row.unit) for target in targets]
-    outcome = f"{' and '.join(wanted)}: {'met' if row.met(targets) else 'not met'}" if wanted else "-"
-    return what, measured(row.ours, row.unit), peer, better(row, targets), outcome
+    return what, measured(row.ours, row.unit), peer, row.compared(targets), row.outcome(targets)
 
 
 def _detail(value: float | int | bool) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else digits(value)
-
-
-def better(row: Row, targets: Sequence[Target]) -> str:
-    """How many times, or for a target on the overhead how many percent more."""
-    if row.ratio is None or row.overhead is None:
-        return "-"
-    if any(target.measure == "overhead" for target in targets):
-        return f"{100 * row.overhead:+.3g} %"
-    return f"{digits(row.ratio)}x"
 
 
 def letter(number: int) -> str:

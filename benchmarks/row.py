@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Literal, TypeAlias
 
+from quantities import digits, measured
 from targets import Target
 
 Detail: TypeAlias = str | float | int | bool
@@ -66,6 +67,26 @@ class Row:
             return None
         measured = {"value": self.value, "ratio": self.ratio, "overhead": self.overhead}
         return all(target.met(measured[target.measure]) for target in targets)
+
+    def compared(self, targets: Sequence[Target]) -> str:
+        """How many times better than the peer, or for a target on the overhead how many percent more; ``-`` without a peer."""
+        if self.ratio is None or self.overhead is None:
+            return "-"
+        if any(target.measure == "overhead" for target in targets):
+            return f"{100 * self.overhead:+.3g} %"
+        return f"{digits(self.ratio)}x"
+
+    def outcome(self, targets: Sequence[Target]) -> str:
+        """What it must reach, and whether it does; ``-`` without targets."""
+        wanted = " and ".join(target.text(self.unit) for target in targets)
+        return f"{wanted}: {'met' if self.met(targets) else 'not met'}" if wanted else "-"
+
+    def line(self, targets: Sequence[Target]) -> str:
+        """For a terminal."""
+        parts = [f"{self.what}: {measured(self.ours, self.unit)}"]
+        if self.peer:
+            parts.append(f"{self.peer_name}: {measured(self.peer, self.unit)}: {self.compared(targets)}")
+        return " | ".join((*parts, *([self.outcome(targets)] if targets else [])))
 
     def to_json(self, targets: Sequence[Target]) -> dict[str, Any]:
         """For a record: what was measured, and for its readers what follows from it."""

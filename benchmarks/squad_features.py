@@ -20,15 +20,17 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from record import Recorder, Row
+from turns import interleaved
 
 from hmtl_plugin.data.parallel import cpu_count
 from hmtl_plugin.data.tokenizer import Tokenizer
@@ -39,6 +41,7 @@ from hmtl_plugin.finetuning.squad.files import read_squad
 from hmtl_plugin.finetuning.squad.prepare import prepare_squad
 from hmtl_plugin.finetuning.squad.windows import answer_positions
 
+PEERS = ("WordPiece", "Unigram")
 _BATCH = 32  # of ours
 _MAP_BATCH = 1000  # of the peer's, datasets' default
 Result = dict[str, float]
@@ -172,32 +175,34 @@ def alone(function: Callable[..., Result], *arguments: Any) -> Result:
         return executor.submit(function, *arguments).result()
 
 
-def measure(path: Path, folder: Path, vocabulary: int, max_tokens: int, stride: int, repeats: int) -> dict[str, Any]:
-    """All numbers, as they go into the JSON file."""
+def measure(recorder: Recorder, path: Path, folder: Path, args: argparse.Namespace) -> None:
+    """A row a peer."""
     model = folder / "model"
     contexts = read_squad(path).contexts
-    model.write_bytes(train_tokenizer((part for context in contexts for part in context.split(". ")), vocabulary))
+    model.write_bytes(train_tokenizer((part for context in contexts for part in context.split(". ")), args.vocab_size))
     size = len(Tokenizer.load(model))
-    for kind in ("WordPiece", "Unigram"):
+    counts: dict[str, Result] = {}
+    for kind in PEERS:
         train_peer(path, kind, size, folder / kind)
-    runs: dict[str, list[Result]] = {"ours": [], "WordPiece": [], "Unigram": []}
-    for _ in range(repeats):
-        runs["ours"].append(alone(ours, path, model, folder, max_tokens, stride))
-        for kind in ("WordPiece", "Unigram"):
-            runs[kind].append(alone(peer, path, folder / kind, max_tokens, stride))
-    median = {name: statistics.median(run["seconds"] for run in results) for name, results in runs.items()}
-    return {
-        "file": path.name,
-        "options": {"max_tokens": max_tokens, "stride": stride, "vocabulary": size, "repeats": repeats},
-        "runs": runs,
-        "median_seconds": median,
-        "ratio": {kind: median[kind] / median["ours"] for kind in ("WordPiece", "Unigram")},
-        "machine": {
-            "processors": cpu_count(),
-            "python": platform.python_version(),
-            "load": os.getloadavg()[0],
-        },
-    }
+
+    def run(name: str, function: Callable[..., Result], *arguments: Any) -> float:
+        counts[name] = alone(function, path, *arguments, args.max_tokens, args.stride)
+        return counts[name]["seconds"]
+
+    runs = {kind: partial(run, kind, peer, folder / kind) for kind in PEERS}
+    seconds = interleaved({"ours": partial(run, "ours", ours, model, folder), **runs}, args.repeats)
+    for kind in PEERS:
+        details = {
+            "pieces in the vocabulary": size,
+            "features": counts["ours"]["features"],
+            "of them with an answer": counts["ours"]["with_answer"],
+            "features of the peer": counts[kind]["features"],
+            "longest feature (tokens)": args.max_tokens,
+            "processes": cpu_count(),
+        }
+        peer_name = f"run_qa's map, fast {kind} tokenizer"
+        what = f"SQuAD file to features, against {kind}"
+        recorder.add(Row(what, "s", seconds["ours"], "lower", seconds[kind], peer_name, details=details))
 
 
 def main() -> None:
@@ -215,15 +220,8 @@ def main() -> None:
         import tokenizers  # noqa: F401
     except ImportError as error:
         raise UserError("the peer is not installed; pip install 'hmtl-plugin[hf]'") from error
-    with tempfile.TemporaryDirectory() as name:
-        result = measure(args.file, Path(name), args.vocab_size, args.max_tokens, args.stride, args.repeats)
-    for name, results in result["runs"].items():
-        last, seconds = results[-1], result["median_seconds"][name]
-        counts = f"{last['features']:,} features, {last['with_answer']:,} with an answer"
-        print(f"{name}: median {seconds:.2f} s of {args.repeats} | {counts}")
-    print("peer / ours:", ", ".join(f"{kind} {ratio:.1f}x" for kind, ratio in result["ratio"].items()))
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    with tempfile.TemporaryDirectory() as name, Recorder("squad_features", args.json) as recorder:
+        measure(recorder, args.file, Path(name), args)
 
 
 if __name__ == "__main__":

@@ -199,12 +199,10 @@ def measure(args: argparse.Namespace, size: str, length: int, data: Path, dictio
     device: Literal["cpu", "gpu"] = "gpu" if args.device == "cuda" else "cpu"
     if set(fastest) == {OURS}:
         recorder.add(Row(what, "tokens/s", mine, device=device, details=details))
-        print(f"{what}: {median(mine):,.0f} tokens/s ({fastest[OURS]})", flush=True)
     for peer in (whose for whose in fastest if whose != OURS):
         theirs = speeds[fastest[peer]]
         row = Row(f"{what}, against {peer}", "tokens/s", mine, "higher", theirs, fastest[peer], device, details)
         recorder.add(row)
-        print(f"{row.what}: {row.value:,.0f} tokens/s ({fastest[OURS]}), {row.ratio:.2f}x", flush=True)
 
 
 def main() -> None:

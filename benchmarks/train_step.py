@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -184,8 +183,7 @@ def run(size: str, precision: str, args: argparse.Namespace, recorder: Recorder)
     for what, name, step, make_peer in peers:
         ours, theirs = compare(step, make_peer(), args.rounds, args.device)
         device: Literal["cpu", "gpu"] = "gpu" if args.device == "cuda" else "cpu"
-        row = recorder.add(Row(what, "s", ours, better="lower", peer=theirs, peer_name=name, device=device))
-        print(f"{what}: {row.value * 1e3:.0f} ms, {name} {median(theirs) * 1e3:.0f} ms: {row.ratio:.2f}x", flush=True)
+        recorder.add(Row(what, "s", ours, better="lower", peer=theirs, peer_name=name, device=device))
 
 
 def profile(step: Step) -> None:

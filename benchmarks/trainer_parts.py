@@ -108,7 +108,7 @@ def main() -> None:
         write_corpus(Path(folder), len(dictionary), SENTENCES, np.random.default_rng(0))
         ours, theirs = measure(args, Path(folder))
         for part in sorted(ours[0], key=lambda part: -median(update[part] for update in theirs)):
-            row = recorder.add(
+            recorder.add(
                 Row(
                     f"{args.size}: {part}",
                     "s",
@@ -119,8 +119,6 @@ def main() -> None:
                     device="gpu" if args.device == "cuda" else "cpu",
                 )
             )
-            theirs_ms = 1e3 * median(row.peer)
-            print(f"{part:34s} {row.value * 1e3:8.2f} ms   with fairseq's statistics {theirs_ms:8.2f} ms")
 
 
 if __name__ == "__main__":
