@@ -5,7 +5,8 @@
 Ours is fairseq's trainer on this plugin: three objectives with a transfer, dropout 0.1, fused AdamW, batches of a number of
 tokens. Hugging Face's BertForPreTraining (two objectives, sdpa) gets the same samples in random order, padded to the
 longest of their batch, as many of them as hold that number of tokens on average. fairseq's masked_lm (one objective) reads the
-same corpus in full blocks. All take turns of some steps each; speeds are of tokens that are no padding.
+same corpus in full blocks. All take turns of some steps each; speeds are of tokens that are no padding. Memory is as each side's
+users have it, on a CPU once more with BertForPreTraining keeping it as ours does (`memory.py`).
 """
 
 import argparse
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 from fairseq.logging import metrics
 from flops import model_flops_per_token, utilisation
+from memory import KEPT, USUAL, Thresholds, use
 from record import Recorder, Row
 from row import Detail
 from synthetic import make_dictionary, write_corpus
@@ -38,7 +40,7 @@ from hmtl_plugin.precision import computes_in_bf16
 
 PLUGIN = str(Path(__file__).parents[1] / "hmtl_plugin")
 VOCABULARY, MASKED = 30522, 0.15
-OURS = "ours"
+OURS, PEER_WITH_MEMORY = "ours", "BertForPreTraining that keeps memory too"
 HIERARCHY = ("--hierarchy", "bigram_shift@50%,nsp@75%,mlm@100%", "--transfer", "nsp>mlm:concat")
 TOKENS = {
     "cpu": {"tiny": 4096, "mini": 4096, "small": 4096, "base": 1024},
@@ -125,8 +127,13 @@ class Samples:
         }
 
 
+def memory_of(system: str) -> Thresholds:
+    """Of a system with this name."""
+    return KEPT if system.startswith((OURS, PEER_WITH_MEMORY)) else USUAL
+
+
 def take_turns(systems: Mapping[str, Step], args: argparse.Namespace) -> dict[str, list[float]]:
-    """Tokens a second of each system, one number a round; the first ``--warm-up`` steps do not count."""
+    """Tokens a second of each system, one number a round; the first ``--warm-up`` steps and each turn's first do not count."""
 
     def timed(step: Step, steps: int) -> float:
         metrics.reset()  # of whoever came before: fairseq has one set of meters a process
@@ -138,11 +145,14 @@ def take_turns(systems: Mapping[str, Step], args: argparse.Namespace) -> dict[st
 
     for name, step in systems.items():
         seconds = time.perf_counter()
+        use(memory_of(name))
         timed(step, args.warm_up)
         print(f"  {name}: warm after {time.perf_counter() - seconds:.0f} s", flush=True)
     speeds: dict[str, list[float]] = {name: [] for name in systems}
     for _ in range(args.rounds):
         for name, step in systems.items():
+            use(memory_of(name))
+            step()
             speeds[name].append(timed(step, max(1, args.steps // args.rounds)))
     return speeds
 
@@ -168,6 +178,8 @@ def build_systems(
             )
             for name in (("eager", "compiled") if on_gpu else ("eager",))
         }
+        if not on_gpu:
+            systems[PEER_WITH_MEMORY] = systems["BertForPreTraining"]
     if "fairseq" in args.peers:
         systems["fairseq masked_lm"] = {"fp16" if on_gpu else "fp32": masked_lm(args, data, size, length)}
     return systems

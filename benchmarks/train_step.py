@@ -3,23 +3,25 @@
     python benchmarks/train_step.py [--sizes small,base] [--precisions fp32,bf16] [--json FILE]
 
 Every row times two systems on the same batch in turns (A B A B ...) and gives medians. A step is forward,
-loss, backward and optimizer, dropout 0.1 in both; sequences are full, so neither side needs a padding mask. What fairseq's
-trainer and the data cost beside it is in `train_pairs.py`.
+loss, backward and optimizer, dropout 0.1 in both; sequences are full, so neither side needs a padding mask. Memory is as each
+side's users have it, and once kept by both (`memory.py`). What fairseq's trainer and the data cost beside it is in `train_pairs.py`.
 """
 
 import argparse
 import sys
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 # its CUDA build breaks transformers on CPU
 sys.modules.setdefault("torchaudio", None)  # type: ignore[arg-type]
 
 import torch  # noqa: E402
 import transformers  # noqa: E402
+from memory import KEPT, USUAL, Thresholds, use  # noqa: E402
 from record import Recorder, Row  # noqa: E402
 
 import hmtl_plugin.objectives  # noqa: E402, F401  registers the objectives
@@ -36,6 +38,13 @@ VOCABULARY, LENGTH, MASK = 30522, 128, 4
 BATCH = {"tiny": 16, "mini": 16, "small": 16, "medium": 8, "base": 8, "large": 4}
 FLAT, THREE = ("nsp@-1,mlm@-1", ""), ("bigram_shift@50%,nsp@75%,mlm@100%", "nsp>mlm:concat")
 Step = Callable[[], None]
+
+
+class System(NamedTuple):
+    """What is timed, and the memory it has."""
+
+    step: Step
+    memory: Thresholds = KEPT
 
 
 def make_batch(rows: int, device: str) -> SimpleNamespace:
@@ -123,13 +132,15 @@ def their_step(size: str, batch: Any, device: str, bf16: bool) -> Step:
     return step
 
 
-def compare(first: Step, second: Step, rounds: int, device: str) -> tuple[list[float], list[float]]:
-    """Seconds of each, timed in turns after a warm-up round."""
+def compare(first: System, second: System, rounds: int, device: str) -> tuple[list[float], list[float]]:
+    """Seconds of each, timed in turns after a warm-up round; a step that does not count comes before each."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds + 1):
-        for step, times in zip((first, second), seconds, strict=True):
+        for system, times in zip((first, second), seconds, strict=True):
+            use(system.memory)
+            system.step()
             start = time.perf_counter()
-            step()
+            system.step()
             if device == "cuda":
                 torch.cuda.synchronize()
             if number >= 1:
@@ -172,18 +183,21 @@ def run(size: str, precision: str, args: argparse.Namespace, recorder: Recorder)
         profile(flat)
         return
     label = f"{size}, {rows} x {LENGTH}, {precision}"
-    peers: list[tuple[str, str, Step, Callable[[], Step]]] = []
+    peers: list[tuple[str, str, System, Callable[[], System]]] = []
     if "hf" in args.peers:
-        peers.append(
-            (label, "BertForPreTraining", flat, lambda: their_step(size, batch, args.device, bf16)),
-        )
+        theirs = lru_cache(lambda: their_step(size, batch, args.device, bf16))
+        peers.append((label, "BertForPreTraining", System(flat), lambda: System(theirs(), USUAL)))
+        if args.device == "cpu":
+            also = f"{label}, the peer keeps memory too"
+            peers.append((also, "BertForPreTraining", System(flat), lambda: System(theirs())))
     if "flat" in args.peers:
         three = our_step(size, THREE, batch, args.device, bf16)
-        peers.append((f"{label}, three objectives with transfer", "our own flat step", three, lambda: flat))
-    for what, name, step, make_peer in peers:
-        ours, theirs = compare(step, make_peer(), args.rounds, args.device)
+        name = f"{label}, three objectives with transfer"
+        peers.append((name, "our own flat step", System(three), lambda: System(flat)))
+    for what, name, system, make_peer in peers:
+        ours, others = compare(system, make_peer(), args.rounds, args.device)
         device: Literal["cpu", "gpu"] = "gpu" if args.device == "cuda" else "cpu"
-        recorder.add(Row(what, "s", ours, better="lower", peer=theirs, peer_name=name, device=device))
+        recorder.add(Row(what, "s", ours, better="lower", peer=others, peer_name=name, device=device))
 
 
 def profile(step: Step) -> None:

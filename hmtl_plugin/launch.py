@@ -9,7 +9,7 @@ which scales gradients down twice. `install` puts two checks around fairseq, for
   complete the options.
 - around ``Trainer.__init__``, which every training passes, also under ``fairseq-hydra-train``, where the
   plugin is imported after the processes have started: too late to mend, but not to refuse. The lock on the
-  save-dir is taken here, and the step is made cheaper (`trainer_step`).
+  save-dir is taken here, and the step is made cheaper (`trainer_step`, `host_memory`).
 
 One wrong launch stays unseen: under hydra, on a CPU, a ``tcp://`` init method without ``no_spawn``
 starts no process at all: none of our code runs. ``recipes/configs/launch/gloo.yaml`` sets what is needed.
@@ -28,6 +28,7 @@ import torch
 
 from hmtl_plugin.compat import load_explained
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.host_memory import keep_freed_memory
 from hmtl_plugin.run_lock import hold_save_dir
 from hmtl_plugin.trainer_step import save_work
 
@@ -86,9 +87,11 @@ def check_precision(cfg: Any, on_cpu: bool, training: bool = True) -> None:
 
 
 def check_trainer(cfg: Any, environ: Mapping[str, str]) -> None:
-    """What can be checked when the processes have started (see the module's text); locks the save-dir."""
+    """What can be checked when the processes have started (see the module's text); locks the save-dir, sets up the memory."""
     on_cpu = bool(cfg.common.cpu) or not torch.cuda.is_available()
     check_precision(cfg, on_cpu)
+    if on_cpu:
+        keep_freed_memory(environ)
     distributed = cfg.distributed_training
     world_size = _torchrun_world_size(environ)
     if world_size > 1 and distributed.distributed_world_size != world_size:

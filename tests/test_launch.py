@@ -277,6 +277,18 @@ def test_only_rank_0_of_a_run_that_saves_locks(cfg: Any, tmp_path: Path, no_save
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("cpu", "gpu", "kept"), [(False, False, True), (True, True, True), (False, True, False)])
+def test_training_on_a_cpu_keeps_memory(
+    cfg: Any, cpu: bool, gpu: bool, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[Any] = []
+    monkeypatch.setattr(launch, "keep_freed_memory", called.append)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    cfg.common.cpu, cfg.checkpoint.save_dir = cpu, str(tmp_path / "run")
+    launch.check_trainer(cfg, {})
+    assert bool(called) == kept
+
+
 def hold(folder: Path, report: Connection) -> None:
     """In another process: take the lock, start a worker that outlives its parent, say so, and wait."""
     hold_save_dir(folder)
