@@ -217,11 +217,11 @@ def _manifest(
 
 def _split(spool: Spool, options: PrepareOptions) -> npt.NDArray[np.bool_]:
     """Which documents are held out; `UserError` when none is left to train on."""
-    what = "groups of rows" if options.rows else "documents"
+    one, many = ("group of rows", "groups of rows") if options.rows else ("document", "documents")
     if not spool.documents:
         if spool.excluded:
             raise UserError(
-                f"no {what} left: all {spool.excluded} share a sentence with the --exclude files; "
+                f"no {many} left: all {spool.excluded} share a sentence with the --exclude files; "
                 "--exclude-min-words 5 lets short sentences pass"
             )
         raise UserError("the corpus is empty: the files hold no text in this --format")
@@ -231,7 +231,7 @@ def _split(spool: Spool, options: PrepareOptions) -> npt.NDArray[np.bool_]:
         return np.empty(0, dtype=np.bool_)
     if valid_D.all():
         raise UserError(
-            f"only {spool.documents} {what}: none is left to train on beside the validation split; "
+            f"only {spool.documents} {one if spool.documents == 1 else many}: none is left to train on beside the validation split; "
             "give more text with blank lines between documents, or --valid-fraction 0 for no validation split"
         )
     return valid_D
