@@ -154,8 +154,8 @@ def main() -> None:
     parser.add_argument("--precisions", default="fp32,bf16")
     parser.add_argument(
         "--peers",
-        default="hf,flat",
-        help="hf: against BertForPreTraining; flat: three objectives against flat",
+        default="hf,flat,memory",
+        help="hf: against BertForPreTraining; flat: three objectives against flat; memory: kept against given back (CPU)",
     )
     parser.add_argument("--rows", type=int, help="sequences in a batch (default: by size)")
     parser.add_argument("--rounds", type=int, default=7)
@@ -194,6 +194,9 @@ def run(size: str, precision: str, args: argparse.Namespace, recorder: Recorder)
         three = our_step(size, THREE, batch, args.device, bf16)
         name = f"{label}, three objectives with transfer"
         peers.append((name, "our own flat step", System(three), lambda: System(flat)))
+    if "memory" in args.peers and args.device == "cpu":
+        name = f"{label}, memory kept"
+        peers.append((name, "memory given back", System(flat), lambda: System(flat, USUAL)))
     for what, name, system, make_peer in peers:
         ours, others = compare(system, make_peer(), args.rounds, args.device)
         device: Literal["cpu", "gpu"] = "gpu" if args.device == "cuda" else "cpu"
