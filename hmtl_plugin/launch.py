@@ -81,8 +81,13 @@ def check_precision(cfg: Any, on_cpu: bool, training: bool = True) -> None:
         raise UserError("--fp16 needs a GPU: use --autocast bf16")
     if common.fp16 and str(getattr(cfg.task, "autocast", "none")) != "none":
         raise UserError("--fp16 and bf16 autocast exclude each other: leave out --fp16, or give --autocast none")
+    own = getattr(cfg.optimizer, "_name", None) == "hmtl_adamw"
+    if training and common.memory_efficient_fp16 and own:
+        raise UserError(
+            "--memory-efficient-fp16 needs an optimizer of fairseq: add --optimizer adam, or use --autocast bf16"
+        )
     flat = common.fp16 and not (common.memory_efficient_fp16 or common.fp16_no_flatten_grads)
-    if training and flat and getattr(cfg.optimizer, "_name", None) == "hmtl_adamw":
+    if training and flat and own:
         raise UserError("--fp16 with --optimizer hmtl_adamw needs --fp16-no-flatten-grads: add it")
 
 

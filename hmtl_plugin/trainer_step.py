@@ -23,7 +23,9 @@ def save_work(trainer: Any) -> None:
     if trainer.cuda and not trainer.cfg.common.fp16:
         trainer._build_optimizer = MethodType(_build_optimizer, trainer)
     if getattr(trainer.cfg.model, "compile", False):
-        compile_parts(trainer.get_model(), getattr(trainer.get_criterion(), "objectives", {}))
+        criterion = trainer.get_criterion()
+        norms = getattr(criterion, "log_gradient_norms", 0) > 0
+        compile_parts(trainer.get_model(), getattr(criterion, "objectives", {}), keeps_graph=norms)
 
 
 def _build_optimizer(self: Any) -> None:

@@ -162,6 +162,10 @@ def test_fp16_on_gpus(cfg: Any) -> None:
     launch.check_launch(cfg, {}, gpus=1, training=False)
     cfg.common.fp16_no_flatten_grads = True
     launch.check_launch(cfg, {}, gpus=1)
+    cfg.common.memory_efficient_fp16 = True
+    refused(cfg, "--memory-efficient-fp16 .*--optimizer adam", gpus=1)
+    cfg.optimizer._name = "adam"
+    launch.check_launch(cfg, {}, gpus=1)
 
 
 def test_fp16_weights_under_bf16_products(cfg: Any) -> None:

@@ -3,10 +3,13 @@
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hmtl_plugin.models.dropout import dropout
 from hmtl_plugin.models.initialisation import linear
 from hmtl_plugin.models.sequences import Packing
+
+_BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 class SelfAttention(nn.Module):
@@ -27,7 +30,7 @@ class SelfAttention(nn.Module):
         p = self.p if self.training else 0.0
         if packing is None:
             return _attend(qkv, mask, p)
-        if packing.has_kernel and qkv.dtype in (torch.bfloat16, torch.float16):
+        if packing.has_kernel and _kernel_takes(qkv):
             return _attend_packed(qkv, packing, p)
         return packing.unpad(_attend(packing.pad(qkv), mask, p))
 
@@ -40,9 +43,17 @@ def _attend(qkv_BT3AD: Tensor, mask: Tensor | None, p: float) -> Tensor:
         context_BATD = _attend_with_cpu_dropout(q, k, v, mask, p)
     elif q.dtype == torch.bfloat16 and on_cpu:
         context_BATD = _attend_in_fp32(q, k, v, mask)
+    elif on_cpu:
+        context_BATD = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     else:
-        context_BATD = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)
+        context_BATD = _attend_without_cudnn(q, k, v, mask, p)
     return context_BATD.transpose(1, 2).flatten(2)
+
+
+def _kernel_takes(qkv_N3AD: Tensor) -> bool:
+    """Half precision, and heads as wide as FlashAttention has them; SDPA pads others, its operator does not."""
+    width = qkv_N3AD.shape[-1]
+    return qkv_N3AD.dtype in (torch.bfloat16, torch.float16) and width % 8 == 0 and width <= 256
 
 
 def _attend_packed(qkv_N3AD: Tensor, packing: Packing, p: float) -> Tensor:
@@ -55,6 +66,14 @@ def _attend_packed(qkv_N3AD: Tensor, packing: Packing, p: float) -> Tensor:
         *(q, k, v, packing.starts, packing.starts, packing.longest, packing.longest, p), False, False
     )[0]
     return context_NAD.flatten(1)
+
+
+def _attend_without_cudnn(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, p: float) -> Tensor:
+    """SDPA by torch's own kernels. cuDNN, which torch prefers on Hopper and Blackwell, plans anew for each shape, up to a second; our
+    batches have hundreds of shapes. With masks it has also given NaN gradients (pytorch/pytorch#196678).
+    """
+    with sdpa_kernel(_BACKENDS):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)
 
 
 def _attend_with_cpu_dropout(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, p: float) -> Tensor:

@@ -9,14 +9,24 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch._functorch.config
 
 _GRAPHS = 64
 """Variants of one function before torch gives up compiling it: training and evaluation, with and without mask, top layer."""
 
 
-def compile_parts(model: Any, objectives: Mapping[str, Any]) -> None:
-    """Compile embeddings, layers, heads and losses of a `HierarchicalBertModel` in place; the first batches take minutes."""
+def compile_parts(model: Any, objectives: Mapping[str, Any], keeps_graph: bool = False) -> None:
+    """Compile embeddings, layers, heads and losses of a `HierarchicalBertModel` in place; the first batches take minutes.
+
+    Args:
+        keeps_graph: gradients are asked for more than once a step (``--log-gradient-norms``).
+    """
     torch._dynamo.config.recompile_limit = max(_GRAPHS, torch._dynamo.config.recompile_limit)
+    torch._dynamo.config.optimize_ddp = (
+        False  # it would cut each region in two, for an overlap that regions have anyway
+    )
+    if keeps_graph:
+        torch._functorch.config.donated_buffer = False  # else backward overwrites what the next one reads, and refuses
     for part in (
         model.encoder.embeddings,
         *model.encoder.layers,

@@ -68,7 +68,11 @@ class Sequences:
         sample_N = torch.bucketize(number_N, starts[1:], right=True)
         position_N = number_N - starts[sample_N]
         grid_N = sample_N * longest + position_N
-        has_kernel = tokens_N.is_cuda and torch.cuda.get_device_capability(tokens_N.device) >= (8, 0)
+        has_kernel = (
+            tokens_N.is_cuda
+            and torch.backends.cuda.is_flash_attention_available()  # not in every build
+            and torch.cuda.get_device_capability(tokens_N.device) >= (8, 0)
+        )
         return cls(tokens_N, False, Packing(starts, sample_N, position_N, grid_N, longest, has_kernel))
 
     def mask(self) -> Tensor | None:

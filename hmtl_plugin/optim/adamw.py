@@ -5,6 +5,7 @@ fairseq's own Adam decays every parameter and loops over tensors in Python. The 
 ``optim_overrides = {"lr_scale": s}`` learns at s times the learning rate (fine-tuning, see `models.adaptation`).
 """
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, List, Optional
@@ -16,6 +17,8 @@ from omegaconf import II
 from torch import Tensor, nn
 
 from hmtl_plugin.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 LR_SCALE = "lr_scale"
 
@@ -86,6 +89,13 @@ class HmtlAdamW(FairseqOptimizer):
         self._optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]  # read by torch's fused step
         before, self._norm_on_host = self._norm_on_host, _NormOnHost(norm)
         return torch.zeros(()) if before is None else before.read()
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint; says if the last update had no finite gradient, as there may be no next one to say it."""
+        if self._norm_on_host is not None and not bool(torch.isfinite(self._norm_on_host.read())):
+            logger.warning("the gradient of the last update was not finite: that update left the weights as they were")
+        state: dict[str, Any] = super().state_dict()
+        return state
 
     @property
     def optimizer_config(self) -> dict[str, Any]:
