@@ -14,9 +14,11 @@ import logging
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -34,6 +36,7 @@ from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.dataset import PretrainingDataset, View
 from hmtl_plugin.data.pair_index import PairingConfig
+from hmtl_plugin.errors import run_cli
 from hmtl_plugin.models.hierarchical_bert import ARCHITECTURES
 from hmtl_plugin.objectives.base import ObjectiveOptions, build_objectives
 from hmtl_plugin.precision import computes_in_bf16
@@ -132,14 +135,17 @@ def memory_of(system: str) -> Thresholds:
     return KEPT if system.startswith((OURS, PEER_WITH_MEMORY)) else USUAL
 
 
-def take_turns(systems: Mapping[str, Step], args: argparse.Namespace) -> dict[str, list[float]]:
-    """Tokens a second of each system, one number a round; the first ``--warm-up`` steps and each turn's first do not count."""
+def take_turns(systems: Mapping[str, Step], found: "Found", args: argparse.Namespace) -> None:
+    """Fill in what is measured: a number a round; the first ``--warm-up`` steps and each turn's first do not count."""
+    on_gpu = args.device == "cuda"
 
     def timed(step: Step, steps: int) -> float:
         metrics.reset()  # of whoever came before: fairseq has one set of meters a process
+        if on_gpu:
+            torch.cuda.synchronize()
         begin = time.perf_counter()
         tokens = sum(step() for _ in range(steps))
-        if args.device == "cuda":
+        if on_gpu:
             torch.cuda.synchronize()
         return tokens / (time.perf_counter() - begin)
 
@@ -147,14 +153,32 @@ def take_turns(systems: Mapping[str, Step], args: argparse.Namespace) -> dict[st
         seconds = time.perf_counter()
         use(memory_of(name))
         timed(step, args.warm_up)
+        if on_gpu:
+            found.step_bytes[name] = step_bytes(step)
         print(f"  {name}: warm after {time.perf_counter() - seconds:.0f} s", flush=True)
-    speeds: dict[str, list[float]] = {name: [] for name in systems}
     for _ in range(args.rounds):
         for name, step in systems.items():
             use(memory_of(name))
             step()
-            speeds[name].append(timed(step, max(1, args.steps // args.rounds)))
-    return speeds
+            found.speeds.setdefault(name, []).append(timed(step, max(1, args.steps // args.rounds)))
+
+
+def step_bytes(step: Step) -> int:
+    """What a step takes on the GPU beyond what lies there between steps."""
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    with patch("torch.cuda.reset_peak_memory_stats"):  # fairseq resets it at every update
+        step()
+    return torch.cuda.max_memory_allocated() - before
+
+
+@dataclass
+class Found:
+    """By system: tokens a second, one number a round, and on a GPU the bytes of a step."""
+
+    speeds: dict[str, list[float]] = field(default_factory=dict)
+    step_bytes: dict[str, int] = field(default_factory=dict)
 
 
 def build_systems(
@@ -186,14 +210,34 @@ def build_systems(
 
 
 def measure(args: argparse.Namespace, size: str, length: int, data: Path, dictionary: Any, recorder: Recorder) -> None:
-    """The rows of one size and length: our fastest variant, and beside it the fastest of each peer."""
+    """The rows of one size and length, of fewer rounds where it is stopped."""
     samples = Samples(data, dictionary, length)
     systems = build_systems(args, data, size, length, samples)
     flat = {f"{whose}, {name}": step for whose, variants in systems.items() for name, step in variants.items()}
-    speeds = take_turns(flat, args)
+    found = Found()
+    try:
+        take_turns(flat, found, args)
+    finally:
+        if set(found.speeds) == set(flat):
+            add_rows(
+                args, size, length, samples, {whose: list(each) for whose, each in systems.items()}, found, recorder
+            )
+
+
+def add_rows(
+    args: argparse.Namespace,
+    size: str,
+    length: int,
+    samples: Samples,
+    variants: Mapping[str, list[str]],
+    found: Found,
+    recorder: Recorder,
+) -> None:
+    """Our fastest variant, and beside it the fastest of each peer."""
+    speeds = found.speeds
     fastest = {
-        whose: max((f"{whose}, {name}" for name in variants), key=lambda name: median(speeds[name]))
-        for whose, variants in systems.items()
+        whose: max((f"{whose}, {name}" for name in names), key=lambda name: median(speeds[name]))
+        for whose, names in variants.items()
     }
     details: dict[str, Detail] = {
         "tokens of a batch": TOKENS[args.device][size],
@@ -205,7 +249,7 @@ def measure(args: argparse.Namespace, size: str, length: int, data: Path, dictio
         flops = model_flops_per_token(layers, hidden, VOCABULARY, MASKED, samples.attended())
         used = utilisation(median(speeds[fastest[OURS]]), flops, torch.cuda.get_device_name())
         details["MFU"] = "peak unknown" if used is None else round(used, 3)
-        details["peak memory, all systems, bytes"] = torch.cuda.max_memory_allocated()
+        details["GB of a step"] = "; ".join(f"{name} {taken / 1e9:.2f}" for name, taken in found.step_bytes.items())
     what = f"{size}, pairs of at most {length} tokens, {args.precision}"
     mine = speeds[fastest[OURS]]
     device: Literal["cpu", "gpu"] = "gpu" if args.device == "cuda" else "cpu"
@@ -249,4 +293,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_cli(main)

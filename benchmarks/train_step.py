@@ -25,6 +25,7 @@ from memory import KEPT, USUAL, Thresholds, use  # noqa: E402
 from record import Recorder, Row  # noqa: E402
 
 import hmtl_plugin.objectives  # noqa: E402, F401  registers the objectives
+from hmtl_plugin.errors import run_cli  # noqa: E402
 from hmtl_plugin.models.hierarchical_bert import (  # noqa: E402
     ARCHITECTURES,
     HierarchicalBertConfig,
@@ -139,6 +140,8 @@ def compare(first: System, second: System, rounds: int, device: str) -> tuple[li
         for system, times in zip((first, second), seconds, strict=True):
             use(system.memory)
             system.step()
+            if device == "cuda":
+                torch.cuda.synchronize()
             start = time.perf_counter()
             system.step()
             if device == "cuda":
@@ -213,4 +216,4 @@ def profile(step: Step) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_cli(main)

@@ -18,12 +18,15 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import torch
 from fairseq.logging import metrics
 from fairseq.trainer import Trainer
 from record import Recorder, Row
 from synthetic import make_dictionary, write_corpus
 from systems import FairseqTraining
 from train_pairs import HIERARCHY, PLUGIN, VOCABULARY
+
+from hmtl_plugin.errors import run_cli
 
 MODEL = "forward and backward"
 SENTENCES = 20_000
@@ -68,6 +71,8 @@ class Parts:
     def update(self) -> dict[str, float]:
         """Seconds of one update by part; ``rest`` is loading and Python between the parts."""
         self.seconds.clear()
+        if self.training.trainer.cuda:
+            torch.cuda.synchronize()  # what the other training has left to do is not ours
         begin = time.perf_counter()
         self.training()
         whole = time.perf_counter() - begin
@@ -122,4 +127,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_cli(main)

@@ -4,9 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from record import Recorder
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -33,6 +36,25 @@ def test_pairs_against_both_peers(tmp_path: Path) -> None:
         "fairseq masked_lm, fp32",
     ]
     assert all(len(row["measured"]) == len(row["peer_measured"]) == 2 and row["ours"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize(("rounds", "rows"), [(1, 1), (0, 0)])
+def test_pairs_that_are_stopped_leave_whole_rounds(rounds: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    import train_pairs
+
+    def stopped(systems: dict, found: train_pairs.Found, args: Namespace) -> None:
+        found.speeds = {name: [1.0] * rounds for name in systems if rounds}
+        raise SystemExit(143)
+
+    samples = SimpleNamespace(dataset=SimpleNamespace(mean_tokens=90.0))
+    systems = {train_pairs.OURS: {"padded": len}, "BertForPreTraining": {"eager": len}}
+    monkeypatch.setattr(train_pairs, "Samples", lambda *_: samples)
+    monkeypatch.setattr(train_pairs, "build_systems", lambda *_: systems)
+    monkeypatch.setattr(train_pairs, "take_turns", stopped)
+    recorder = Recorder("train_pairs", None)
+    with pytest.raises(SystemExit):
+        train_pairs.measure(Namespace(device="cpu", precision="fp32"), "mini", 128, Path(), None, recorder)
+    assert len(recorder.rows) == rows
 
 
 @pytest.mark.slow
