@@ -11,7 +11,7 @@ from hmtl_plugin.hierarchy import Hierarchy, HierarchyError
 from hmtl_plugin.models.transfer import OPERATORS
 from hmtl_plugin.objectives.base import objective_names
 
-COLUMNS = ("name", "hierarchy", "transfer", "weighting", "options", "why")
+COLUMNS = ("name", "hierarchy", "transfer", "weighting", "options", "against", "why")
 _NONE = "-"
 _LAYERS = 12  # any depth that has a layer for every percentage
 
@@ -25,6 +25,7 @@ class Variant:
         transfer, weighting: as on the command line of `fairseq-train`.
         options: what else it is told of this variant alone.
         why: what it is compared for, one line.
+        against: the variant that lacks just what this one adds, with which it is compared beside flat BERT; empty: flat BERT alone.
         checkpoint: of a model that others published; it is fine-tuned and probed, not pre-trained.
     """
 
@@ -35,6 +36,7 @@ class Variant:
     options: tuple[str, ...]
     why: str
     checkpoint: str = ""
+    against: str = ""
 
     @property
     def trained(self) -> bool:
@@ -71,6 +73,11 @@ def read_variants(path: Path) -> dict[str, Variant]:
         if variant.name in variants:
             raise UserError(f"{where}: '{variant.name}' comes twice: rename one")
         variants[variant.name] = variant
+    for variant in variants.values():
+        if variant.against and variant.against not in variants:
+            raise UserError(
+                f"{path}: '{variant.name}' stands against '{variant.against}', which the table does not have"
+            )
     return variants
 
 
@@ -90,7 +97,7 @@ def _check_name(name: str, where: str) -> None:
 def _variant(cells: Sequence[str], where: str) -> Variant:
     if len(cells) != len(COLUMNS):
         raise UserError(f"{where}: {len(cells)} columns, not {len(COLUMNS)}: write {_NONE} for nothing")
-    name, hierarchy, transfer, weighting, options, why = (
+    name, hierarchy, transfer, weighting, options, against, why = (
         "" if cell.strip() == _NONE else cell.strip() for cell in cells
     )
     _check_name(name, where)
@@ -102,6 +109,6 @@ def _variant(cells: Sequence[str], where: str) -> Variant:
         if weighting not in WEIGHTINGS:
             raise UserError(f"{where}: weighting '{weighting}': use {' or '.join(WEIGHTINGS)}")
     try:
-        return Variant(name, hierarchy, transfer, weighting, tuple(shlex.split(options)), why)
+        return Variant(name, hierarchy, transfer, weighting, tuple(shlex.split(options)), why, against=against)
     except ValueError as error:
         raise UserError(f"{where}: options {options}: {error}") from None

@@ -11,7 +11,7 @@ from hmtl_plugin.study.variants import COLUMNS, choose, read_variants, reference
 from tests.conftest import REPOSITORY
 
 HEADER = "\t".join(COLUMNS)
-FLAT = "flat\tnsp@100%,mlm@100%\t-\tfixed\t-\tBERT"
+FLAT = "flat\tnsp@100%,mlm@100%\t-\tfixed\t-\t-\tBERT"
 
 
 def table(tmp_path: Path, *lines: str) -> Path:
@@ -21,9 +21,9 @@ def table(tmp_path: Path, *lines: str) -> Path:
 
 
 def test_lines_become_variants_in_order(tmp_path: Path) -> None:
-    shift = "z\tbigram_shift@50%,mlm@100%\tbigram_shift>mlm:add!~\tuncertainty\t--bigram-rate 0.2 --name 'a b'\twhy not"
+    shift = "z\tbigram_shift@50%,mlm@100%\tbigram_shift>mlm:add!~\tuncertainty\t--bigram-rate 0.2 --name 'a b'\tflat\twhy not"
     variants = read_variants(
-        table(tmp_path, HEADER, "# a remark", shift, "", FLAT, "random\t-\t-\t-\t-\tnothing learnt")
+        table(tmp_path, HEADER, "# a remark", shift, "", FLAT, "random\t-\t-\t-\t-\t-\tnothing learnt")
     )
     assert list(variants) == ["z", "flat", "random"]
     assert variants["z"].options == ("--bigram-rate", "0.2", "--name", "a b")
@@ -32,6 +32,7 @@ def test_lines_become_variants_in_order(tmp_path: Path) -> None:
         "uncertainty",
         "why not",
     )
+    assert (variants["z"].against, variants["flat"].against) == ("flat", "")
     assert variants["flat"].trained and variants["flat"].transfer == "" and variants["flat"].options == ()
     assert not variants["random"].trained and variants["random"].checkpoint == ""
 
@@ -39,17 +40,17 @@ def test_lines_become_variants_in_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("flat\tmlm@100%\t-\tfixed\t-", "5 columns, not 6"),
-        ("flat\tmlm@100%\t-\tfixed\t-\twhy\tmore", "7 columns, not 6"),
-        ("a/b\tmlm@100%\t-\tfixed\t-\twhy", "'a/b' is no name"),
-        ("-\tmlm@100%\t-\tfixed\t-\twhy", "'' is no name"),
-        ("x\tmlm\t-\tfixed\t-\twhy", "cannot read 'mlm'"),
-        ("x\telectra@50%\t-\tfixed\t-\twhy", "unknown objective"),
-        ("x\tmlm@100%\tnsp>mlm:add\tfixed\t-\twhy", "not in the hierarchy"),
-        ("x\tnsp@1,mlm@2\tnsp>mlm:glue\tfixed\t-\twhy", "unknown operator"),
-        ("x\tmlm@100%\t-\tequal\t-\twhy", "weighting 'equal': use fixed or uncertainty"),
-        ("x\tmlm@100%\t-\t-\t-\twhy", "weighting ''"),
-        ("x\tmlm@100%\t-\tfixed\t--a 'b\twhy", "options --a 'b: No closing quotation"),
+        ("flat\tmlm@100%\t-\tfixed\t-\t-", "6 columns, not 7"),
+        ("flat\tmlm@100%\t-\tfixed\t-\t-\twhy\tmore", "8 columns, not 7"),
+        ("a/b\tmlm@100%\t-\tfixed\t-\t-\twhy", "'a/b' is no name"),
+        ("-\tmlm@100%\t-\tfixed\t-\t-\twhy", "'' is no name"),
+        ("x\tmlm\t-\tfixed\t-\t-\twhy", "cannot read 'mlm'"),
+        ("x\telectra@50%\t-\tfixed\t-\t-\twhy", "unknown objective"),
+        ("x\tmlm@100%\tnsp>mlm:add\tfixed\t-\t-\twhy", "not in the hierarchy"),
+        ("x\tnsp@1,mlm@2\tnsp>mlm:glue\tfixed\t-\t-\twhy", "unknown operator"),
+        ("x\tmlm@100%\t-\tequal\t-\t-\twhy", "weighting 'equal': use fixed or uncertainty"),
+        ("x\tmlm@100%\t-\t-\t-\t-\twhy", "weighting ''"),
+        ("x\tmlm@100%\t-\tfixed\t--a 'b\t-\twhy", "options --a 'b: No closing quotation"),
         (FLAT, "'flat' comes twice"),
     ],
 )
@@ -73,6 +74,12 @@ def test_files_that_are_no_table(tmp_path: Path) -> None:
     (tmp_path / "bytes.tsv").write_bytes(HEADER.encode() + b"\n\xff\xfe")
     with pytest.raises(UserError, match=r"bytes.tsv: not UTF-8 at byte \d+: convert"):
         read_variants(tmp_path / "bytes.tsv")
+
+
+def test_next_of_kin_are_in_the_table(tmp_path: Path) -> None:
+    line = "x\tmlm@100%\t-\tfixed\t-\tflatt\twhy"
+    with pytest.raises(UserError, match=r"variants.tsv: 'x' stands against 'flatt', which the table does not have"):
+        read_variants(table(tmp_path, HEADER, line, FLAT))
 
 
 def test_choosing(tmp_path: Path) -> None:
@@ -103,4 +110,9 @@ def test_the_table_of_this_repository() -> None:
         free, stopped = variants[f"nsp-lower-{operator}"], variants[f"nsp-lower-{operator}-stop"]
         assert stopped.transfer == f"{free.transfer}!" and stopped.hierarchy == free.hierarchy
     assert variants["nsp-lower-permuted"].transfer == f"{variants['nsp-lower-concat'].transfer}~"
+    assert variants["nsp-lower-permuted"].against == "nsp-lower-concat"
+    for variant in variants.values():  # next of kin differ from a variant in one thing
+        other = variants.get(variant.against)
+        if other is not None and variant.name not in ("mlm-lower", "shift-lowest", "sop-lower-concat"):
+            assert variant.hierarchy == other.hierarchy
     assert variants["nsp-lower-permuted"].hierarchy == variants["nsp-lower-concat"].hierarchy

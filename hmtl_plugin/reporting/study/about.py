@@ -76,9 +76,13 @@ def settings(study: StudyReport) -> dict[str, str]:
         )
     probing = profile["probing"]
     found["probing"] = f"{probing['probe']} probes of every layer, {probing['pooling']} pooling"
-    versions = study.about["versions"]
-    found["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
-    found["commit"] = study.about["commit"] or "unknown"
+    versions = ", ".join(f"{name} {version}" for name, version in study.about["versions"].items())
+    made: dict[str, dict[str, list[str]]] = {
+        "versions": {versions: []},
+        "commit": {study.about["commit"] or "unknown": []},
+    }
+    made.update(study.made)  # of the records, once there are some
+    found |= {f"{name} of the records" if study.made else name: "; ".join(values) for name, values in made.items()}
     found["command"] = study.about["command"]
     return found
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.hierarchy import Hierarchy
 from hmtl_plugin.probing.tasks import known_task
-from hmtl_plugin.reporting.study.study import PRIMARY, PROBES, Cost, Measure, Row, StudyReport, Value
+from hmtl_plugin.reporting.study.study import BASELINE, PRIMARY, PROBES, Cost, Measure, Row, StudyReport, Value
 from hmtl_plugin.study.plan import PRETRAIN
 from hmtl_plugin.study.records import Line, Records
 
@@ -23,11 +24,17 @@ _PRETRAINING = {
     "bigram_shift": Measure("shift", "shift", PRIMARY, "AUC, %"),
     "bigram_shift_sentence": Measure("shift_sentence", "shift, sample", PRIMARY, "% right"),
 }
-_FINETUNING = {
+_FINETUNING = {  # metric, what knows nothing
     "SQuAD 1.1": (
-        ("f1", Measure("squad_f1", "SQuAD F1", PRIMARY, "%")),
-        ("exact", Measure("squad_em", "SQuAD EM", PRIMARY, "%")),
+        ("f1", "baseline", Measure("squad_f1", "SQuAD F1", PRIMARY, "%")),
+        ("exact", "random_exact", Measure("squad_em", "SQuAD EM", PRIMARY, "%")),
     ),
+}
+_MADE = {
+    "commit": lambda line: line.get("commit") or "unknown",
+    "versions": lambda line: ", ".join(f"{name} {version}" for name, version in line.get("versions", {}).items()),
+    "device": lambda line: line["device"],
+    "precision": lambda line: line.get("precision", "unknown").replace("none", "fp32"),
 }
 _AVERAGE = Measure(AVERAGE, "probing average", PRIMARY, "% right")
 
@@ -63,8 +70,11 @@ def collect(about: dict[str, Any], records: Records) -> StudyReport:
             if fingerprint in records:
                 done += 1
                 collected.add(entry["variant"], entry["seed"], stage, fingerprint, records.groups[fingerprint])
-    rows = tuple(_row(v, collected, {e["variant"] for e in about["plan"]}) for v in about["variants"])
-    own = frozenset(task for row in rows if row.seeds for task in row.own)
+    planned: dict[str, list[int]] = {}
+    for entry in about["plan"]:
+        planned.setdefault(entry["variant"], []).append(entry["seed"])
+    rows = tuple(_row(v, collected, planned.get(v["name"], ())) for v in about["variants"])
+    own = frozenset(task for row in rows if row.planned for task in row.own)
     measures = [*collected.measures.values()]
     probes = [_probe_measure(task, f"probe_{task}" not in own) for task in collected.tasks()]
     averaged = [measure.name for measure in probes if measure.in_average]
@@ -82,6 +92,8 @@ def collect(about: dict[str, Any], records: Records) -> StudyReport:
         plan=about["plan"],
         done_stages=done,
         not_finite=tuple(collected.not_finite),
+        made=collected.made,
+        remade=tuple(sorted(run for run, models in collected.models.items() if len(models) > 1)),
         about={name: about[name] for name in _ABOUT},
     )
 
@@ -98,11 +110,15 @@ class _Collected:
         self.probes: list[Line] = []
         self.seen: dict[str, set[int]] = {}
         self.not_finite: list[str] = []
+        self.learnt: dict[str, dict[str, bool]] = {}
+        self.made: dict[str, dict[str, list[str]]] = {}
+        self.models: dict[str, set[str]] = {}
 
     def add(self, variant: str, seed: int, stage: str, fingerprint: str, group: Sequence[Line]) -> None:
         """One finished stage."""
         self.seen.setdefault(variant, set()).add(seed)
         closing, lines = group[-1], group[:-1]
+        self._how(f"{variant} seed {seed}", closing, lines)
         self._cost(variant, seed, stage, closing)
         if closing.get("curve", {}).get("updates"):
             self.curves.setdefault(variant, {})[seed] = closing["curve"]
@@ -115,6 +131,15 @@ class _Collected:
         for task, of_task in by_task.items():
             self._finetuning(variant, seed, fingerprint, task, of_task)
         self._probing(variant, seed, fingerprint, [line for line in lines if line["kind"] == "probe"])
+
+    def _how(self, run: str, closing: Line, lines: Sequence[Line]) -> None:
+        for name, of in _MADE.items():
+            runs = self.made.setdefault(name, {}).setdefault(of(closing), [])
+            if run not in runs:
+                runs.append(run)
+        self.models.setdefault(run, set()).update(
+            line["checkpoint_sha256"] for line in lines if line.get("checkpoint_sha256")
+        )
 
     def _put(self, variant: str, measure: Measure, seed: int, value: float, fingerprint: str) -> None:
         self.measures.setdefault(measure.name, measure)
@@ -143,19 +168,23 @@ class _Collected:
         measure = _PRETRAINING.get(line["task"])
         if measure is None:
             return
+        metrics = line["metrics"]
+        if "low" in metrics:
+            less = metrics["metric"] == "loss"
+            beats = metrics["high"] < metrics["baseline"] if less else metrics["low"] > metrics["baseline"]
+            of_variant = self.learnt.setdefault(variant, {})
+            of_variant[measure.title] = of_variant.get(measure.title, False) or beats
         as_shown = _AS_SHOWN[line["metrics"]["metric"]]
         self._put(variant, measure, seed, as_shown(line["metrics"]["value"]), fingerprint)
         self.chance.setdefault(measure.name, as_shown(line["metrics"]["baseline"]))
 
     def _finetuning(self, variant: str, seed: int, fingerprint: str, task: str, lines: Sequence[Line]) -> None:
         """Mean over the seeds of fine-tuning: what is compared is pre-training."""
-        for metric, measure in _FINETUNING.get(task, (("score", Measure(task.lower(), task, PRIMARY, "%")),)):
+        whole = (("score", "baseline", Measure(task.lower(), task, PRIMARY, "%")),)
+        for metric, baseline, measure in _FINETUNING.get(task, whole):
             self._put(variant, measure, seed, statistics.fmean(line["metrics"][metric] for line in lines), fingerprint)
-        baseline = lines[0]["metrics"].get("baseline")
-        if baseline is not None:
-            self.chance.setdefault(
-                _FINETUNING[task][0][1].name if task in _FINETUNING else task.lower(), float(baseline)
-            )
+            if lines[0]["metrics"].get(baseline) is not None:
+                self.chance.setdefault(measure.name, float(lines[0]["metrics"][baseline]))
 
     def _probing(self, variant: str, seed: int, fingerprint: str, lines: Sequence[Line]) -> None:
         """Accuracy on te at the layer that is best on va."""
@@ -203,15 +232,19 @@ _AS_SHOWN: dict[str, Callable[[float], float]] = {
 }
 
 
-def _row(variant: Mapping[str, Any], collected: _Collected, planned: set[str]) -> Row:
-    own = {
-        line["task"]
-        for line in collected.probes
-        if line["variant"] == variant["name"] and line["role"] == "probe"
-        if known_task(line["task"]).objective in dict(line["placements"])
-    }
+def _row(variant: Mapping[str, Any], collected: _Collected, planned: Sequence[int]) -> Row:
+    name = variant["name"]
+    probed = next((p for p in collected.probes if p["variant"] == name and p["role"] == "probe"), None)
+    trained_on: set[str] = set()  # the untrained encoder has heads for the evaluation, but was pre-trained on nothing
+    if variant["hierarchy"]:
+        trained_on = {p.objective for p in Hierarchy.parse(variant["hierarchy"], variant["transfer"]).placements}
+    elif variant["checkpoint"] and probed:
+        trained_on = set(dict(probed["placements"]))
+    layers = ""
+    if probed and variant["hierarchy"]:
+        layers = ", ".join(f"{o} {layer}" for o, layer in probed["placements"]) + f" of {probed['layers']}"
     return Row(
-        variant["name"],
+        name,
         variant["hierarchy"],
         variant["transfer"],
         variant["weighting"],
@@ -219,10 +252,12 @@ def _row(variant: Mapping[str, Any], collected: _Collected, planned: set[str]) -
         variant["why"],
         bool(variant["hierarchy"]),
         bool(variant["checkpoint"]),
-        # the untrained encoder has heads for the evaluation, but was pre-trained on nothing
-        frozenset(f"probe_{task}" for task in own) if variant["hierarchy"] or variant["checkpoint"] else frozenset(),
-        tuple(sorted(collected.seen.get(variant["name"], ()))),
-        variant["name"] in planned,
+        frozenset(f"probe_{task}" for task in collected.tasks() if known_task(task).objective in trained_on),
+        tuple(sorted(collected.seen.get(name, ()))),
+        tuple(planned),
+        variant.get("against") or BASELINE,
+        layers,
+        collected.learnt.get(name, {}) if variant["hierarchy"] else {},
     )
 
 

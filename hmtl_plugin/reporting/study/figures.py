@@ -52,7 +52,7 @@ def learning_curves(study: StudyReport) -> Figure | None:
 
 def differences(study: StudyReport, comparisons: Sequence[Comparison]) -> Figure | None:
     """A panel for each primary measure, a row for each variant: mean difference, its interval (thick) and the corrected one (thin)."""
-    shown = [c for c in comparisons if c.family == PRIMARY and not math.isnan(c.low)]
+    shown = [c for c in comparisons if c.family == PRIMARY and c.against == BASELINE and not math.isnan(c.low)]
     measures = [m for m in study.measures if any(c.measure == m.name for c in shown)]
     variants = [row.name for row in study.rows if any(c.variant == row.name for c in shown)]
     if not shown:

@@ -7,7 +7,7 @@ from hmtl_plugin.reporting.study.study import BASELINE, PRIMARY, Measure, StudyR
 from hmtl_plugin.reporting.study.tables import signed
 
 PAPER_OPEN = (
-    "the layer of each task (here: thirds of the depth, as the table of variants says)",
+    "the layer of each task (here: a third and two thirds of the depth, rounded up to whole layers; see the table of variants)",
     "how information of next-sentence prediction reaches the masked language model (here: four operators, concat the main one)",
     "the exact definition of bigram shift and its rate (here: a tenth of the words, two neighbours change places, one label a word)",
     "the sizes, the budget, the seeds and every table of results",
@@ -24,25 +24,20 @@ _LISTED = 12
 
 def findings(study: StudyReport, comparisons: Sequence[Comparison]) -> list[str]:
     """Sentences for the top of a report, computed from the comparisons."""
-    own = [c for c in comparisons if c.family == PRIMARY]
-    found = [_progress(study)]
+    own = [c for c in comparisons if c.family == PRIMARY and c.against == BASELINE]
+    kin = [c for c in comparisons if c.family == PRIMARY and c.against != BASELINE]
+    found = [_progress(study), *_not_alike(study), *_not_learnt(study)]
     if study.not_finite:
         found.append(f"Not a finite number, and left out of everything: {', '.join(study.not_finite)}.")
     if not own:
         return [*found, f"Nothing can be compared with {BASELINE} yet."]
     measurable = [c for c in own if len(c.seeds) > 1]
     trained = {row.name for row in study.rows if row.trained}
-    among = [c for c in measurable if c.variant in trained]
-    if among:
-        alone, together = [c for c in among if c.excludes_zero], [c for c in among if c.excludes_zero_among_all]
-        found.append(
-            f"Of {len(among)} comparisons of pre-trained variants with {BASELINE}, {len(alone)} have a 95 % interval that excludes zero "
-            f"(luck alone gives about {0.05 * len(among):.0f}), and {len(together)} after correction for all {len(own)} here."
-        )
-        listed = sorted(alone, key=lambda c: not c.excludes_zero_among_all)  # those that are surest first
-        found += [_sentence(study, c) for c in listed[:_LISTED]]
-        more = len(listed) - _LISTED
-        found += [f"{more} more are in the table of differences."] if more > 0 else []
+    found += _differences(
+        study, [c for c in measurable if c.variant in trained], f"pre-trained variants with {BASELINE}", len(measurable)
+    )
+    kin = [c for c in kin if len(c.seeds) > 1]
+    found += _differences(study, kin, "variants with the one that lacks just what they add", len(kin))
     found += [_worth(study, [c for c in measurable if c.variant not in trained]), _out_of_reach(own)]
     few = sorted({len(c.seeds) for c in own if c.descriptive})
     if few:
@@ -51,6 +46,54 @@ def findings(study: StudyReport, comparisons: Sequence[Comparison]) -> list[str]
             f"With {counts} seed{'s' * (few[-1] > 1)} these are descriptions, not tests (a test begins at {SEEDS_FOR_TEST} seeds)."
         )
     return [sentence for sentence in found if sentence]
+
+
+def _differences(study: StudyReport, among: Sequence[Comparison], who: str, corrected_for: int) -> list[str]:
+    """How many intervals exclude zero, and which."""
+    if not among:
+        return []
+    alone, together = [c for c in among if c.excludes_zero], [c for c in among if c.excludes_zero_among_all]
+    found = [
+        f"Of {len(among)} comparisons of {who}, {len(alone)} have a 95 % interval that excludes zero "
+        f"(luck alone gives about {0.05 * len(among):.1f}), and {len(together)} after correction for all {corrected_for} here."
+    ]
+    listed = sorted(alone, key=lambda c: not c.excludes_zero_among_all)  # those that are surest first
+    found += [_sentence(study, c) for c in listed[:_LISTED]]
+    more = len(listed) - _LISTED
+    return [*found, f"{more} more are in the table of differences."] if more > 0 else found
+
+
+def _not_alike(study: StudyReport) -> list[str]:
+    """Records that were not all made in one way, which may be what differs between two variants."""
+    found = [
+        f"Records were not all made alike: {name} is {'; '.join(f'{value} ({_runs(runs)})' for value, runs in values.items())}. What differs between "
+        "such runs may be that."
+        for name, values in study.made.items()
+        if len(values) > 1
+    ]
+    if study.remade:
+        found.append(
+            f"Some results come from another training of the same model than the rest of its run: {', '.join(study.remade)}."
+        )
+    return found
+
+
+def _runs(runs: Sequence[str]) -> str:
+    return ", ".join(runs[:3]) + (f" and {len(runs) - 3} more" if len(runs) > 3 else "")
+
+
+def _not_learnt(study: StudyReport) -> list[str]:
+    """An objective that taught nothing cannot be what a variant's difference comes from."""
+    not_learnt: dict[str, list[str]] = {}
+    for row in study.rows:
+        for title, learnt in row.learnt.items():
+            if not learnt:
+                not_learnt.setdefault(title, []).append(row.name)
+    return [
+        f"{title}: not learnt by {', '.join(names)} (no seed's 95 % interval over samples leaves out what knows nothing), so nothing that differs there comes "
+        "from having learnt it."
+        for title, names in not_learnt.items()
+    ]
 
 
 def _worth(study: StudyReport, untrained: Sequence[Comparison]) -> str:
@@ -83,18 +126,23 @@ def _out_of_reach(own: Sequence[Comparison]) -> str:
 
 
 def _progress(study: StudyReport) -> str:
-    ran = [row.name for row in study.rows if row.seeds]
+    ran = [row for row in study.rows if row.seeds]
     if study.done_stages < study.planned_stages:
-        return f"The study is not finished: {study.done_stages} of {study.planned_stages} stages are done ({', '.join(ran) or 'no variant yet'})."
-    return f"All {study.planned_stages} stages of the plan are done: {', '.join(ran)}; seeds {', '.join(map(str, study.seeds))}."
+        listed = ", ".join(
+            f"{row.name}: seed{'s' * (len(row.seeds) > 1)} {', '.join(map(str, row.seeds))}" for row in ran
+        )
+        return f"The study is not finished: {study.done_stages} of {study.planned_stages} stages are done ({listed or 'no variant yet'})."
+    names = ", ".join(row.name for row in ran)
+    return f"All {study.planned_stages} stages of the plan are done: {names}; seeds {', '.join(map(str, study.seeds))}."
 
 
 def _sentence(study: StudyReport, c: Comparison) -> str:
+    """Better or worse is said of tests alone; of fewer seeds, the number."""
     measure: Measure = next(m for m in study.measures if m.name == c.measure)
-    better = (c.mean > 0) == measure.higher_is_better
+    better = "better" if (c.mean > 0) == measure.higher_is_better else "worse"
     digits = measure.digits + 1
-    after = ", after correction too" if c.excludes_zero_among_all else ", not after correction"
-    return (
-        f"{c.variant} is {'better' if better else 'worse'} than {BASELINE} at {measure.title}: {signed(c.mean, digits)} "
-        f"({signed(c.low, digits)} to {signed(c.high, digits)}){after}."
-    )
+    after = "after correction too" if c.excludes_zero_among_all else "not after correction"
+    numbers = f"{signed(c.mean, digits)} ({signed(c.low, digits)} to {signed(c.high, digits)})"
+    if c.descriptive:
+        return f"{c.variant} − {c.against} at {measure.title}: {numbers} over {len(c.seeds)} seeds, the {better} side; excludes zero {after}."
+    return f"{c.variant} is {better} than {c.against} at {measure.title}: {numbers}, {after}."

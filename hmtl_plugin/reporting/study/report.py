@@ -37,7 +37,9 @@ class Report:
     @cached_property
     def main(self) -> list[Table]:
         """Tables that every reader sees."""
-        return [tables.main_table(self.study), tables.differences_table(self.study, self.comparisons, PRIMARY)]
+        found = [tables.main_table(self.study), tables.differences_table(self.study, self.comparisons, PRIMARY)]
+        kin = tables.kin_table(self.study, self.comparisons)
+        return [*found, kin] if kin.rows else found
 
     @cached_property
     def probes(self) -> list[Table]:

@@ -1,20 +1,22 @@
-"""Variants against the baseline, paired by seed: differences, intervals, effect sizes, what could have been seen at all.
+"""Variants against the baseline and against their next of kin, paired by seed: differences, intervals, effect sizes, what could have
+been seen at all.
 
-The sample is the seeds of pre-training. A seed gives both variants the same initial encoder, pairs and masks, so that what differs
-is the hierarchy and what the fine-tuning's own noise leaves.
+The sample is the seeds of pre-training. A seed gives both variants the same initial encoder, pairs and masks. What differs is the
+hierarchy, and chance all the same: trainings that begin alike drift apart by rounding alone (docs/results.md, The study).
 """
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize, stats
 
 from hmtl_plugin.probing.statistics import holm
-from hmtl_plugin.reporting.study.study import BASELINE, StudyReport
+from hmtl_plugin.reporting.study.study import BASELINE, Measure, StudyReport
 
 LEVEL, POWER = 0.05, 0.8
 SEEDS_FOR_TEST = 6  # 2 ** 6 sign patterns: the smallest p is 1/32
@@ -26,19 +28,23 @@ _NO_SPREAD = 1e-9  # what adding equal values in another order leaves
 
 @dataclass(frozen=True)
 class Comparison:
-    """One variant less the baseline on one measure, over the seeds that both have.
+    """One variant less another on one measure, over the seeds that both have.
 
     Attributes:
+        against: the other: the baseline, or the variant that lacks just what this one adds.
+        family: of the measure; intervals and p are corrected for the comparisons of one family with the baseline, or with next of kin.
         mean, sd: of the differences; sd is NaN for one seed, as all that follows from it; 0: no spread, and no effect size.
         low, high: 95 % t interval of the mean.
         low_all, high_all: the same widened (Bonferroni) so that all intervals of the family hold together with 95 %.
         effect: mean / sd, Cohen's d of paired differences.
         detectable: the mean difference that a paired t test at 5 % would have found with 80 % power, the sd being what it was.
+        detectable_all: the same at the level that is corrected as the intervals are.
         p: of the sign-flip permutation test, two-sided; None below `SEEDS_FOR_TEST` seeds.
         p_holm: corrected for the number of comparisons of the family that have a p.
     """
 
     variant: str
+    against: str
     measure: str
     family: str
     seeds: tuple[int, ...]
@@ -50,6 +56,7 @@ class Comparison:
     high_all: float
     effect: float
     detectable: float
+    detectable_all: float
     p: float | None
     p_holm: float | None = None
 
@@ -70,43 +77,48 @@ class Comparison:
 
 
 def compare(study: StudyReport) -> list[Comparison]:
-    """Every variant but the baseline on every measure that both have with some seed in common.
+    """Every variant less the baseline, and less its next of kin, on every measure that both have with some seed in common.
 
     A published checkpoint is none: it is one pre-training, its seeds are those of fine-tuning.
     """
-    pairs = []
-    for row in (row for row in study.rows if not row.reference):
-        for measure in study.measures:
-            ours, theirs = study.by_seed(row.name, measure.name), study.by_seed(BASELINE, measure.name)
-            shared = tuple(seed for seed in ours if seed in theirs)
-            if row.name != BASELINE and shared:
-                pairs.append((row.name, measure, shared, [ours[seed] - theirs[seed] for seed in shared]))
-    families = {measure.family: sum(m.family == measure.family for _, m, _, _ in pairs) for _, measure, _, _ in pairs}
-    found = [
-        paired(name, measure.name, measure.family, seeds, differences, families[measure.family])
-        for name, measure, seeds, differences in pairs
-    ]
-    return [c for family in families for c in _corrected([c for c in found if c.family == family])]
+    found: list[Comparison] = []
+    for kin in (False, True):
+        pairs = []
+        for row in (row for row in study.rows if not row.reference):
+            other = row.against if kin else BASELINE
+            for measure in study.measures:
+                ours, theirs = study.by_seed(row.name, measure.name), study.by_seed(other, measure.name)
+                shared = tuple(seed for seed in ours if seed in theirs)
+                if shared and other != row.name and not (kin and other == BASELINE):
+                    pairs.append((row.name, other, measure, shared, [ours[seed] - theirs[seed] for seed in shared]))
+        for family in dict.fromkeys(measure.family for _, _, measure, _, _ in pairs):
+            of_family = [pair for pair in pairs if pair[2].family == family]
+            number = sum(len(shared) > 1 for _, _, _, shared, _ in of_family)  # one seed has no interval to correct
+            found += _corrected([paired(name, o, m, seeds, d, number) for name, o, m, seeds, d in of_family])
+    return found
 
 
 def paired(
-    variant: str, measure: str, family: str, seeds: tuple[int, ...], differences: Sequence[float], comparisons: int
+    variant: str, against: str, measure: Measure, seeds: tuple[int, ...], differences: Sequence[float], comparisons: int
 ) -> Comparison:
     """One comparison among ``comparisons``."""
     values, count = np.asarray(differences, dtype=np.float64), len(differences)
     mean = float(values.mean())
     if count < 2:
         nan = math.nan
-        return Comparison(variant, measure, family, seeds, mean, nan, nan, nan, nan, nan, nan, nan, None)
+        return Comparison(
+            variant, against, measure.name, measure.family, seeds, mean, nan, nan, nan, nan, nan, nan, nan, nan, None
+        )
     sd = float(values.std(ddof=1))
-    sd = sd if sd > _NO_SPREAD else 0.0
+    sd = sd if sd > _NO_SPREAD * max(1.0, float(np.abs(values).max())) else 0.0
     error = sd / math.sqrt(count)
     half = float(stats.t.ppf(1 - LEVEL / 2, count - 1)) * error
     half_all = float(stats.t.ppf(1 - LEVEL / 2 / comparisons, count - 1)) * error
     return Comparison(
         variant,
-        measure,
-        family,
+        against,
+        measure.name,
+        measure.family,
         seeds,
         mean,
         sd,
@@ -116,17 +128,19 @@ def paired(
         mean + half_all,
         mean / sd if sd else math.nan,
         detectable(count) * sd if sd else math.nan,
+        detectable(count, LEVEL / comparisons) * sd if sd else math.nan,
         sign_flip(values) if count >= SEEDS_FOR_TEST else None,
     )
 
 
-def detectable(count: int) -> float:
+@cache
+def detectable(count: int, level: float = LEVEL) -> float:
     """The true mean, in standard deviations of the differences, that a two-sided paired t test finds with power 80 %.
 
     The power is integrated over the sd that a sample may show; the library's noncentral t fails with few degrees of freedom.
     """
     freedom = count - 1
-    critical = stats.t.ppf(1 - LEVEL / 2, freedom)
+    critical = stats.t.ppf(1 - level / 2, freedom)
     shares = (np.arange(_GRID) + 0.5) / _GRID
     bound = critical * np.sqrt(stats.chi2.ppf(shares, freedom) / freedom)
 
@@ -143,13 +157,12 @@ def detectable(count: int) -> float:
 def sign_flip(values: npt.NDArray[np.float64]) -> float:
     """Two-sided p of the mean under flips of the differences' signs: all of them up to 16 seeds, then a random sample."""
     count = len(values)
+    bound = abs(values.sum()) - _NO_SPREAD * float(np.abs(values).sum())  # sums in another order are equal too
     if count <= _EXACT_SEEDS:
         signs = np.array(list(itertools.product((1.0, -1.0), repeat=count)))
-        extreme = np.abs(signs @ values) >= abs(values.sum()) - 1e-9
-        return float(extreme.mean())
+        return float((np.abs(signs @ values) >= bound).mean())
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (_DRAWS, count))
-    extreme = np.abs(signs @ values) >= abs(values.sum()) - 1e-9
-    return float((1 + extreme.sum()) / (1 + _DRAWS))
+    return float((1 + (np.abs(signs @ values) >= bound).sum()) / (1 + _DRAWS))
 
 
 def _corrected(comparisons: list[Comparison]) -> list[Comparison]:

@@ -1,5 +1,6 @@
 """What a report of a study shows, as data: every variant's value of every measure with every seed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,8 +37,10 @@ class Row:
     Attributes:
         trained: pre-trained by the study; reference: a published checkpoint.
         own: probing tasks that it was pre-trained on.
-        seeds: those with some record.
-        planned: whether the study's plan has it.
+        seeds: those with some record; planned: those of the study's plan.
+        against: the variant that it is also compared with, its next of kin.
+        layers: of each objective, as recorded, and the depth; empty where nothing says.
+        learnt: by title of a pre-training measure, whether some seed's interval leaves out what knows nothing.
     """
 
     name: str
@@ -50,7 +53,10 @@ class Row:
     reference: bool
     own: frozenset[str] = frozenset()
     seeds: tuple[int, ...] = ()
-    planned: bool = False
+    planned: tuple[int, ...] = ()
+    against: str = BASELINE
+    layers: str = ""
+    learnt: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,8 @@ class StudyReport:
         chance: of a measure, what knows nothing reaches.
         plan: entries of study.json: variant, seed, stage -> fingerprint; done_stages: how many of them are recorded.
         not_finite: values that are no numbers, as texts; they are left out.
+        made: how records were made: commit, versions, device, precision -> the runs that have it; more than one each: they are mixed.
+        remade: runs whose results come from two trainings of the same model.
         about: what was run: profile, prepared, command, commit, versions.
     """
 
@@ -99,6 +107,8 @@ class StudyReport:
     plan: list[dict[str, Any]]
     done_stages: int
     not_finite: tuple[str, ...] = ()
+    made: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    remade: tuple[str, ...] = ()
     about: dict[str, Any] = field(default_factory=dict)
 
     def by_seed(self, variant: str, measure: str) -> dict[int, float]:

@@ -3,13 +3,14 @@
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hmtl_plugin.reporting.probing.heatmaps import DAGGER
 from hmtl_plugin.reporting.study.statistics import Comparison, mean_and_sd
 from hmtl_plugin.reporting.study.study import BASELINE, PRIMARY, PROBES, Measure, Row, StudyReport
 
-NOT_RUN, NOTHING = "not run", "–"
+_BASELINES = ("bag of words",)
+NOT_RUN, NOT_YET, NOTHING = "not run", "not yet", "–"
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,36 @@ class Table:
 
 def variants_table(study: StudyReport) -> Table:
     """What each variant is."""
-    rows = []
-    for row in study.rows:
-        state = f"{len(row.seeds)} seeds" if len(row.seeds) > 1 else "1 seed" if row.seeds else NOT_RUN
-        rows.append((row.name, row.hierarchy or NOTHING, row.transfer or NOTHING, _weighting(row), row.why, state))
-    header = ("variant", "hierarchy", "transfer", "weighting, options", "what for", "here")
-    caption = "All variants of the table, in the order of interest. Layers are percentages of the depth."
+    rows = [
+        (
+            row.name,
+            row.hierarchy or NOTHING,
+            row.layers or NOTHING,
+            row.transfer or NOTHING,
+            _weighting(row),
+            row.against if row.against != BASELINE else NOTHING,
+            row.why,
+            _state(row),
+        )
+        for row in study.rows
+    ]
+    header = (
+        *("variant", "hierarchy", "layers", "transfer", "weighting, options", "compared with, too", "what for"),
+        "seeds here",
+    )
+    caption = (
+        "All variants of the table, in the order of interest. Hierarchy: objective @ percent of the depth; layers: what that comes to, rounded up. "
+        f"{NOT_RUN}: not in this study's plan."
+    )
     return Table("Variants", caption, header, tuple(rows), len(header))
+
+
+def _state(row: Row) -> str:
+    if not row.seeds:
+        return NOT_YET if row.planned else NOT_RUN
+    seeds = ", ".join(map(str, row.seeds))
+    missing = [seed for seed in row.planned if seed not in row.seeds]
+    return f"{seeds} (not yet: {', '.join(map(str, missing))})" if missing else seeds
 
 
 def _weighting(row: Row) -> str:
@@ -43,8 +67,10 @@ def main_table(study: StudyReport) -> Table:
     measures = [m for m in study.measures if m.family == PRIMARY]
     caption = (
         "Mean ± standard deviation over seeds of pre-training (one seed: no deviation). Higher is better but for perplexity. "
-        f"{NOTHING}: not measured for this variant, or not yet; (n): only n of its seeds have a value. "
-        "The last row is what knows nothing: unigrams, the majority, random spans."
+        "MLM perplexity: of masked pieces, the exponential of the loss; NSP: next sentence or one of another document; shift: which words changed places (AUC: area "
+        "under the ROC curve, 50 is chance); EM: exact match. "
+        f"{NOT_RUN}: not in this study's plan; {NOTHING}: not measured for this variant, or not yet; (n): only n of its seeds have a value, so compare "
+        "variants in the table of differences, which pairs seeds. The last row is what knows nothing: unigrams, the majority, random spans."
     )
     if any(row.reference for row in study.rows):
         caption += " A published checkpoint is one pre-training: its deviation is that of fine-tuning."
@@ -59,7 +85,26 @@ def probes_table(study: StudyReport) -> Table:
     if left_out:
         own = f"{DAGGER} the variant was pre-trained on this very task; "
         caption += f"{own}{', '.join(left_out)} is therefore left out of everyone's probing average."
-    return _values_table("Probes", caption, study, measures, [row for row in study.rows if row.seeds])
+    rows = sorted({rows for line in study.probes for rows in [tuple(line["data"]["rows"])]})
+    if rows:
+        low, high = (
+            " / ".join(f"{count:,}" for count in counts) for counts in (map(min, zip(*rows)), map(max, zip(*rows)))
+        )
+        caption += f" Rows (train / validation / test): {low}" + (f" to {high}." if low != high else ".")
+    table = _values_table("Probes", caption, study, measures, [row for row in study.rows if row.seeds])
+    others = tuple((name, *_baseline(study, name, measures)) for name in _BASELINES)
+    return replace(
+        table, rows=(*table.rows[:-1], *(row for row in others if set(row[1:]) != {NOTHING}), table.rows[-1])
+    )
+
+
+def _baseline(study: StudyReport, name: str, measures: Sequence[Measure]) -> list[str]:
+    """Accuracies of what is no encoder, the mean over seeds where it has several lines."""
+    found: dict[str, list[float]] = {}
+    for line in study.probes:
+        if line["role"] == "baseline" and line["variant"] == name:
+            found.setdefault(f"probe_{line['task']}", []).append(float(line["metrics"]["accuracy"]))
+    return [_number(_mean(found.get(m.name, [])), m.digits) for m in measures]
 
 
 def _values_table(
@@ -73,7 +118,7 @@ def _values_table(
 
 def _values(study: StudyReport, row: Row, measures: Sequence[Measure]) -> list[str]:
     if not row.seeds:
-        return [NOT_RUN, *[NOTHING] * (len(measures) - 1)] if measures else []
+        return [NOT_YET if row.planned else NOT_RUN, *[NOTHING] * (len(measures) - 1)] if measures else []
     return [_cell(study, row, measure) for measure in measures]
 
 
@@ -88,42 +133,69 @@ def _cell(study: StudyReport, row: Row, measure: Measure) -> str:
 
 
 def differences_table(study: StudyReport, comparisons: Sequence[Comparison], family: str) -> Table:
-    """Every comparison of a family, one a row."""
+    """Every comparison of a family with the baseline, one a row."""
+    own = [c for c in comparisons if c.family == family and c.against == BASELINE]
+    caption = f"Each variant less {BASELINE}, paired by seed. {_HOW} {_corrected(own)}"
+    return _differences("Differences", caption, study, own)
+
+
+def kin_table(study: StudyReport, comparisons: Sequence[Comparison]) -> Table:
+    """Every main comparison with another variant than the baseline."""
+    own = [c for c in comparisons if c.family == PRIMARY and c.against != BASELINE]
+    caption = (
+        "Each variant less the one that lacks just what it adds, where both ran: what that part alone does. Columns as above. "
+        f"{_corrected(own)}"
+    )
+    return _differences("What a part adds", caption, study, own)
+
+
+_HOW = (
+    "Interval: Student's t over the seeds of pre-training, for these development rows; other rows are not covered. Effect size: mean over standard deviation "
+    "of the differences (from few seeds far too large: by three quarters with three). Detectable: the true difference that a paired test at 5 % finds four times out of "
+    "five, were the spread what it was here; in brackets at the corrected level. p: permutation of signs, from six seeds on; below, the row is "
+    "descriptive and has no mark. * the interval alone excludes zero, ** the corrected one too; no mark where all seeds differ alike, which leaves no "
+    "spread to judge by."
+)
+
+
+def _corrected(own: Sequence[Comparison]) -> str:
+    number = sum(len(c.seeds) > 1 for c in own)
+    return (
+        f"Corrected: wide enough that all {number} intervals here hold together (Bonferroni)."
+        if number
+        else "One seed has no interval."
+    )
+
+
+def _differences(title: str, caption: str, study: StudyReport, own: Sequence[Comparison]) -> Table:
     titles = {m.name: m for m in study.measures}
-    own = [c for c in comparisons if c.family == family]
     own_tasks = {row.name: row.own for row in study.rows}
     rows = tuple(_difference_row(c, titles[c.measure], c.measure in own_tasks[c.variant]) for c in own)
     header = (
-        *("variant", "measure", "seeds", f"less {BASELINE}", "95 % interval", f"corrected for {len(own)}"),
+        *("variant", "measure", "seeds", "difference", "95 % interval", "corrected interval"),
         *("effect size", "detectable", "p (Holm)"),
-    )
-    caption = (
-        f"Each variant less {BASELINE}, paired by seed. Interval: Student's t. Corrected: wide enough that all {len(own)} intervals hold "
-        "together (Bonferroni). Effect size: mean over standard deviation of the differences. Detectable: the difference that "
-        "a paired test at 5 % finds four times out of five, were the spread what it was here. p: permutation of signs, from six "
-        "seeds on; below, the row is descriptive. * the interval alone excludes zero, ** the corrected one too; no mark where "
-        "all seeds differ alike, which leaves no spread to judge by."
     )
     if any(c.measure in own_tasks[c.variant] for c in own):
         caption += f" {DAGGER} the variant was pre-trained on this very task."
     if any(row.reference for row in study.rows):
         caption += " Published checkpoints are not compared: their seeds are those of fine-tuning."
-    return Table("Differences", caption, header, rows, 2)
+    return Table(title, caption, header, rows, 2)
 
 
 def _difference_row(c: Comparison, measure: Measure, own: bool) -> tuple[str, ...]:
     digits = measure.digits + 1
-    marks = "**" if c.excludes_zero_among_all else "*" if c.excludes_zero else ""
+    marks = "" if c.descriptive else "**" if c.excludes_zero_among_all else "*" if c.excludes_zero else ""
     p = "descriptive" if c.p is None or c.p_holm is None else f"{_p(c.p)} ({_p(c.p_holm)})"
+    found = _number(c.detectable, digits)
     return (
-        c.variant,
-        measure.title + (DAGGER if own else ""),
+        f"{c.variant} − {c.against}",
+        measure.title + (DAGGER if own else "") + ("" if measure.higher_is_better else " (lower is better)"),
         str(len(c.seeds)),
         signed(c.mean, digits) + marks,
         _interval(c.low, c.high, digits),
         _interval(c.low_all, c.high_all, digits),
         signed(c.effect, 1),
-        _number(c.detectable, digits),
+        found if found == NOTHING else f"{found} ({_number(c.detectable_all, digits)})",
         p,
     )
 
@@ -149,7 +221,8 @@ def cost_table(study: StudyReport) -> Table:
     header = ("variant", "parameters", "tokens/s", "pre-training (h)", "all stages (h)", "device")
     caption = (
         "Mean over seeds of one run, as far as it is done, on what it had for itself (one core on the CPU where runs go side by "
-        "side). Parameters: heads and transfers included. All stages: of one that was resumed, the last part. Times depend on the machine and what else it does."
+        "side). Parameters: heads and transfers included. Tokens/s: median over the intervals of the log, so not the tokens over the hours. All stages: of one "
+        "that was resumed, the last part. Times depend on the machine and what else it does."
     )
     return Table("Cost", caption, header, tuple(rows))
 

@@ -85,8 +85,13 @@ def _lines(name: str, seed: int, stage: str, effect: float, noise: float) -> lis
         if "bigram_shift" in hierarchy:
             metrics["bigram_shift"] = ("auc", 0.6, 0.5)
         return [
-            {"kind": "pretrain", "task": task, "metrics": {"metric": m, "value": value, "baseline": baseline}}
-            for task, (m, value, baseline) in metrics.items()
+            {
+                "kind": "pretrain",
+                "task": task,
+                "metrics": {"metric": m, "value": v, "low": v - 0.05, "high": v + 0.05, "baseline": baseline},
+                "checkpoint_sha256": f"{name}{seed}",
+            }
+            for task, (m, v, baseline) in metrics.items()
         ]
     if stage == "RTE":
         mean = rte(name, seed, effect, noise)
@@ -95,7 +100,13 @@ def _lines(name: str, seed: int, stage: str, effect: float, noise: float) -> lis
             for d, own in ((-1.0, 100 * seed), (1.0, 100 * seed + 1))
         ]
     if stage == "SQuAD":
-        return [{"kind": "squad", "task": "SQuAD 1.1", "metrics": {"f1": 12.0 + effect, "exact": 4.0, "baseline": 4.3}}]
+        return [
+            {
+                "kind": "squad",
+                "task": "SQuAD 1.1",
+                "metrics": {"f1": 12.0 + effect, "exact": 4.0, "baseline": 4.3, "random_exact": 0.4},
+            }
+        ]
     return _probe_lines(name, seed, hierarchy) if stage == "probe" else []
 
 
@@ -126,11 +137,13 @@ def _probe_lines(name: str, seed: int, hierarchy: str) -> list[dict[str, Any]]:
             )
         baseline = {"role": "baseline", "variant": "majority", "metrics": {"accuracy": 50.0}, "seed": 0, "layer": None}
         lines.append({**shared, **baseline})
+        lines.append({**shared, **baseline, "variant": "bag of words", "metrics": {"accuracy": 61.5}})
     return lines
 
 
 def _closing(name: str, seed: int, stage: str) -> dict[str, Any]:
     closing: dict[str, Any] = {"variant": name, "seed": seed, "stage": stage, "seconds": 60.0, "device": "cpu"}
+    closing |= {"commit": "0123456789ab", "versions": {"python": "3.11"}, "precision": "bf16"}
     if stage == "pretrain":
         closing["cost"] = {"parameters": 1e6, "tokens_per_second": 1e4, "training_seconds": 50.0}
         if HIERARCHIES[name][0]:
@@ -176,6 +189,7 @@ def _about(plan: list[dict[str, Any]], with_reference: bool) -> dict[str, Any]:
             "options": [],
             "why": f"why {name}",
             "checkpoint": "",
+            "against": {"hierarchy": "shift-lowest", "shift-lowest": "never-run"}.get(name, ""),
         }
         for name, (h, t) in HIERARCHIES.items()
     ]

@@ -64,10 +64,12 @@ def test_a_long_list_is_cut_and_says_so(tmp_path: Path) -> None:
     def clear(compared: Sequence[Comparison]) -> list[Comparison]:
         return [replace(c, mean=2.0, sd=1.0, low=1.0, high=3.0, low_all=-1.0, high_all=5.0) for c in compared]
 
-    many = [c for c in clear(compare(study)) if c.variant == "hierarchy" and c.family == PRIMARY] * 4
+    many = [
+        c for c in clear(compare(study)) if c.variant == "hierarchy" and c.family == PRIMARY and c.against == "flat"
+    ] * 4
     surest = replace(many[0], variant="shift-lowest", low_all=0.5)
     lines = findings(study, [*many, surest])
-    listed = [line for line in lines if " than flat at " in line]
+    listed = [line for line in lines if " − flat at " in line]
     assert len(listed) == 12 and listed[0].startswith("shift-lowest")
     assert f"{len(many) + 1 - 12} more are in the table of differences." in lines
 
@@ -82,7 +84,8 @@ def test_differences_of_an_own_task_are_marked(tmp_path: Path) -> None:
     table = tables.differences_table(study, compare(study), PROBES)
     marked = {row[0] for row in table.rows if row[1] == "Bigram shift†"}
     assert (
-        marked == {"shift-lowest", "hierarchy"} and "† the variant was pre-trained on this very task" in table.caption
+        marked == {"shift-lowest − flat", "hierarchy − flat"}
+        and "† the variant was pre-trained on this very task" in table.caption
     )
     assert not any("†" in row[1] for row in table.rows if row[1].startswith("Tense"))
 
@@ -112,3 +115,85 @@ def test_a_corpus_that_was_given_is_said_to_be(tmp_path: Path, splits: dict[str,
     count = "9" if splits else "not known"
     assert table.rows == (("books", "binarised", count, "27" if splits else "not known", "not known"),)
     assert "was not looked at" in table.caption
+
+
+def test_few_seeds_are_described_and_six_are_judged(tmp_path: Path) -> None:
+    for count, said in ((3, "hierarchy − flat at RTE: +"), (8, "hierarchy is better than flat at RTE: +")):
+        study = written(tmp_path / str(count), seeds=range(1, count + 1))
+        text, rows = sentences(study), tables.differences_table(study, compare(study), PRIMARY).rows
+        assert said in text
+        marked = [row for row in rows if "*" in row[3]]
+        assert bool(marked) == (count == 8)
+        assert (" is better than " in text) == (count == 8)
+
+
+def test_a_variant_is_compared_with_its_next_of_kin_too(tmp_path: Path) -> None:
+    study = written(tmp_path, seeds=range(1, 9))
+    compared = compare(study)
+    table = tables.kin_table(study, compared)
+    assert {row[0] for row in table.rows} == {"hierarchy − shift-lowest"}  # the other has not run
+    found = next(c for c in compared if (c.against, c.measure) == ("shift-lowest", "rte"))
+    assert found.mean == pytest.approx(0.5, abs=0.3)
+    number = sum(c.against == "shift-lowest" and c.family == PRIMARY for c in compared)
+    assert f"all {number} intervals here" in table.caption
+    assert f"Of {number} comparisons of variants with the one that lacks just what they add" in sentences(study)
+    assert not any(row[0].endswith("shift-lowest") for row in tables.differences_table(study, compared, PRIMARY).rows)
+
+
+def test_records_that_were_not_made_alike_are_named(tmp_path: Path) -> None:
+    assert "not all made alike" not in sentences(written(tmp_path))
+
+    def other(line: dict[str, Any]) -> None:
+        if (line["variant"], line["seed"]) == ("hierarchy", 2) and line["kind"] == "stage":
+            line["precision"] = "none"
+        if (line["variant"], line["seed"], line.get("task")) == ("flat", 1, "nsp"):
+            line["checkpoint_sha256"] = "another"
+
+    study = read_study(change(tmp_path, other))
+    text = sentences(study)
+    assert (
+        "precision is bf16 (random seed 1, flat seed 1, shift-lowest seed 1 and 8 more); fp32 (hierarchy seed 2)"
+        in text
+    )
+    assert "another training of the same model than the rest of its run: flat seed 1." in text
+    assert about.settings(study)["precision of the records"] == "bf16; fp32"
+
+
+def test_an_objective_that_taught_nothing_is_named(tmp_path: Path) -> None:
+    assert "not learnt" not in sentences(written(tmp_path))
+
+    def at_chance(line: dict[str, Any]) -> None:
+        wanted = line["variant"] == "shift-lowest" or line["seed"] == 1
+        if wanted and (line["kind"], line.get("task")) == ("pretrain", "bigram_shift"):
+            line["metrics"] |= {"value": 0.51, "low": 0.49, "high": 0.53}
+
+    text = sentences(read_study(change(tmp_path, at_chance)))
+    assert "shift: not learnt by shift-lowest (no seed's" in text
+
+
+def test_what_is_not_there_is_not_planned_or_not_yet(tmp_path: Path) -> None:
+    skip = [("hierarchy", seed, stage) for seed in (1, 2, 3) for stage in STAGES]
+    skip += [("shift-lowest", 3, stage) for stage in STAGES]
+    study = written(tmp_path, skip=skip)
+    main = tables.main_table(study)
+    assert column(main, "MLM perplexity")["hierarchy"] == tables.NOT_YET
+    assert column(main, "MLM perplexity")["never-run"] == tables.NOT_RUN
+    here = column(tables.variants_table(study), "seeds here")
+    assert (here["shift-lowest"], here["flat"]) == ("1, 2 (not yet: 3)", "1, 2, 3")
+    assert (here["hierarchy"], here["never-run"]) == (tables.NOT_YET, tables.NOT_RUN)
+    assert "shift-lowest: seeds 1, 2" in sentences(study)
+
+
+def test_what_knows_nothing_and_what_knows_words(tmp_path: Path) -> None:
+    study = written(tmp_path)
+    assert column(tables.main_table(study), "SQuAD EM (%)")["knows nothing"] == "0.4"
+    probes = tables.probes_table(study)
+    assert [row[0] for row in probes.rows[-2:]] == ["bag of words", "knows nothing"]
+    assert column(probes, "Tense")["bag of words"] == "61.5"
+    assert "400 / 100 / 200." in probes.caption
+
+
+def test_layers_are_those_of_the_model(tmp_path: Path) -> None:
+    table = tables.variants_table(written(tmp_path))
+    assert column(table, "layers")["hierarchy"] == "bigram_shift 1, nsp 2, mlm 3 of 3"
+    assert column(table, "layers")["random"] == "–"

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from hmtl_plugin.reporting.study.statistics import SEEDS_FOR_TEST, detectable, paired, sign_flip
+from hmtl_plugin.reporting.study.study import Measure
 
 
 def _paired(values: list[float], comparisons: int = 1):
-    return paired("v", "m", "primary", tuple(range(len(values))), values, comparisons)
+    measure = Measure("m", "M", "primary", "%")
+    return paired("v", "flat", measure, tuple(range(len(values))), values, comparisons)
 
 
 @given(st.lists(st.floats(-50, 50), min_size=2, max_size=12))
@@ -70,13 +72,23 @@ def test_sign_flip_is_the_library_s_permutation_test() -> None:
     assert sign_flip(values) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e8])
+def test_sign_flip_knows_no_unit(scale: float) -> None:
+    """A perplexity of a training that went wrong is in the millions: sums in another order then differ by more than 1e-9."""
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        values = rng.normal(size=6)
+        assert sign_flip(scale * values) == sign_flip(values) >= 2 / 2**6
+
+
 def test_sign_flip_of_many_seeds_samples_and_is_never_zero() -> None:
     assert 0 < sign_flip(np.full(30, 1.0)) < 1e-3
     assert sign_flip(np.array([1.0, -1.0] * 15)) == 1.0
 
 
+@pytest.mark.parametrize("level", [0.05, 0.002])
 @pytest.mark.parametrize("count", [2, 3, 6, 12])
-def test_detectable_difference_is_found_four_times_out_of_five(count: int) -> None:
-    samples = np.random.default_rng(0).normal(detectable(count), 1.0, (20_000, count))
-    found = (stats.ttest_1samp(samples, 0.0, axis=1).pvalue < 0.05).mean()
+def test_detectable_difference_is_found_four_times_out_of_five(count: int, level: float) -> None:
+    samples = np.random.default_rng(0).normal(detectable(count, level), 1.0, (20_000, count))
+    found = (stats.ttest_1samp(samples, 0.0, axis=1).pvalue < level).mean()
     assert found == pytest.approx(0.8, abs=0.015)
