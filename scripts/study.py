@@ -93,6 +93,12 @@ def main() -> None:
     slots = find_slots(args.devices, args.jobs, profile.jobs, len(chosen))
     context = Context(args.out, args.out / "data", REPOSITORY / "scripts", profile)
     print(f"{args.out}: {len(plan)} runs, {len(slots)} side by side on {slots[0].device}", flush=True)
+    if others := sorted(_commits(records, plan) - {commit()}):
+        listed = ", ".join(others)
+        print(
+            f"note: what is recorded was made at commit {listed}, this is {commit()}: the report will name what is mixed",
+            flush=True,
+        )
     outcome = Runner(context, records, slots, time_limit).run(chosen)
     size = pack(args.out, args.out / PACKED)
     print(f"{args.out / PACKED}: {size / 1e6:.2f} MB, all that the report needs beside {STUDY}")
@@ -154,6 +160,12 @@ def _seconds(text: str | None) -> float | None:
     if not found:
         raise UserError(f"--time-limit {text}: write a number and s, m or h, as in 25m")
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def _commits(records: Records, plan: list[Run]) -> set[str]:
+    """At which the plan's recorded stages were made, where it is known."""
+    groups = [records.groups.get(stage.fingerprint) for run in plan for stage in run.stages]
+    return {str(group[-1]["commit"]) for group in groups if group and group[-1].get("commit")}
 
 
 def _write_study(

@@ -1,5 +1,6 @@
 """The whole study on made-up tasks, as a user runs it: once, again, and killed half-way."""
 
+import gzip
 import json
 import os
 import re
@@ -155,9 +156,16 @@ def test_study_goes_on_from_records_alone(tmp_path: Path, toy_data: Path) -> Non
     _finish(tmp_path / "first", toy_data, profile)
     (tmp_path / "second").mkdir()
     (tmp_path / "second" / "records.jsonl.gz").write_bytes((tmp_path / "first" / "records.jsonl.gz").read_bytes())
-    assert "[1/" not in _finish(tmp_path / "second", toy_data, profile)  # nothing is left to do
+    output = _finish(tmp_path / "second", toy_data, profile)
+    assert "[1/" not in output and "note:" not in output  # nothing is left to do, by the same code
+    packed = tmp_path / "second" / "records.jsonl.gz"
+    lines = [
+        json.loads(line) | {"commit": "0123456789ab"} for line in gzip.decompress(packed.read_bytes()).splitlines()
+    ]
+    packed.write_bytes(gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode()))
     profile.write_text(profile.read_text(encoding="utf-8").replace("lr=1e-3", "lr=2e-3"), encoding="utf-8")
     output = _finish(tmp_path / "second", toy_data, profile)
+    assert "note: what is recorded was made at commit 0123456789ab, this is " in output
     ran = re.findall(r"flat-seed1 (\w+)", output)
     assert ran == ["pretrain", "RTE"]
     first, second = read_study(tmp_path / "first"), read_study(tmp_path / "second")
