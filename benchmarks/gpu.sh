@@ -24,6 +24,7 @@ pairs_128     | 190 | train_pairs.py --device cuda --sizes base --lengths 128 | 
 pairs_512     | 190 | train_pairs.py --device cuda --sizes base --lengths 512 | train_pairs.py --sizes tiny --lengths 512 --rounds 1 --steps 2 --sentences 5000 --peers fairseq
 trainer_parts |  40 | trainer_parts.py --device cuda --updates 50           | trainer_parts.py --size tiny --updates 3
 train_step    |  40 | train_step.py --device cuda --sizes base --precisions bf16 --rows 256 | train_step.py --sizes tiny --precisions fp32 --rounds 1
+step_profile  |  20 | step_profile.py --device cuda --sizes base --precisions bf16 --rows 256 | step_profile.py --sizes tiny --precisions fp32 --rounds 1
 loader        |  50 | loader.py                                             | loader.py --seconds 0.5 --repeats 1 --sentences 20000
 '
 

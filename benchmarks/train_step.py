@@ -4,7 +4,8 @@
 
 Every row times two systems on the same batch in turns (A B A B ...) and gives medians. A step is forward,
 loss, backward and optimizer, dropout 0.1 in both; sequences are full, so neither side needs a padding mask. Memory is as each
-side's users have it, and once kept by both (`memory.py`). What fairseq's trainer and the data cost beside it is in `train_pairs.py`.
+side's users have it, and once kept by both (`memory.py`). What fairseq's trainer and the data cost beside it is in `train_pairs.py`, where its
+time goes in `step_profile.py`.
 """
 
 import argparse
@@ -164,7 +165,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path, help="where to write the record")
-    parser.add_argument("--profile", action="store_true", help="profile our flat step instead")
     args = parser.parse_args()
     print(
         f"torch {torch.__version__}, transformers {transformers.__version__}, {args.device}, "
@@ -182,9 +182,6 @@ def run(size: str, precision: str, args: argparse.Namespace, recorder: Recorder)
     rows, bf16 = args.rows or BATCH[size], precision == "bf16"
     batch = make_batch(rows, args.device)
     flat = our_step(size, FLAT, batch, args.device, bf16)
-    if args.profile:
-        profile(flat)
-        return
     label = f"{size}, {rows} x {LENGTH}, {precision}"
     peers: list[tuple[str, str, System, Callable[[], System]]] = []
     if "hf" in args.peers:
@@ -204,15 +201,6 @@ def run(size: str, precision: str, args: argparse.Namespace, recorder: Recorder)
         ours, others = compare(system, make_peer(), args.rounds, args.device)
         device: Literal["cpu", "gpu"] = "gpu" if args.device == "cuda" else "cpu"
         recorder.add(Row(what, "s", ours, better="lower", peer=others, peer_name=name, device=device))
-
-
-def profile(step: Step) -> None:
-    """Print where the time of a step goes."""
-    step()
-    step()
-    with torch.profiler.profile() as profiler:
-        step()
-    print(profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=32, max_name_column_width=50))
 
 
 if __name__ == "__main__":

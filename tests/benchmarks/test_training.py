@@ -57,6 +57,44 @@ def test_pairs_that_are_stopped_leave_whole_rounds(rounds: int, rows: int, monke
     assert len(recorder.rows) == rows
 
 
+def test_operators_are_summed_by_kind() -> None:
+    pytest.importorskip("transformers")
+    from step_profile import by_kind
+
+    def event(key: str, microseconds: float, flops: int = 0) -> SimpleNamespace:
+        return SimpleNamespace(key=key, self_cpu_time_total=microseconds, self_device_time_total=7.0, flops=flops)
+
+    events = [
+        event("aten::addmm", 3e6, 5),
+        event("aten::mm", 1e6, 2),
+        event("aten::mul_", 2e6, 9),
+        event("aten::_log_softmax_backward_data", 1e6),
+        event("aten::_softmax", 4e6),
+        event("aten::_fused_adamw_", 5e6),
+        event("aten::bernoulli_", 6e6),
+        event("autograd::engine::evaluate_function: AddmmBackward0", 8e6),
+    ]
+    seconds, flops = by_kind(events, on_gpu=False)
+    assert flops == 7
+    assert seconds == {
+        "matrix products": 4.0,
+        "layer norm, GELU, dropout, sums": 2.0,
+        "softmax over the vocabulary": 1.0,
+        "attention": 4.0,
+        "optimizer": 5.0,
+        "everything else": 6.0,
+    }
+    assert by_kind(events[:2], on_gpu=True)[0] == {"matrix products": pytest.approx(14e-6)}
+
+
+@pytest.mark.slow
+def test_profile_of_a_step(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    rows = record_of(tmp_path, "step_profile", *"--sizes tiny --precisions fp32 --rounds 1 --rows 2".split())["rows"]
+    assert sum(row["ours"] for row in rows if row["unit"] == "%") == pytest.approx(100)
+    assert rows[-1]["peer_name"] == "one product of 2,048 x 2,048" and rows[-1]["ratio"] > 0
+
+
 @pytest.mark.slow
 def test_parts_of_the_trainer(tmp_path: Path) -> None:
     rows = record_of(tmp_path, "trainer_parts", "--size", "tiny", "--updates", "3")["rows"]
