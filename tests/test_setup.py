@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,9 +100,8 @@ def test_installs_once(machine: Machine) -> None:
     assert rest.startswith("install --no-build-isolation -e ")
     assert "[dev]" in rest
     assert "done in" in first.stderr
-    count, start = len(machine.calls), time.monotonic()
+    count = len(machine.calls)
     second = machine.setup("--python")
-    assert time.monotonic() - start < 3
     assert len(machine.calls) == count
     assert second.stdout == f"{machine.environment}/bin/python\n"
     assert second.stderr == ""
