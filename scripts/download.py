@@ -32,6 +32,7 @@ ATTEMPTS = 4  # without a byte more
 WAIT_SECONDS = 2.0  # before the second attempt; doubled for each further one
 TIMEOUT_SECONDS = 60.0
 _BLOCK = 1 << 20
+_NO_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)  # the last: an unknown compression
 
 _SPLITS = ("train.tsv", "dev.tsv", "test.tsv")
 _MNLI = ("train.tsv", "dev_matched.tsv", "dev_mismatched.tsv", "test_matched.tsv", "test_mismatched.tsv")
@@ -240,8 +241,7 @@ def unpack(archive: Path, folder: str, names: tuple[str, ...], out: Path) -> Non
                 if str(path.parent) == folder and (path.name in names or path.stem.lower() in ("readme", "license")):
                     with file.open(member) as source, (out / path.name).open("wb") as target:
                         shutil.copyfileobj(source, target, _BLOCK)
-    # zipfile raises NotImplementedError for a compression or zip version that Python does not know (tested)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except _NO_ZIP as error:
         raise DownloadError(f"{archive}: is no zip file that can be read ({error}); fetch it again") from error
     missing = [name for name in names if not (out / name).is_file()]
     if missing:
@@ -363,11 +363,8 @@ def _say(path: Path, there: bool, sources: list[Source]) -> None:
 
 def parser(kind: str) -> argparse.ArgumentParser:
     """The command line of ``download_KIND.sh``."""
-    p = argparse.ArgumentParser(
-        prog=f"download_{kind}.sh",
-        description=GLUE_HELP if kind == "glue" else SQUAD_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    description, raw = GLUE_HELP if kind == "glue" else SQUAD_HELP, argparse.RawDescriptionHelpFormatter
+    p = argparse.ArgumentParser(prog=f"download_{kind}.sh", description=description, formatter_class=raw)
     p.add_argument("folder", type=Path, metavar="DIR")
     p.add_argument("names", nargs="*", metavar="TASK" if kind == "glue" else "VERSION")
     p.add_argument("--from", dest="origin", metavar="PLACE", help="a folder or web address that has the same files")
