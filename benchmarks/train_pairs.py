@@ -136,7 +136,10 @@ def memory_of(system: str) -> Thresholds:
 
 
 def take_turns(systems: Mapping[str, Step], found: "Found", args: argparse.Namespace) -> None:
-    """Fill in what is measured: a number a round; the first ``--warm-up`` steps and each turn's first do not count."""
+    """Fill in what is measured: a number a round; the first ``--warm-up`` steps and each turn's first do not count.
+
+    The first turn follows the warm-up, so that whoever stops this has something of all that had begun.
+    """
     on_gpu = args.device == "cuda"
 
     def timed(step: Step, steps: int) -> float:
@@ -149,18 +152,23 @@ def take_turns(systems: Mapping[str, Step], found: "Found", args: argparse.Names
             torch.cuda.synchronize()
         return tokens / (time.perf_counter() - begin)
 
-    for name, step in systems.items():
+    def turn(name: str) -> None:
+        use(memory_of(name))
+        systems[name]()
+        found.speeds.setdefault(name, []).append(timed(systems[name], max(1, args.steps // args.rounds)))
+
+    order = sorted(systems, key=lambda name: "compiled" in name)  # what may take minutes to begin comes last
+    for name in order:
         seconds = time.perf_counter()
         use(memory_of(name))
-        timed(step, args.warm_up)
+        timed(systems[name], args.warm_up)
         if on_gpu:
-            found.step_bytes[name] = step_bytes(step)
+            found.step_bytes[name] = step_bytes(systems[name])
         print(f"  {name}: warm after {time.perf_counter() - seconds:.0f} s", flush=True)
-    for _ in range(args.rounds):
-        for name, step in systems.items():
-            use(memory_of(name))
-            step()
-            found.speeds.setdefault(name, []).append(timed(step, max(1, args.steps // args.rounds)))
+        turn(name)
+    for _ in range(args.rounds - 1):
+        for name in order:
+            turn(name)
 
 
 def step_bytes(step: Step) -> int:
@@ -210,7 +218,7 @@ def build_systems(
 
 
 def measure(args: argparse.Namespace, size: str, length: int, data: Path, dictionary: Any, recorder: Recorder) -> None:
-    """The rows of one size and length, of fewer rounds where it is stopped."""
+    """The rows of one size and length, of fewer rounds and variants where it is stopped."""
     samples = Samples(data, dictionary, length)
     systems = build_systems(args, data, size, length, samples)
     flat = {f"{whose}, {name}": step for whose, variants in systems.items() for name, step in variants.items()}
@@ -218,10 +226,12 @@ def measure(args: argparse.Namespace, size: str, length: int, data: Path, dictio
     try:
         take_turns(flat, found, args)
     finally:
-        if set(found.speeds) == set(flat):
-            add_rows(
-                args, size, length, samples, {whose: list(each) for whose, each in systems.items()}, found, recorder
-            )
+        there = {
+            whose: [name for name in variants if f"{whose}, {name}" in found.speeds]
+            for whose, variants in systems.items()
+        }
+        if all(there.values()):
+            add_rows(args, size, length, samples, there, found, recorder)
 
 
 def add_rows(

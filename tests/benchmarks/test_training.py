@@ -38,23 +38,45 @@ def test_pairs_against_both_peers(tmp_path: Path) -> None:
     assert all(len(row["measured"]) == len(row["peer_measured"]) == 2 and row["ours"] > 0 for row in rows)
 
 
-@pytest.mark.parametrize(("rounds", "rows"), [(1, 1), (0, 0)])
-def test_pairs_that_are_stopped_leave_whole_rounds(rounds: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("begun", "fastest"),
+    [
+        (("ours, padded", "BertForPreTraining, eager"), "BertForPreTraining, eager"),
+        (("ours, padded", "BertForPreTraining, eager", "BertForPreTraining, compiled"), "BertForPreTraining, compiled"),
+        (("ours, padded",), None),
+    ],
+)
+def test_pairs_that_are_stopped_leave_what_they_have(
+    begun: tuple[str, ...], fastest: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import train_pairs
 
     def stopped(systems: dict, found: train_pairs.Found, args: Namespace) -> None:
-        found.speeds = {name: [1.0] * rounds for name in systems if rounds}
+        found.speeds = {name: [1.0 + len(name)] for name in systems if name in begun}
         raise SystemExit(143)
 
     samples = SimpleNamespace(dataset=SimpleNamespace(mean_tokens=90.0))
-    systems = {train_pairs.OURS: {"padded": len}, "BertForPreTraining": {"eager": len}}
+    systems = {train_pairs.OURS: {"padded": len}, "BertForPreTraining": {"eager": len, "compiled": len}}
     monkeypatch.setattr(train_pairs, "Samples", lambda *_: samples)
     monkeypatch.setattr(train_pairs, "build_systems", lambda *_: systems)
     monkeypatch.setattr(train_pairs, "take_turns", stopped)
     recorder = Recorder("train_pairs", None)
     with pytest.raises(SystemExit):
         train_pairs.measure(Namespace(device="cpu", precision="fp32"), "mini", 128, Path(), None, recorder)
-    assert len(recorder.rows) == rows
+    assert [row.peer_name for row in recorder.rows] == ([fastest] if fastest else [])
+
+
+def test_turns_are_taken_and_compiled_systems_begin_last() -> None:
+    import train_pairs
+
+    called: list[str] = []
+    names = ("ours, compiled", "ours, padded", "peer, eager")
+    found = train_pairs.Found()
+    steps = {name: lambda name=name: called.append(name) or 10 for name in names}
+    train_pairs.take_turns(steps, found, Namespace(device="cpu", warm_up=1, rounds=2, steps=4))
+    order = ["ours, padded", "peer, eager", "ours, compiled"]
+    assert called == [name for name in order for _ in range(1 + 1 + 2)] + [name for name in order for _ in range(1 + 2)]
+    assert {name: len(speeds) for name, speeds in found.speeds.items()} == dict.fromkeys(order, 2)
 
 
 def test_operators_are_summed_by_kind() -> None:
