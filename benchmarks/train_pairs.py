@@ -154,7 +154,7 @@ def take_turns(systems: Mapping[str, Step], found: "Found", args: argparse.Names
 
     def turn(name: str) -> None:
         use(memory_of(name))
-        systems[name]()
+        timed(systems[name], 1)
         found.speeds.setdefault(name, []).append(timed(systems[name], max(1, args.steps // args.rounds)))
 
     order = sorted(systems, key=lambda name: "compiled" in name)  # what may take minutes to begin comes last
