@@ -32,7 +32,7 @@ ATTEMPTS = 4  # without a byte more
 WAIT_SECONDS = 2.0  # before the second attempt; doubled for each further one
 TIMEOUT_SECONDS = 60.0
 _BLOCK = 1 << 20
-_NO_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)  # the last: an unknown compression
+_NO_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)  # the last: encrypted, or unknown compression
 
 _SPLITS = ("train.tsv", "dev.tsv", "test.tsv")
 _MNLI = ("train.tsv", "dev_matched.tsv", "dev_mismatched.tsv", "test_matched.tsv", "test_mismatched.tsv")

@@ -237,12 +237,12 @@ def test_archives_that_lead_out_of_the_folder_are_refused(
 
 
 def test_archives_that_are_none(script: ModuleType, server: Server, tmp_path: Path, sst2: bytes) -> None:
-    """Compression method 99 is another program's: zipfile says so by an error that is not of its own kind."""
-    for header, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):  # of a member, and in the directory
-        first, *parts = sst2.split(header)
-        sst2 = header.join([first, *(part[: place - 4] + b"\x63\0" + part[place - 2 :] for part in parts)])
-    for content in (b"no zip", sst2):
-        server.publish("SST-2.zip", content)
+    local, central = sst2.index(b"PK\x03\x04"), sst2.index(b"PK\x01\x02")  # of a member: flags (1: encrypted), compression
+    for places, value in (((), 0), ((local + 6, central + 8), 1), ((local + 8, central + 10), 99)):
+        content = bytearray(sst2 if places else b"no zip")
+        for place in places:
+            content[place] = value
+        server.publish("SST-2.zip", bytes(content))
         assert "is no zip file that can be read" in refused(script, "glue", tmp_path / "glue", "SST-2")
     server.publish("CoLA.zip", make_zip(tmp_path, {"CoLA/train.tsv": TSV, "dev.tsv": TSV}))
     assert "holds no CoLA/dev.tsv" in refused(script, "glue", tmp_path / "glue", "CoLA")

@@ -37,10 +37,11 @@ def _faults(how: str, **variables: str) -> tuple[str, int]:
     return said, int(faults)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators decide for themselves")
 def test_pages_are_mapped_once() -> None:
     said, kept = _faults("keep")
-    assert said == "True"
+    assert said == str(platform.libc_ver()[0] == "glibc")
+    if said == "False":  # another C library has other thresholds, which stay as they are
+        return
     assert kept < 100
     assert _faults("not")[1] > 10_000  # else the test above shows nothing
     said, faults = _faults("keep", MALLOC_TRIM_THRESHOLD_="131072")
