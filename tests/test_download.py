@@ -237,7 +237,7 @@ def test_archives_that_lead_out_of_the_folder_are_refused(
 
 
 def test_archives_that_are_none(script: ModuleType, server: Server, tmp_path: Path, sst2: bytes) -> None:
-    local, central = sst2.index(b"PK\x03\x04"), sst2.index(b"PK\x01\x02")  # of a member: flags (1: encrypted), compression
+    local, central = sst2.index(b"PK\x03\x04"), sst2.index(b"PK\x01\x02")  # of a member: flags, compression
     for places, value in (((), 0), ((local + 6, central + 8), 1), ((local + 8, central + 10), 99)):
         content = bytearray(sst2 if places else b"no zip")
         for place in places:
