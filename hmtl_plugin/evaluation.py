@@ -1,4 +1,4 @@
-"""Held-out values of every objective with 95 % intervals, beside what knows nothing: unigrams, the majority, chance.
+"""Held-out values of every objective with 95 % intervals, beside what knows nothing (unigrams, the majority, chance) and what counts know.
 
 Each sample contributes sums (of losses, right answers, or a histogram of scores); values are ratios of sums, and intervals
 come from the bootstrap over samples, so that tokens of one sample are never taken for independent.
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from hmtl_plugin.bigram_counts import BigramCounts
 from hmtl_plugin.checkpoints import LoadedCheckpoint
 from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.data.corpus import Corpus
@@ -40,6 +41,7 @@ class Estimate:
         metric: ``loss`` (nats a masked token), ``accuracy`` (percent) or ``auc``.
         low, high: 95 % bootstrap interval over samples.
         baseline: the same metric without a model.
+        bigrams: what `BigramCounts` of the training text reach, for objectives that ask for word order; None for others.
         better: whether the interval lies wholly on the better side of the baseline.
     """
 
@@ -50,6 +52,7 @@ class Estimate:
     high: float
     baseline: float
     samples: int
+    bigrams: float | None = None
 
     @property
     def better(self) -> bool:
@@ -77,7 +80,7 @@ def evaluate(
     data = open_split(
         folder, split, checkpoint.objectives, vocabulary, options, training=False, seed=options.valid_seed
     )
-    unigram_V = unigram_log_probabilities(Corpus(str(folder / "train"), eos=vocabulary.eos), vocabulary)
+    counts = Counts(Corpus(str(folder / "train"), eos=vocabulary.eos), vocabulary)
     model = checkpoint.model.to(device)
     found: dict[str, list[FloatArray]] = {}
     for batch in _progress(_batches(data, samples, max_tokens), checkpoint.path.parent.name):
@@ -88,21 +91,30 @@ def evaluate(
         length = sample["net_input"]["src_tokens"].shape[1]
         for name, target in sample["targets"].items():
             rows = target["positions"] // length if logits[name].dim() == 3 or name == "mlm" else target["positions"]
-            sums = _SUMS.get(name, _sums_right)(logits[name].float().cpu(), target, unigram_V)
+            sums = _measure(name).sums(logits[name].float().cpu(), target, sample["net_input"]["src_tokens"], counts)
             grouped = np.zeros((sample["nsentences"], sums.shape[1]))
             np.add.at(grouped, rows.numpy(), sums.double().numpy())
             found.setdefault(name, []).append(grouped[np.bincount(rows.numpy(), minlength=len(grouped)) > 0])
     return [_estimate(name, np.concatenate(parts)) for name, parts in found.items()]
 
 
-def unigram_log_probabilities(corpus: Corpus, vocabulary: Vocabulary) -> Tensor:
-    """(V,) log-probability of each id in the training text (its first 50 M tokens), add-one smoothed; no specials."""
-    counts = np.ones(vocabulary.size)
-    for start in range(0, min(len(corpus.tokens), UNIGRAM_TOKENS), 1 << 20):
-        counts += np.bincount(corpus.tokens[start : start + (1 << 20)], minlength=vocabulary.size)
-    counts[vocabulary.special_V] = 0
-    with np.errstate(divide="ignore"):
-        return torch.from_numpy(np.log(counts / counts.sum()))
+class Counts:
+    """What counting the training text gives.
+
+    Attributes:
+        unigram_V: (V,) log-probability of each id (from the first 50 M tokens), add-one smoothed; no specials.
+        bigrams: pairs of neighbours.
+    """
+
+    def __init__(self, corpus: Corpus, vocabulary: Vocabulary) -> None:
+        counts = np.ones(vocabulary.size)
+        for start in range(0, min(len(corpus.tokens), UNIGRAM_TOKENS), 1 << 20):
+            counts += np.bincount(corpus.tokens[start : start + (1 << 20)], minlength=vocabulary.size)
+        counts[vocabulary.special_V] = 0
+        probability_V = counts / counts.sum()
+        with np.errstate(divide="ignore"):
+            self.unigram_V = torch.from_numpy(np.log(probability_V))
+        self.bigrams = BigramCounts(corpus, vocabulary, probability_V)
 
 
 def _batches(data: PretrainingDataset, samples: int, max_tokens: int) -> list[list[int]]:
@@ -124,57 +136,91 @@ def _progress(batches: list[list[int]], name: str) -> Any:
     return tqdm(batches, desc=f"evaluating {name}", unit="batch", disable=None, leave=False)
 
 
-def _sums_mlm(logits_MV: Tensor, target: Mapping[str, Tensor], unigram_V: Tensor) -> Tensor:
-    """(M, 3) loss, unigram loss, 1."""
-    loss = F.cross_entropy(logits_MV, target["labels"], reduction="none")
-    return torch.stack([loss.double(), -unigram_V[target["labels"]], torch.ones_like(loss).double()], 1)
+def _neighbours(tokens_BT: Tensor, positions_M: Tensor) -> tuple[npt.NDArray[np.int64], ...]:
+    """(M,) pieces to the left of positions, there, and to the right. What is predicted is never first or last in its row."""
+    flat, positions = tokens_BT.flatten().numpy(), positions_M.numpy()
+    return flat[positions - 1], flat[positions], flat[positions + 1]
 
 
-def _sums_right(logits: Tensor, target: Mapping[str, Tensor], unigram_V: Tensor) -> Tensor:
-    """(M, 3) right answer, label, 1."""
-    right = logits[target["positions"]].argmax(-1) == target["labels"]
-    return torch.stack([right.double(), target["labels"].double(), torch.ones_like(right).double()], 1)
+def _sums_mlm(logits_MV: Tensor, target: Mapping[str, Tensor], tokens_BT: Tensor, counts: Counts) -> Tensor:
+    """(M, 4) loss, 1, unigrams' loss, bigrams' loss."""
+    labels = target["labels"]
+    loss = F.cross_entropy(logits_MV, labels, reduction="none").double()
+    left, _, right = _neighbours(tokens_BT, target["positions"])
+    bigrams = torch.from_numpy(-np.log(counts.bigrams.between(left, labels.numpy(), right)))
+    return torch.stack([loss, torch.ones_like(loss), -counts.unigram_V[labels], bigrams], 1)
 
 
-def _sums_scores(logits: Tensor, target: Mapping[str, Tensor], unigram_V: Tensor) -> Tensor:
-    """(M, 2 * bins) one-hot of score bin, first for label 0, then for label 1."""
+def _sums_right(logits: Tensor, target: Mapping[str, Tensor], tokens_BT: Tensor, counts: Counts) -> Tensor:
+    """(M, 3) right answer, 1, label."""
+    right = (logits[target["positions"]].argmax(-1) == target["labels"]).double()
+    return torch.stack([right, torch.ones_like(right), target["labels"].double()], 1)
+
+
+def _sums_scores(logits: Tensor, target: Mapping[str, Tensor], tokens_BT: Tensor, counts: Counts) -> Tensor:
+    """(M, 4 * bins) one-hot of score bin, first for label 0, then for label 1; then the same of the bigrams' scores."""
+    labels = target["labels"]
     pair = logits.flatten(0, -2)[target["positions"]]
-    return F.one_hot(roc.score_bin(pair, target["labels"]), 2 * roc.BINS)
+    misfit = -torch.from_numpy(counts.bigrams.fit(*_neighbours(tokens_BT, target["positions"])))
+    theirs = torch.stack([torch.zeros_like(misfit), misfit / 4], 1)  # within the range of the bins
+    return torch.cat([F.one_hot(roc.score_bin(each, labels), 2 * roc.BINS) for each in (pair, theirs)], 1)
 
 
-_SUMS: dict[str, Callable[[Tensor, Mapping[str, Tensor], Tensor], Tensor]] = {
-    "mlm": _sums_mlm,
-    "bigram_shift": _sums_scores,
+def _ratio(sums: FloatArray) -> FloatArray:
+    return sums[..., 0] / sums[..., 1]
+
+
+def _percent(sums: FloatArray) -> FloatArray:
+    return 100 * _ratio(sums)
+
+
+def _majority(sums: FloatArray) -> float:
+    share = float(sums[2] / sums[1])
+    return 100 * max(share, 1 - share)
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """How a target is measured.
+
+    Attributes:
+        sums: columns of each prediction that can be added up.
+        columns: how many of them the value needs.
+        value: of added columns; the other two likewise, of all columns of all samples.
+    """
+
+    metric: str
+    sums: Callable[[Tensor, Mapping[str, Tensor], Tensor, Counts], Tensor]
+    columns: int
+    value: Callable[[FloatArray], FloatArray]
+    baseline: Callable[[FloatArray], float]
+    bigrams: Callable[[FloatArray], float] | None = None
+
+
+_TWO_WAY = _Measure("accuracy", _sums_right, 2, _percent, _majority)
+_MEASURES = {
+    "mlm": _Measure("loss", _sums_mlm, 2, _ratio, lambda s: float(s[2] / s[1]), lambda s: float(s[3] / s[1])),
+    "bigram_shift": _Measure(
+        "auc",
+        _sums_scores,
+        2 * roc.BINS,
+        roc.area_under_curve,
+        lambda sums: 0.5,
+        lambda sums: float(roc.area_under_curve(sums[2 * roc.BINS :])),
+    ),
 }
+
+
+def _measure(target: str) -> _Measure:
+    return _MEASURES.get(target, _TWO_WAY)
 
 
 def _estimate(target: str, sums: FloatArray) -> Estimate:
     """Value and interval from the sums (samples, columns) of one target."""
-    metric, value_of, baseline_of = _METRICS.get(target, ("accuracy", _percent, _majority))
+    measure = _measure(target)
+    own, whole = sums[:, : measure.columns], sums.sum(0)
     draws = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), RESAMPLES)
-    low, high = np.nanpercentile(value_of(draws.astype(np.float64) @ sums), [2.5, 97.5])
-    return Estimate(target, metric, float(value_of(sums.sum(0))), float(low), float(high), baseline_of(sums), len(sums))
-
-
-def _ratio(sums: FloatArray) -> FloatArray:
-    return sums[..., 0] / sums[..., 2]
-
-
-def _percent(sums: FloatArray) -> FloatArray:
-    return 100 * sums[..., 0] / sums[..., 2]
-
-
-def _unigram(sums: FloatArray) -> float:
-    return float(sums[:, 1].sum() / sums[:, 2].sum())
-
-
-def _majority(sums: FloatArray) -> float:
-    share = float(sums[:, 1].sum() / sums[:, 2].sum())
-    return 100 * max(share, 1 - share)
-
-
-# target -> metric, value of summed columns, baseline of all samples' columns; all others are two-way accuracies
-_METRICS: dict[str, tuple[str, Callable[[FloatArray], FloatArray], Callable[[FloatArray], float]]] = {
-    "mlm": ("loss", _ratio, _unigram),
-    "bigram_shift": ("auc", roc.area_under_curve, lambda sums: 0.5),
-}
+    low, high = np.nanpercentile(measure.value(draws.astype(np.float64) @ own), [2.5, 97.5])
+    value, baseline = float(measure.value(own.sum(0))), measure.baseline(whole)
+    bigrams = measure.bigrams(whole) if measure.bigrams else None
+    return Estimate(target, measure.metric, value, float(low), float(high), baseline, len(sums), bigrams)

@@ -2,6 +2,9 @@
 """Held-out value of every objective of one or several checkpoints, with 95 % intervals, beside its baseline.
 
 python scripts/evaluate.py runs/books runs/books-flat --data data/books
+
+"bigrams" is what counts of neighbouring pieces of the training text reach: a model that is not beyond them does not use word order yet, and
+a longer pre-training is what it wants.
 """
 
 import argparse
@@ -40,7 +43,7 @@ def main() -> None:
     rows: list[list[str]] = []
     for run in arguments.runs:
         rows += [[str(run), *_columns(estimate)] for estimate in _estimates(run, arguments, done)]
-    header = ["run", "objective", "metric", "held out", "95 % interval", "baseline", "beats it", "samples"]
+    header = ["run", "objective", "metric", "held out", "95 % interval", "baseline", "beats it", "bigrams", "samples"]
     print(text_table(header, rows))
 
 
@@ -99,6 +102,7 @@ def _columns(estimate: Estimate) -> list[str]:
         f"{estimate.low:.{digits}f} to {estimate.high:.{digits}f}",
         f"{estimate.baseline:.{digits}f} ({baseline})",
         "yes" if estimate.better else "no",
+        "-" if estimate.bigrams is None else f"{estimate.bigrams:.{digits}f}",
         str(estimate.samples),
     ]
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 
 from hmtl_plugin import HierarchicalBert
 from hmtl_plugin.checkpoints import find_checkpoint, load_checkpoint
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.evaluation import evaluate
-from tests.training.runs import ROOT, arguments, run, train
+from tests.training.runs import ROOT, arguments, make_data, run, train
 
 SUBJECTS = "the old cat|a young dog|my friend|the black horse|her little brother|the tall man".split("|")
 VERBS = "sees|likes|follows|finds|calls|remembers".split("|")
@@ -140,6 +141,24 @@ def test_evaluation_agrees_with_validation(folder: Path) -> None:
         assert estimate.low <= estimate.value <= estimate.high
     assert 2 < estimates["mlm"].baseline < np.log(80)
     assert estimates["nsp"].baseline >= 50 and estimates["bigram_shift"].baseline == 0.5
+    assert estimates["nsp"].bigrams is None
+    assert 0 < estimates["mlm"].bigrams < np.log(80) and 0 < estimates["bigram_shift"].bigrams < 1
+
+
+def test_bigram_counts_find_moved_words_where_order_is_all(tmp_path: Path) -> None:
+    """Every sentence counts upwards: pairs of neighbours tell nearly all. The mask of one tells nothing of the next piece."""
+    data = tmp_path / "data"
+    make_data(data, documents=60)
+    for split in ("train", "valid"):
+        builder = MMapIndexedDatasetBuilder(str(data / f"{split}.bin"), dtype=np.uint16)
+        for number in range(600):
+            builder.add_item(torch.tensor([*range(6, 46), 2] if number % 6 else [2]))
+        builder.finalize(str(data / f"{split}.idx"))
+    train(arguments(data, tmp_path / "run", "--max-update", "1", "--tokens-per-sample", "60"))
+    checkpoint = load_checkpoint(tmp_path / "run" / "checkpoint_last.pt")
+    found = {e.target: e for e in evaluate(checkpoint, data, samples=200)}
+    assert found["bigram_shift"].bigrams > 0.9 > found["bigram_shift"].value
+    assert found["mlm"].bigrams < 0.5 * found["mlm"].baseline
 
 
 def test_evaluate_script_reuses_what_is_known(folder: Path, tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ def collect(about: dict[str, Any], records: Records) -> StudyReport:
         measures=(*sorted(measures, key=_place), *probes),
         values=collected.values,
         chance=collected.chance,
+        bigrams=collected.bigrams,
         curves=collected.curves,
         costs=collected.costs,
         probes=collected.probes,
@@ -105,6 +106,7 @@ class _Collected:
         self.values: Values = {}
         self.measures: dict[str, Measure] = {}
         self.chance: dict[str, float] = {}
+        self.bigrams: dict[str, float] = {}
         self.curves: dict[str, dict[int, dict[str, list[float]]]] = {}
         self.costs: dict[str, dict[int, Cost]] = {}
         self.probes: list[Line] = []
@@ -174,9 +176,11 @@ class _Collected:
             beats = metrics["high"] < metrics["baseline"] if less else metrics["low"] > metrics["baseline"]
             of_variant = self.learnt.setdefault(variant, {})
             of_variant[measure.title] = of_variant.get(measure.title, False) or beats
-        as_shown = _AS_SHOWN[line["metrics"]["metric"]]
-        self._put(variant, measure, seed, as_shown(line["metrics"]["value"]), fingerprint)
-        self.chance.setdefault(measure.name, as_shown(line["metrics"]["baseline"]))
+        as_shown = _AS_SHOWN[metrics["metric"]]
+        self._put(variant, measure, seed, as_shown(metrics["value"]), fingerprint)
+        self.chance.setdefault(measure.name, as_shown(metrics["baseline"]))
+        if metrics.get("bigrams") is not None:
+            self.bigrams.setdefault(measure.name, as_shown(metrics["bigrams"]))
 
     def _finetuning(self, variant: str, seed: int, fingerprint: str, task: str, lines: Sequence[Line]) -> None:
         """Mean over the seeds of fine-tuning: what is compared is pre-training."""

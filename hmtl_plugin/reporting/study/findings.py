@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from hmtl_plugin.reporting.study.statistics import LEVEL, SEEDS_FOR_TEST, Comparison
 from hmtl_plugin.reporting.study.study import BASELINE, PRIMARY, Measure, StudyReport
-from hmtl_plugin.reporting.study.tables import signed
+from hmtl_plugin.reporting.study.tables import COUNTS, signed
 
 PAPER_OPEN = (
     "the layer of each task (here: a third and two thirds of the depth, rounded up to whole layers; see the table of variants)",
@@ -26,7 +26,7 @@ def findings(study: StudyReport, comparisons: Sequence[Comparison]) -> list[str]
     """Sentences for the top of a report, computed from the comparisons."""
     own = [c for c in comparisons if c.family == PRIMARY and c.against == BASELINE]
     kin = [c for c in comparisons if c.family == PRIMARY and c.against != BASELINE]
-    found = [_progress(study), *_not_alike(study), *_not_learnt(study)]
+    found = [_progress(study), *_not_alike(study), *_not_learnt(study), *_no_word_order(study)]
     if study.not_finite:
         found.append(f"Not a finite number, and left out of everything: {', '.join(study.not_finite)}.")
     if not own:
@@ -94,6 +94,23 @@ def _not_learnt(study: StudyReport) -> list[str]:
         "from having learnt it."
         for title, names in not_learnt.items()
     ]
+
+
+def _no_word_order(study: StudyReport) -> list[str]:
+    """A model that knows less than pairs of neighbours are worth is one that does not look at its neighbours."""
+    trained = [row.name for row in study.rows if row.trained]
+    found = []
+    for measure in study.measures:
+        reached = [value for name in trained for value in study.by_seed(name, measure.name).values()]
+        if not reached or measure.name not in study.bigrams:
+            continue
+        best, counts = (max if measure.higher_is_better else min)(reached), study.bigrams[measure.name]
+        if (best < counts) == measure.higher_is_better and best != counts:
+            found.append(
+                f"{measure.title}: the best run reaches {best:.1f}, {COUNTS} {counts:.1f}. No model here makes of the order of words what counting pairs "
+                "of neighbours does: pre-training ended on the plateau that it begins with, and variants are compared on it."
+            )
+    return found
 
 
 def _worth(study: StudyReport, untrained: Sequence[Comparison]) -> str:

@@ -1,7 +1,7 @@
 """Sentences and tables say no more than the numbers do."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -197,3 +197,25 @@ def test_layers_are_those_of_the_model(tmp_path: Path) -> None:
     table = tables.variants_table(written(tmp_path))
     assert column(table, "layers")["hierarchy"] == "bigram_shift 1, nsp 2, mlm 3 of 3"
     assert column(table, "layers")["random"] == "–"
+
+
+def test_what_counting_reaches_is_shown_and_said(tmp_path: Path) -> None:
+    """Records of before have no counts; then there is neither row nor sentence. The model is better only where the number is."""
+    before = written(tmp_path)
+    assert tables.COUNTS not in column(tables.main_table(before), "MLM perplexity")
+    assert tables.COUNTS not in sentences(before)
+
+    def count(mlm: float) -> Callable[[dict[str, Any]], None]:
+        def what(line: dict[str, Any]) -> None:
+            if line.get("kind") == "pretrain":
+                line["metrics"]["bigrams"] = {"mlm": mlm, "bigram_shift": 0.55}.get(line["task"])
+
+        return what
+
+    change(tmp_path, count(5.0))
+    study = read_study(tmp_path)
+    assert column(tables.main_table(study), "MLM perplexity")[tables.COUNTS] == "148.4"
+    assert column(tables.main_table(study), "shift (AUC, %)")[tables.COUNTS] == "55.0"
+    assert "MLM perplexity: the best run reaches 39" in sentences(study) and "shift: the best" not in sentences(study)
+    change(tmp_path, count(6.5))
+    assert "the best run reaches" not in sentences(read_study(tmp_path))
