@@ -12,7 +12,7 @@ class UserError(RuntimeError):
 
 
 def run_cli(main: Callable[[], None]) -> None:
-    """Run a script's ``main``: a `UserError` becomes one line on stderr and exit status 1, Ctrl-C exits 130.
+    """Run a script's ``main``: a `UserError`, or a file that the system refuses, becomes one line on stderr and exit status 1; Ctrl-C exits 130.
 
     A termination signal ends it as an exception does, so that processes it started end with it.
     """
@@ -21,6 +21,10 @@ def run_cli(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.filename is None:  # nothing a user could mend
+            raise
+        sys.exit(f"error: {error.filename}: {error.strerror}: give a path that can be read, or written, there")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -25,7 +25,7 @@ from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.dataset import PretrainingDataset
 from hmtl_plugin.data.splits import open_split
 from hmtl_plugin.objectives import roc
-from hmtl_plugin.precision import autocast
+from hmtl_plugin.precision import autocast, check_device
 
 FloatArray = npt.NDArray[np.float64]
 RESAMPLES = 1000
@@ -75,6 +75,7 @@ def evaluate(
     Raises:
         UserError: if the data cannot be opened or do not belong to the checkpoint.
     """
+    check_device(device)
     vocabulary = Vocabulary.from_dictionary(checkpoint.dictionary)
     options = SimpleNamespace(**checkpoint.config["task"])
     data = open_split(

@@ -23,6 +23,7 @@ from hmtl_plugin.finetuning.inference import Answered, QuestionAnswerer, sentenc
 from hmtl_plugin.hierarchy import Hierarchy
 from hmtl_plugin.models.pooling import POOLINGS, pool
 from hmtl_plugin.objectives import bigram_shift
+from hmtl_plugin.precision import check_device
 
 Texts = str | Sequence[str]
 
@@ -70,6 +71,7 @@ class HierarchicalBert(nn.Module):
         Raises:
             UserError: in one line, if there is none or it cannot be used.
         """
+        check_device(device)
         return cls(load_checkpoint(path)).to(device).eval()
 
     @property
@@ -184,7 +186,9 @@ class HierarchicalBert(nn.Module):
         for numbers, tokens_BT in self._batches(rows, 32):
             is_mask = tokens_BT == self.vocabulary.mask
             if not bool(is_mask.any(1).all()):
-                raise UserError(f"fill_mask: a text holds no {MASK}")
+                raise UserError(
+                    f"fill_mask: a text holds no {MASK}: write it where a piece is missing (BERT's [MASK] is plain text here)"
+                )
             column_B = is_mask.int().argmax(1)
             positions = column_B + torch.arange(len(tokens_BT), device=self.device) * tokens_BT.shape[1]
             logits_BV = self._logits(tokens_BT, {"mlm": positions})["mlm"].float()

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from hmtl_plugin.errors import UserError
+
 AUTOCAST = ("none", "bf16", "auto")
 _PRODUCTS = (F.linear, F.scaled_dot_product_attention, torch.bmm, torch.matmul, Tensor.matmul, Tensor.__matmul__)
 
@@ -19,6 +21,14 @@ def autocast(choice: str, device: str) -> AbstractContextManager[Any]:
     if choice == "bf16" and device == "cpu" and not native:
         return _emulated_bf16()
     return torch.autocast(device, dtype=torch.bfloat16, enabled=choice == "bf16" or (choice == "auto" and native))
+
+
+def check_device(device: str | torch.device) -> None:
+    """Raise `UserError` if there is no such device here."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {device}: {str(error).splitlines()[0].rstrip('.')}: use cpu, or another one") from None
 
 
 def resolved(choice: str, device: str) -> str:

@@ -5,7 +5,7 @@
 #   RUN   folder for checkpoints; the same command again resumes there
 #   SIZE  tiny, mini, small (default), medium, base or large, the sizes of Google's BERT miniatures
 #
-# Any option given replaces the default below, for example
+# Any option given replaces the default below (an --lr-scheduler of your own also its warm-up and length), for example
 #   bash recipes/pretrain.sh data/books runs/books small --hierarchy 'bigram_shift@2,nsp@3,mlm@4' \
 #       --transfer 'nsp>mlm:concat' --max-update 50000
 # Two processes on a CPU: recipes/pretrain_two_processes.sh; several GPUs: recipes/pretrain_torchrun.sh.
@@ -32,14 +32,18 @@ case "$size" in
     large) lr=1e-4 updates=100000 tokens=8192 batches=16 ;;
     *) echo "error: SIZE $size: use tiny, mini, small, medium, base or large" >&2; exit 1 ;;
 esac
-# warm up over a tenth of what is asked for
-previous=
+# warm up over a tenth of what is asked for, then down to zero, unless there is a schedule of one's own
+previous= schedule=(--lr-scheduler polynomial_decay)
 for argument in "$@"; do
-    case "$argument" in --max-update=*) updates=${argument#*=} ;; esac
+    case "$argument" in
+        --max-update=*) updates=${argument#*=} ;;
+        --lr-scheduler | --lr-scheduler=*) schedule=() ;;
+    esac
     [ "$previous" != --max-update ] || updates=$argument
     previous=$argument
 done
 [[ "$updates" =~ ^[0-9]+$ ]] || { echo "error: --max-update $updates: give a whole number" >&2; exit 1; }
+[ ${#schedule[@]} -eq 0 ] || schedule+=(--warmup-updates $((updates / 10)) --total-num-update "$updates")
 # validate and save by updates, not by epochs, of which a small corpus has hundreds
 interval=$((updates > 20000 ? 1000 : updates > 20 ? updates / 20 : 1))
 
@@ -56,8 +60,7 @@ exec ${HMTL_LAUNCHER:-} "$bin/fairseq-train" "$data" --user-dir "$repo/hmtl_plug
     --task hmtl_pretraining --tokens-per-sample 128 --autocast auto \
     --arch "hmtl_bert_$size" --criterion hmtl \
     --optimizer hmtl_adamw --weight-decay 0.01 --clip-norm 1.0 \
-    --lr-scheduler polynomial_decay --lr "$lr" --warmup-updates $((updates / 10)) \
-    --max-update "$updates" --total-num-update "$updates" \
+    --lr "$lr" --max-update "$updates" ${schedule[@]+"${schedule[@]}"} \
     --max-tokens "$tokens" --update-freq "$batches" --num-workers 1 \
     --validate-interval-updates "$interval" --save-interval-updates "$interval" --keep-interval-updates 1 \
     --validate-interval 1000000 --save-interval 1000000 \

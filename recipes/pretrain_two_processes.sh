@@ -10,6 +10,7 @@ set -euo pipefail
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 [ $# -ge 2 ] || exec bash "$repo/recipes/pretrain.sh"
 processes=${HMTL_PROCESSES:-2}
+[[ "$processes" =~ ^[1-9][0-9]*$ ]] || { echo "error: HMTL_PROCESSES=$processes: give a whole number from 1" >&2; exit 1; }
 python=$(bash "$repo/scripts/setup.sh" --python)
 PATH=$(dirname "$python"):$PATH # for torchrun
 cores=$("$python" -c 'import os; print(os.cpu_count() or 1)')

@@ -16,7 +16,7 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, set_seed
 
 from hmtl_plugin.data.manifest import file_sha256
-from hmtl_plugin.errors import run_cli
+from hmtl_plugin.errors import UserError, run_cli
 from hmtl_plugin.precision import AUTOCAST, autocast
 from hmtl_plugin.probing import GivenEncoder, probe
 from hmtl_plugin.reporting.probing.html import write_html
@@ -61,6 +61,8 @@ def main() -> None:
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--autocast", choices=AUTOCAST, default="none")
     args = p.parse_args()
+    if not (Path(args.model) / "config.json").is_file():
+        raise UserError(f"{args.model}: holds no config.json: give a folder that save_pretrained wrote")
     name, tokenizer = Path(args.model).name, AutoTokenizer.from_pretrained(args.model)
     trained = AutoModel.from_pretrained(args.model).eval()
     files = sorted(path for path in Path(args.model).iterdir() if path.is_file())

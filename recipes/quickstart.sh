@@ -9,6 +9,7 @@
 #
 #   HMTL_UPDATES  updates of each model (default 1300)
 set -euo pipefail
+[ $# -eq 0 ] || { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}" >&2; exit 2; }
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 updates=${HMTL_UPDATES:-1300}

@@ -27,5 +27,6 @@ status=0
 # a report of what there is, also after a failure; not where there is no study, or it was told to stop
 if [ -n "$out" ] && [ -f "$out/study.json" ] && [ "$status" -le 1 ]; then
     "$python" "$repo/scripts/study_report.py" "$out"
+    [ "$status" -eq 0 ] || echo "error: not everything was done: the reason stands above the report" >&2
 fi
 exit "$status"

@@ -29,7 +29,14 @@ done
 [[ "$updates" =~ ^[0-9]+$ ]] && [ "$updates" -ge 10 ] ||
     { echo "error: --max-update $updates: give a whole number of 10 or more" >&2; exit 1; }
 
-if [ ! -f "$run/phase1/.done" ]; then # fairseq would add an update to a run that is finished
+if [ -f "$run/.updates" ] && [ "$(cat "$run/.updates")" != "$updates" ]; then
+    echo "error: $run: was begun with --max-update $(cat "$run/.updates"), not $updates: give that, or another RUN" >&2
+    exit 1
+fi
+mkdir -p "$run"
+echo "$updates" >"$run/.updates"
+
+if [ ! -f "$run/phase1/.done" ]; then
     bash "$pretrain" "$data" "$run/phase1" ${options[@]+"${options[@]}"} \
         --max-update $((updates * 9 / 10)) --tokens-per-sample 128 --max-positions 128
     touch "$run/phase1/.done"

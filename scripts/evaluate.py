@@ -29,13 +29,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", help="checkpoint files or folders")
     parser.add_argument("--data", required=True, type=Path, help="folder of binarised data")
-    parser.add_argument("--split", default="valid")
+    parser.add_argument("--split", default="valid", help="NAME.bin and NAME.idx of the data (default: %(default)s)")
     parser.add_argument(
-        "--samples", type=int, default=2000, help="samples of each validation view (default: %(default)s)"
+        "--samples", type=_positive, default=2000, help="samples of each validation view (default: %(default)s)"
     )
-    parser.add_argument("--max-tokens", type=int, default=8192, help="tokens of a batch (default: %(default)s)")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--autocast", choices=AUTOCAST, default="none")
+    parser.add_argument("--max-tokens", type=_positive, default=8192, help="tokens of a batch (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: %(default)s)")
+    parser.add_argument(
+        "--autocast",
+        choices=AUTOCAST,
+        default="none",
+        help="auto: bf16 where the device computes in it (default: %(default)s)",
+    )
     parser.add_argument("--results", type=Path, help="append the values to this results.jsonl")
     arguments = parser.parse_args()
 
@@ -45,6 +50,12 @@ def main() -> None:
         rows += [[str(run), *_columns(estimate)] for estimate in _estimates(run, arguments, done)]
     header = ["run", "objective", "metric", "held out", "95 % interval", "baseline", "beats it", "bigrams", "samples"]
     print(text_table(header, rows))
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: give a whole number from 1")
+    return int(text)
 
 
 def _estimates(run: str, arguments: argparse.Namespace, done: list[dict[str, Any]]) -> list[Estimate]:

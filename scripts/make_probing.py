@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Make SentEval-style probing sets from your own text. See --help."""
+"""Make SentEval-style probing sets from your own text."""
 
 import argparse
 

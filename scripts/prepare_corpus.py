@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Prepare text for pre-training: clean, split, deduplicate, tokenise, binarise. See --help."""
+"""Prepare text for pre-training: clean, split, deduplicate, tokenise, binarise."""
 
 import argparse
 import contextlib
@@ -42,16 +42,22 @@ def parser() -> argparse.ArgumentParser:
 
     g = p.add_argument_group("tokenizer")
     g.add_argument("--vocab-size", type=int, metavar="N", help="pieces to train, the five specials included")
-    g.add_argument("--model-type", default="unigram", choices=MODEL_TYPES)
+    g.add_argument("--model-type", default="unigram", choices=MODEL_TYPES, help="default: %(default)s")
     g.add_argument("--lowercase", action="store_true", help="wordpiece: fold case and strip accents (BERT uncased)")
     g.add_argument(
         "--tokenizer",
         metavar="PLACE",
         help="use this instead of training one: .model, tokenizer.json, vocab.txt, or a folder with one (also inside a checkpoint)",
     )
-    g.add_argument("--character-coverage", type=float, default=0.9995, metavar="SHARE")
     g.add_argument(
-        "--tokenizer-sentences", type=int, default=500_000, metavar="N", help="train on a sample of at most N"
+        "--character-coverage",
+        type=float,
+        default=0.9995,
+        metavar="SHARE",
+        help="of characters that get a piece (default 0.9995)",
+    )
+    g.add_argument(
+        "--tokenizer-sentences", type=int, default=500_000, metavar="N", help="train on a sample of at most N (500000)"
     )
 
     g = p.add_argument_group("validation split")

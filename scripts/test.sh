@@ -6,6 +6,7 @@
 #   HMTL_TEST_WORKERS  processes that run tests side by side (default: the cores, 4 at most; 0: none, good for --pdb)
 #   HMTL_DATA_DIR      folder with real text and tasks; tests that want it are skipped without (see tests/conftest.py)
 set -euo pipefail
+case "${1:-}" in -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}" >&2; exit 2 ;; esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 selection=()

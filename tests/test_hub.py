@@ -115,6 +115,11 @@ def test_one_file_is_enough_and_files_beside_it_win(folder: Path, tmp_path: Path
 
 
 def test_refusals_are_one_line(folder: Path, tmp_path: Path) -> None:
+    model = HierarchicalBert.from_pretrained(folder / "run")
+    with pytest.raises(UserError, match="holds no <mask>: write it"):
+        model.fill_mask("The [MASK] sat.")
+    with pytest.raises(UserError, match=r"device gpu: .*: use cpu"):
+        HierarchicalBert.from_pretrained(folder / "run", device="gpu")
     with pytest.raises(UserError, match="no such checkpoint"):
         find_checkpoint(tmp_path / "nowhere")
     with pytest.raises(UserError, match="holds none of"):
@@ -168,5 +173,9 @@ def test_evaluate_script_reuses_what_is_known(folder: Path, tmp_path: Path) -> N
     assert first.returncode == 0, first.stderr
     assert first.stdout == second.stdout and "unigram" in first.stdout
     assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 3
+    assert "give a whole number from 1" in run([*command, "--samples", "0"]).stderr
+    (tmp_path / "file").touch()
+    unwritable = run([*command[:-1], str(tmp_path / "file" / "results.jsonl")])
+    assert unwritable.returncode == 1 and unwritable.stderr.count("\n") == 1
     wrong = run([*command[:3], "--data", str(tmp_path)])
     assert wrong.returncode == 1 and wrong.stderr.startswith("error: ") and wrong.stderr.count("\n") == 1

@@ -83,7 +83,18 @@ def test_options_given_replace_defaults(recipes: Path) -> None:
     assert cfg.dataset.validate_interval_updates == cfg.checkpoint.save_interval_updates == 25
 
 
+def test_a_schedule_of_ones_own_has_its_own_length(recipes: Path) -> None:
+    for mine in (["--lr-scheduler", "inverse_sqrt"], ["--lr-scheduler=inverse_sqrt"]):
+        cfg = configuration(recipes / "pretrain.sh", "data/books", "runs/books", *mine, "--warmup-updates", "7")
+        assert (cfg.lr_scheduler._name, cfg.lr_scheduler.warmup_updates) == ("inverse_sqrt", 7)
+
+
 def test_wrong_use_is_said_in_a_line(recipes: Path) -> None:
+    two = recipes / "pretrain_two_processes.sh"
+    for wrong in ("x", "0", "-1"):
+        assert "error: HMTL_PROCESSES=" in run(two, "data", "run", HMTL_PROCESSES=wrong).stderr
+    asked = run(recipes / "quickstart.sh", "--help")
+    assert asked.returncode == 2 and "quickstart.sh" in asked.stderr and not asked.stdout
     assert "error: SIZE huge: use tiny" in run(recipes / "pretrain.sh", "data", "run", "huge").stderr
     assert run(recipes / "pretrain.sh", "data", "run", "--max-update", "many").returncode == 1
     for recipe in [*sorted(recipes.glob("pretrain*.sh")), recipes / "two_phase.sh"]:
@@ -129,6 +140,8 @@ def test_two_phases_in_turn(recipes: Path) -> None:
     assert f"--finetune-from-model {run_folder}/phase1/checkpoint_last.pt --resize-positions" in second
     again = run(recipes / "two_phase.sh", *arguments, HMTL_PRETRAIN=str(phase)).stdout.splitlines()
     assert len(again) == 1  # both are done
+    more = run(recipes / "two_phase.sh", *arguments[:-1], "2000", HMTL_PRETRAIN=str(phase))
+    assert (more.returncode, more.stdout) == (1, "") and "begun with --max-update 1000, not 2000" in more.stderr
     for line in (first, second):  # options that exist
         configuration(recipes / "pretrain.sh", *line.split())
 

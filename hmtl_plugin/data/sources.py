@@ -1,5 +1,6 @@
 """From the named files to a spool: which reader serves which format."""
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,9 +15,13 @@ from hmtl_plugin.data.prepare_options import PrepareOptions
 from hmtl_plugin.data.progress import progress_bar
 from hmtl_plugin.data.readers import squad
 from hmtl_plugin.data.readers.pairs import jsonl_columns, tsv_columns
-from hmtl_plugin.data.readers.plain import TextOptions
+from hmtl_plugin.data.readers.plain import TextOptions, looks_wrapped
 from hmtl_plugin.data.readers.text import spans, tasks
 from hmtl_plugin.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+_LOOK = 1 << 16  # bytes of a file that tell its format
 
 
 def gather_sources(files: list[str], part: Path, options: PrepareOptions, workers: int) -> Spool:
@@ -57,7 +62,8 @@ def _gather_text(
             for pieces in pool.map(split_task, group_documents(documents)):
                 writer.add_whole(pieces)
         else:
-            _refuse_json(files, options.format)
+            for file in files:
+                _check_format(file, options)
             boundary = b"\n\n" if options.format == "documents" else b"\n"
             work = tasks(span for file in files for span in spans(file, boundary))
             for result in pool.map(read_task, work):
@@ -67,13 +73,16 @@ def _gather_text(
     return writer.spool
 
 
-def _refuse_json(files: list[str], format: str) -> None:
-    """JSON given as plain text is a slip that would train on braces."""
-    for file in files:
-        with open(file, "rb") as stream:
-            head = stream.read(200).removeprefix(b"\xef\xbb\xbf").lstrip()
-        if format != "jsonl" and head.startswith((b'{"', b'[{"', b"{'")):
-            raise UserError(f"{file}: looks like JSON, not {format}; choose --format jsonl, nli-jsonl or squad")
+def _check_format(file: str, options: PrepareOptions) -> None:
+    """Refuse JSON given as plain text, a slip that would train on braces; warn of paragraphs that are lines of a wrapped text."""
+    with open(file, "rb") as stream:
+        head = stream.read(_LOOK)
+    if options.format != "jsonl" and head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b'{"', b'[{"', b"{'")):
+        raise UserError(f"{file}: looks like JSON, not {options.format}; choose --format jsonl, nli-jsonl or squad")
+    if options.format == "paragraphs" and looks_wrapped(head.decode(errors="replace")):
+        logger.warning(
+            f"{file}: looks hard-wrapped, and each line is taken for a paragraph: if sentences run over lines, use --format documents"
+        )
 
 
 def _squad_documents(files: list[str], with_questions: bool, advance: Callable[[int], object]) -> Iterator[list[str]]:

@@ -4,15 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint
 from hmtl_plugin.data.manifest import file_sha256
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.encoder import Encoder, EncoderConfig
 from hmtl_plugin.models.pooling import POOLINGS
-from hmtl_plugin.precision import resolved
+from hmtl_plugin.precision import check_device, resolved
 from hmtl_plugin.probing.encoders import About, TransformerEncoder, fingerprint
 
 
@@ -75,10 +73,7 @@ def _shape(config: EncoderConfig) -> str:
 
 def _precision(choice: str, device: str) -> str:
     """As `resolved`; `UserError` for a device that is not there."""
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {device}: {str(error).splitlines()[0]}: use cpu") from None
+    check_device(device)
     return resolved(choice, device.split(":")[0])
 
 

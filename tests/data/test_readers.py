@@ -15,7 +15,7 @@ from hmtl_plugin.data.readers.pairs import (
     read_rows,
     tsv_columns,
 )
-from hmtl_plugin.data.readers.plain import TextOptions, paragraphs_of, read_span
+from hmtl_plugin.data.readers.plain import TextOptions, looks_wrapped, paragraphs_of, read_span
 from hmtl_plugin.data.readers.squad import article_units, articles
 from hmtl_plugin.data.readers.text import check_readable, line_number, spans, tasks, tidy, tidy_lines
 from hmtl_plugin.data.splitting import SentenceSplitter
@@ -40,6 +40,18 @@ def test_only_line_feed_ends_a_line() -> None:
     assert tidy_lines("already tidy\nand so on") == ["already tidy", "and so on"]
     assert tidy_lines("") == [""]
     assert tidy(" two\n lines ") == "two lines"
+
+
+def test_wrapped_lines_are_told_from_paragraphs() -> None:
+    sentence = "It was a bright cold day in April, and the clocks of the town were striking as they always had"
+    words = f"{sentence}. ".split() * 30
+    wrapped = "\n".join(" ".join(words[begin : begin + 12]) for begin in range(0, len(words), 12))
+    assert looks_wrapped(wrapped)
+    assert looks_wrapped("\n\n".join([wrapped, wrapped]))
+    assert not looks_wrapped("\n".join([f"{sentence}."] * 50))
+    assert not looks_wrapped("\n".join([f"{sentence}, {sentence.lower()}."] * 50))  # long lines are paragraphs
+    assert not looks_wrapped("a\nb\n" * 5)  # too few
+    assert not looks_wrapped("")
 
 
 @pytest.mark.parametrize("span_bytes", [1, 2, 3, 7, 64, 10_000])

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from hmtl_plugin.data.readers.text import Span, line_number, read_bytes, tidy_lines
 from hmtl_plugin.data.splitting import SentenceSplitter
@@ -11,6 +12,7 @@ from hmtl_plugin.errors import UserError
 
 _BLANK_LINES = re.compile("\n\n+")
 _WRAPPED_WIDTH = 100  # a block whose lines are all this short is one hard-wrapped paragraph
+_WRAPPED_LINES = 20  # fewer tell nothing of a file
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,14 @@ def paragraphs_of(text: str) -> list[str]:
         else:
             paragraphs += lines
     return paragraphs
+
+
+def looks_wrapped(text: str) -> bool:
+    """Whether lines end inside sentences, as those of hard-wrapped text do: the next one goes on in lower case."""
+    lines = [line.strip() for line in text.split("\n")]
+    inner = [(line, following) for line, following in pairwise(lines) if line and following]
+    goes_on = sum(len(line) <= _WRAPPED_WIDTH and following[0].islower() for line, following in inner)
+    return len(inner) >= _WRAPPED_LINES and 2 * goes_on > len(inner)
 
 
 def parse_json_line(line: bytes, path: str, offset: int) -> dict[str, object]:
