@@ -4,9 +4,9 @@
     python benchmarks/glue_prepare.py --glue-dir DIR [--copies 1] [--repeats 3] [--json FILE]
 
 "SST-2 and QQP files to binarised data": `scripts/prepare_glue.py CHECKPOINT SST-2 QQP` against the steps of fairseq's
-examples/roberta/preprocess_GLUE_tasks.sh: cut the columns out, encode each line by line in two processes (as its
+examples/roberta/preprocess_GLUE_tasks.sh: cut the columns out, encode each line by line in several processes (as its
 multiprocessing_bpe_encoder does, with its sentencepiece encoder and our model in place of GPT-2's), then
-`fairseq-preprocess --only-source --workers 2` for each sentence column and the label. All as commands; both sides are given
+`fairseq-preprocess --only-source --workers N` for each sentence column and the label, N the cores, as ours has. All as commands; both are given
 with their start (imports, one for ours, twelve or more for theirs) and without it, the start being what the same commands take
 on four rows of each file.
 
@@ -34,6 +34,7 @@ from record import Recorder, Row
 from turns import Seconds, interleaved, timed, without_start
 
 import hmtl_plugin  # noqa: F401
+from hmtl_plugin.data.parallel import cpu_count
 from hmtl_plugin.data.sentencepiece_tokenizer import SentencePieceTokenizer
 from hmtl_plugin.data.tokenizer_training import train_tokenizer
 from hmtl_plugin.errors import UserError, run_cli
@@ -56,7 +57,7 @@ def encode(line):
     return bpe.encode(line.strip())
 
 with open(sys.argv[2], encoding="utf-8") as lines, open(sys.argv[3], "w", encoding="utf-8") as out:
-    with multiprocessing.Pool(2, start) as pool:
+    with multiprocessing.Pool(int(sys.argv[4]), start) as pool:
         for pieces in pool.imap(encode, lines, 100):
             print(pieces, file=out)
 """
@@ -111,7 +112,7 @@ def _peer_task(task: GlueTask, files: list[GlueFile], out: Path, model: Path, di
         seconds += timed(["bash", "-c", "; ".join(commands)])
         for column in columns:
             raw = out / f"{file.split}.{column}"
-            seconds += timed([sys.executable, "-c", _ENCODE, model, raw, f"{raw}.pieces"])
+            seconds += timed([sys.executable, "-c", _ENCODE, model, raw, f"{raw}.pieces", str(cpu_count())])
     for column in columns:
         seconds += _preprocess(files, out, column, ".pieces", ["--srcdict", dictionary])
     return seconds + _preprocess([file for file in files if file.label is not None], out, "label", "", [])
@@ -120,7 +121,7 @@ def _peer_task(task: GlueTask, files: list[GlueFile], out: Path, model: Path, di
 def _preprocess(files: list[GlueFile], out: Path, column: str, suffix: str, options: list[str | Path]) -> float:
     for file in files:
         options = [*options, f"--{file.split}pref", out / f"{file.split}.{column}{suffix}"]
-    command = [sys.executable, "-m", "fairseq_cli.preprocess", "--only-source", "--workers", "2", *options]
+    command = [sys.executable, "-m", "fairseq_cli.preprocess", "--only-source", "--workers", str(cpu_count()), *options]
     return timed([*command, "--destdir", out / column])
 
 
@@ -189,9 +190,10 @@ def row(seconds: Seconds, size: int) -> Row:
         "bytes/s",
         [size / net for net in without_start(seconds, "ours")],
         peer=[size / net for net in without_start(seconds, "peer")],
-        peer_name="fairseq's encoder, then fairseq-preprocess, each --workers 2",
+        peer_name=f"fairseq's encoder, then fairseq-preprocess, each --workers {cpu_count()}",
         details={
             "MB": size / 1e6,
+            "processes": cpu_count(),
             "what is written is the same": True,
             "times better with start-up": middle["peer"] / middle["ours"],
         },

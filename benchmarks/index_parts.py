@@ -105,7 +105,7 @@ def _collating(data: Any, batches: list[np.ndarray]) -> float:
     return float(np.median(rates))
 
 
-def peer() -> dict[str, float]:
+def peer(length: str) -> dict[str, float]:
     """Sentences a second of fairseq's BlockPairDataset."""
     from fairseq.data.legacy.block_pair_dataset import BlockPairDataset
 
@@ -126,7 +126,7 @@ def peer() -> dict[str, float]:
 
     dictionary = SimpleNamespace(pad=lambda: 1, eos=lambda: 2, cls=lambda: 0, mask=lambda: 4, sep=lambda: 2)
     begin = time.perf_counter()
-    BlockPairDataset(Items(), dictionary, sizes, block_size=LENGTH, break_mode="doc")
+    BlockPairDataset(Items(), dictionary, sizes, block_size=int(length), break_mode="doc")
     return {"sentences_per_second": int(counts.sum()) / (time.perf_counter() - begin)}
 
 

@@ -167,8 +167,8 @@ def measure(recorder: Recorder, args: argparse.Namespace, folder: Path) -> None:
     }
     fed = repeat({name: partial(run, float(np.median(rates[name]))) for name, run in feeding.items()})
     what = f"one worker feeds the trainer end to end, length {args.length}, {full}"
-    details["arrives on"] = "GPU" if torch.cuda.is_available() else "CPU"
-    recorder.add(Row(what, "tokens/s", fed[full], peer=fed[PEER], peer_name=PEER, details=details))
+    arrives = {"arrives on": "GPU" if torch.cuda.is_available() else "CPU"}
+    recorder.add(Row(what, "tokens/s", fed[full], peer=fed[PEER], peer_name=PEER, details=details | arrives))
 
 
 def main() -> None:

@@ -4,7 +4,7 @@
     python benchmarks/prepare.py [--text FILES...] [--megabytes 12] [--repeats 3] [--json FILE]
 
 Row 1, "sentences to binarised data", sentencepiece model given: `scripts/prepare_corpus.py` against `spm_encode` and then
-`fairseq-preprocess --workers 2`, all as commands. Both are given with their start (imports) and without it, the start being
+`fairseq-preprocess` with a worker a core, all as commands. Both are given with their start (imports) and without it, the start being
 what the command takes on four lines of text. Where there is no `spm_encode` program, its Python equivalent runs in its place.
 
 Row 2, "paragraphs to sentences": the reading stage (read, clean, split, hash, deduplicate, write) over all processes
@@ -89,14 +89,22 @@ def prepare(text: Path, model: Path, folder: Path) -> float:
 
 
 def peer(text: Path, model: Path, dictionary: Path, folder: Path) -> float:
-    """`spm_encode`, then `fairseq-preprocess --workers 2`."""
+    """`spm_encode`, then `fairseq-preprocess` with as many processes as ours."""
     pieces = folder / "pieces.txt"
     if program := shutil.which("spm_encode"):
         encode: list[str | Path] = [program, f"--model={model}", f"--output={pieces}", text]
     else:
         encode = [sys.executable, "-c", _SPM_ENCODE, model, text, pieces]
     seconds = timed(encode)
-    options: list[str | Path] = ["--only-source", "--workers", "2", "--srcdict", dictionary, "--trainpref", pieces]
+    options: list[str | Path] = [
+        "--only-source",
+        "--workers",
+        str(cpu_count()),
+        "--srcdict",
+        dictionary,
+        "--trainpref",
+        pieces,
+    ]
     shutil.rmtree(folder / "theirs", ignore_errors=True)
     command = [sys.executable, "-m", "fairseq_cli.preprocess", *options, "--destdir", folder / "theirs"]
     return seconds + timed(command)
@@ -161,9 +169,10 @@ def measure(recorder: Recorder, sources: list[Path], folder: Path, megabytes: fl
         "bytes/s",
         [bytes_of["sentences"] / net for net in without_start(seconds, "ours")],
         peer=[bytes_of["sentences"] / net for net in without_start(seconds, "peer")],
-        peer_name=f"{spm_encode}, then fairseq-preprocess --workers 2",
+        peer_name=f"{spm_encode}, then fairseq-preprocess --workers {cpu_count()}",
         details={
             "MB": bytes_of["sentences"] / 1e6,
+            "processes": cpu_count(),
             "files identical": same,
             "times better with start-up": statistics.median(seconds["peer"]) / statistics.median(seconds["ours"]),
         },

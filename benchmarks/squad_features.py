@@ -3,7 +3,7 @@
 
     python benchmarks/squad_features.py dev-v1.1.json [--max-tokens 384] [--stride 128] [--repeats 5] [--json FILE]
 
-Ours: what `scripts/prepare_squad.py` and the task do. Read and check the file, tokenise every context once and every question,
+Ours: what `prepare_squad` and the task do. Read and check the file, tokenise every context once and every question,
 in as many processes as there are processors, write them with the offsets of their tokens, open them, make windows and the
 positions of the answers, and collate all of it into padded arrays.
 

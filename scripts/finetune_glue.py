@@ -80,6 +80,10 @@ def _from_mnli(settings: Settings, out: Path) -> Settings:
     path = out / "MNLI" / "model.pt"
     if not path.is_file():
         raise UserError(f"--from-mnli: no {path}: fine-tune on MNLI first")
+    if published_checkpoint(path.parent) != settings.start.sha256:
+        raise UserError(
+            f"--from-mnli: {path} was fine-tuned from another checkpoint than {settings.start.path}: fine-tune on MNLI again"
+        )
     found = Start.find(path)
     start = Start(found.path, found.sha256, found.model, settings.start.hierarchy, settings.start.transfer)
     return Settings(**{**vars(settings), "start": start, "variant": f"{settings.variant} via MNLI"})

@@ -8,7 +8,9 @@ mean, for other validation rows and other seeds. Scores are percentages.
 """
 
 import argparse
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from hmtl_plugin.errors import UserError, run_cli
 from hmtl_plugin.reporting.finetuning import glue_table, squad_table
@@ -20,13 +22,24 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("stores", nargs="+", type=Path, metavar="FILE", help="results.jsonl, or a folder that holds one")
     args = p.parse_args()
-    lines = []
+    stores = {}
     for path in args.stores:
         store = path / "results.jsonl" if path.is_dir() else path
         if not store.is_file():
             raise UserError(f"{store}: no such store of results: fine-tune first, or give the results.jsonl of a run")
-        lines += read_results(store)
+        stores[store] = read_results(store)
+    lines = _told_apart(stores)
     print(f"GLUE\n\n{glue_table(lines)}\n\nSQuAD\n\n{squad_table(lines)}")
+
+
+def _told_apart(stores: dict[Path, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """All lines; a pre-training whose name stands in several stores has its store's folder added."""
+    names = Counter(name for lines in stores.values() for name in {line.get("variant") for line in lines})
+    return [
+        line | ({"variant": f"{line['variant']} ({store.parent})"} if names[line.get("variant")] > 1 else {})
+        for store, lines in stores.items()
+        for line in lines
+    ]
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """The command line."""
-    args = parser().parse_args()
+    args, begun = parser().parse_args(), time.monotonic()
     profile, variants, references = _profile(args), read_variants(args.table), _references(args.reference)
     time_limit = _seconds(args.time_limit)
     try:
@@ -99,7 +100,8 @@ def main() -> None:
             f"note: what is recorded was made at commit {listed}, this is {commit()}: the report will name what is mixed",
             flush=True,
         )
-    outcome = Runner(context, records, slots, time_limit).run(chosen)
+    left = None if time_limit is None else time_limit - (time.monotonic() - begun)  # preparation counts
+    outcome = Runner(context, records, slots, left).run(chosen)
     size = pack(args.out, args.out / PACKED)
     print(f"{args.out / PACKED}: {size / 1e6:.2f} MB, all that the report needs beside {STUDY}")
     if outcome.out_of_time:
@@ -118,6 +120,8 @@ def _profile(args: argparse.Namespace) -> Profile:
     profile = read_profile(path)
     seeds = parse_seeds(args.seeds) if args.seeds else []
     blocks = narrowed(profile.plan, args.variants.split(",") if args.variants else [], seeds)
+    if any(seed < 1 for block in blocks for seed in block.seeds):
+        raise UserError("seed 0: number seeds from 1, as probes do")
     return dataclasses.replace(profile, plan=blocks)
 
 

@@ -60,6 +60,12 @@ class PrepareOptions:
             raise UserError(f"--format {self.format}: choose one of {', '.join(FORMATS)}")
         if self.vocab_size is None and self.tokenizer is None:
             raise UserError("give --vocab-size N to train a tokenizer, or --tokenizer FILE to use one")
+        if self.tokenizer is not None:
+            for name in ("lowercase", "character_coverage", "model_type"):
+                if getattr(self, name) != getattr(PrepareOptions, name):
+                    raise UserError(
+                        f"--{name.replace('_', '-')}: --tokenizer {self.tokenizer} is used as it is: leave out one of the two"
+                    )
         if self.vocab_size is not None and self.vocab_size < 6:
             raise UserError(f"--vocab-size {self.vocab_size}: five pieces are special; give far more")
         if not 0 <= self.valid_fraction < 1:

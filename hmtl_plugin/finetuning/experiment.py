@@ -11,7 +11,7 @@ import shutil
 import statistics
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,13 @@ from hmtl_plugin.reporting.results import append_results
 
 OUTCOME, MODEL, PUBLISHED = "outcome.json", "model.pt", "published.json"
 WARMUP_SHARE = 10  # a tenth of the updates
+IN_GRID = {
+    "--batch-size": "--grid batch-size=N",
+    "--max-sentences": "--grid batch-size=N",
+    "--max-epoch": "--grid epochs=N",
+    "--lr": "--grid lr=N",
+}
+"""Options of `fairseq-train` that are not passed on, and what takes their place."""
 Metrics = dict[str, float]
 
 
@@ -134,6 +141,7 @@ def run_grid(experiment: Experiment, cells: list[Cell], settings: Settings) -> R
     Raises:
         UserError: when a training fails; those before it stay finished.
     """
+    _update_frequency(settings.options)
     for cell in cells:
         _batch_of_a_process(cell, settings.processes)
         if int(cell.get("reinit-layers", 0)) and settings.start.head in (experiment.task, experiment.kind):
@@ -199,8 +207,26 @@ def _batch_of_a_process(cell: Cell, processes: int) -> int:
 
 
 def _updates(experiment: Experiment, runs: Iterable[Run], settings: Settings) -> int:
-    per_epoch = {run.folder: -(-experiment.batches(int(run.cell["batch-size"])) // settings.processes) for run in runs}
-    return sum(per_epoch[run.folder] * int(run.cell["epochs"]) for run in runs)
+    """Updates that fairseq will make: processes share a batch, ``--update-freq`` puts several into one."""
+    together = _update_frequency(settings.options)
+    return sum(
+        -(-experiment.batches(int(run.cell["batch-size"])) // together) * int(run.cell["epochs"]) for run in runs
+    )
+
+
+def _update_frequency(options: Sequence[str]) -> int:
+    """Of options for `fairseq-train`; `UserError` for those that would contradict the grid's."""
+    found = 1
+    for number, option in enumerate(options):
+        name, equals, value = option.partition("=")
+        if name in IN_GRID:
+            raise UserError(f"{name}: the learning rate's schedule is made for the grid's: give {IN_GRID[name]}")
+        if name == "--update-freq":
+            value = value if equals else next(iter(options[number + 1 : number + 2]), "")
+            if not value.isdecimal() or not int(value):
+                raise UserError(f"--update-freq {value}: give one whole number, the same for all epochs")
+            found = int(value)
+    return found
 
 
 def _train(experiment: Experiment, run: Run, settings: Settings, bar: Any) -> None:

@@ -12,7 +12,6 @@ from hmtl_plugin.finetuning.glue.tasks import TASKS
 from hmtl_plugin.finetuning.grid import OPTIONS
 from hmtl_plugin.reporting.text_table import text_table
 
-_NORMAL = 1.96
 _NO_METRICS = ("score", "low", "high", "baseline")
 _NOT_IN_AVERAGE = ("SNLI",)
 Line = dict[str, Any]

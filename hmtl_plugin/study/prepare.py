@@ -5,6 +5,7 @@ STUDY/data/glue/, squad/, probing/
 STUDY/data/prepared.json counts and fingerprints, written last
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -37,6 +38,15 @@ def prepare(sources: Sources, profile: Profile, folder: Path, corpus: Path | Non
     Raises:
         UserError: for files that cannot be read, or no text left. Nothing that looks whole is left behind.
     """
+    if corpus and not (corpus / "dict.txt").is_file():
+        raise UserError(f"--corpus {corpus}: no dict.txt: give a folder that scripts/prepare_corpus.py wrote")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_suffix(".lock"), "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # whoever prepares the same study waits, and finds it done
+        return _prepare(sources, profile, folder, corpus)
+
+
+def _prepare(sources: Sources, profile: Profile, folder: Path, corpus: Path | None) -> Prepared:
     question = _question(sources, profile, corpus)
     known = read_prepared(folder)
     if known and known["inputs"] == question:
@@ -108,8 +118,6 @@ def _own_text(sources: Sources, profile: Profile, folder: Path) -> dict[str, Any
 
 
 def _given_corpus(corpus: Path, folder: Path) -> dict[str, Any]:
-    if not (corpus / "dict.txt").is_file():
-        raise UserError(f"--corpus {corpus}: no dict.txt: give a folder that scripts/prepare_corpus.py wrote")
     shutil.copytree(corpus, folder / CORPUS)
     manifest = folder / CORPUS / "corpus.json"
     splits = json.loads(manifest.read_text(encoding="utf-8")).get("splits", {}) if manifest.is_file() else {}
@@ -121,7 +129,7 @@ def _question(sources: Sources, profile: Profile, corpus: Path | None) -> dict[s
     return {
         "version": _VERSION,
         "files": {f"{path.parent.name}/{path.name}": file_sha256(path) for path in _files(sources)},
-        "corpus": _digest(corpus) if corpus and corpus.is_dir() else None,
+        "corpus": _digest(corpus) if corpus else None,
         "text": asdict(profile.text),
         "rows": {f.task: [f.train_rows, f.valid_rows] for f in profile.finetuning},
         "probing_rows": profile.probing.rows,

@@ -6,7 +6,7 @@ import shutil
 import statistics
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tqdm import tqdm
@@ -58,14 +58,15 @@ class Runner:
         self.deadline = None if time_limit is None else time.monotonic() + time_limit
         self.stop, self.lock = threading.Event(), threading.Lock()
         self.outcome = Outcome()
-        self.seconds: dict[str, list[float]] = {}
-        for group in records.groups.values():
-            self._note(group[-1]["stage"], group[-1]["seconds"])
+        self.seconds: dict[tuple[str, bool], list[float]] = {}
 
     def run(self, plan: Sequence[Run]) -> Outcome:
         """Do all that is open. Ctrl-C or a termination signal ends the commands that run and is raised again."""
         waiting: queue.SimpleQueue[Run] = queue.SimpleQueue()
-        self.open = {run.name: self._open(run) for run in plan}
+        self.plan, self.open = plan, {run.name: self._open(run) for run in plan}
+        self.untrained = {run.variant.name for run in plan if not run.variant.trained}
+        for group in self.records.groups.values():
+            self._note(group[-1].get("variant", ""), group[-1]["stage"], group[-1]["seconds"])
         for run in plan:
             if self.open[run.name]:
                 waiting.put(run)
@@ -127,7 +128,7 @@ class Runner:
             with self.lock:
                 self.records.add(run.name, stage.fingerprint, lines, closing)
                 self.open[run.name].remove(stage)
-                self._note(stage.name, time.monotonic() - started)
+                self._note(run.variant.name, stage.name, time.monotonic() - started)
                 self._say(f"{run.name} {stage.name}{_brief(lines)}, {closing['seconds']:.0f} s")
             clean(self.context, run, stage)
         if not self.context.profile.keep_checkpoints and not self.open[run.name]:
@@ -145,24 +146,26 @@ class Runner:
             self.outcome.failures.append(Failure(run, stage, reason))
             self._say(f"failed: {self.outcome.failures[-1]}", 0)
 
-    def _note(self, stage: str, seconds: float) -> None:
-        self.seconds.setdefault(stage, []).append(seconds)
+    def _note(self, variant: str, stage: str, seconds: float) -> None:
+        self.seconds.setdefault(self._kind(variant, stage), []).append(seconds)
 
-    def _estimate(self, runs: Sequence[Run]) -> float | None:
+    def _kind(self, variant: str, stage: str) -> tuple[str, bool]:
+        """What takes about as long: a stage, but to write down random weights is no pre-training."""
+        return stage, stage == PRETRAIN and variant in self.untrained
+
+    def _estimate(self, runs: Iterable[Run]) -> float | None:
         """Seconds that the open stages of runs will take one after another; None while some kind of stage was never seen."""
-        names = [stage.name for run in runs for stage in self.open[run.name]]
-        if any(name not in self.seconds for name in names):
+        kinds = [self._kind(run.variant.name, stage.name) for run in runs for stage in self.open[run.name]]
+        if any(kind not in self.seconds for kind in kinds):
             return None
-        return sum(statistics.fmean(self.seconds[name]) for name in names)
+        return sum(statistics.fmean(self.seconds[kind]) for kind in kinds)
 
     def _say(self, text: str, advance: int = 1) -> None:
         self.bar.update(advance)
-        names = [stage for stages in self.open.values() for stage in stages]
-        known = all(stage.name in self.seconds for stage in names)
-        seconds = sum(statistics.fmean(self.seconds[stage.name]) for stage in names) if known else 0
-        left = f"; about {_duration(seconds / len(self.slots))} left" if known and names else ""
+        seconds, count = self._estimate(self.plan), sum(map(len, self.open.values()))
+        left = f"; about {_duration(seconds / len(self.slots))} left" if seconds and count else ""
         with _above(self.bar):
-            print(f"[{self.total - len(names)}/{self.total}] {text}{left}", flush=True)
+            print(f"[{self.total - count}/{self.total}] {text}{left}", flush=True)
 
 
 def _brief(lines: Sequence[dict[str, object]]) -> str:

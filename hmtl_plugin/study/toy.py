@@ -5,6 +5,7 @@ SQuAD: what stands after these words? Nothing of them is the real task, and no s
 """
 
 import json
+import os
 import random
 import shutil
 from collections.abc import Iterable
@@ -25,7 +26,7 @@ def write_toy_data(folder: Path) -> Path:
     """Write glue/, squad/ and probing/ into ``folder`` unless they are there; returns it."""
     if folder.is_dir():
         return folder
-    part = folder.with_name(f"{folder.name}.part")
+    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")  # another process may write the same
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     documents = _documents()
@@ -43,7 +44,12 @@ def write_toy_data(folder: Path) -> Path:
     text = part / "text.txt"
     text.write_text("\n".join("".join(f"{s}\n" for s in document) for document in documents), encoding="utf-8")
     make_probing([str(text)], part / "probing", ProbingOptions("sentences", train=600, valid=120, test=120, words=15))
-    part.rename(folder)
+    try:
+        part.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        shutil.rmtree(part)
     return folder
 
 

@@ -119,6 +119,16 @@ def test_vocabulary_size_must_be_the_tokenizers(tmp_path: Path, tokenizer: str) 
         run([source], tmp_path / "d", tokenizer=tokenizer, vocab_size=100)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"character_coverage": 0.5}, {"model_type": "wordpiece"}, {"model_type": "wordpiece", "lowercase": True}],
+)
+def test_a_given_tokenizer_is_not_trained(tmp_path: Path, tokenizer: str, options: dict[str, Any]) -> None:
+    source = write_sentences(tmp_path / "t", DOCS)
+    with pytest.raises(UserError, match=r"--tokenizer .* is used as it is: leave out one of the two"):
+        run([source], tmp_path / "d", tokenizer=tokenizer, **options)
+
+
 def test_special_names_in_the_text_are_text(tmp_path: Path) -> None:
     doc = ["</s>", "<s> a <mask> b </s>", "<pad><unk>", "k < / >"]  # sentencepiece trains on none of the former
     source = write_sentences(tmp_path / "t", [*DOCS, doc * 2])

@@ -125,6 +125,12 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert row_of(table, "RTE", "books")[2] == "60.0"
     assert row_of(table, "RTE", "flat")[2] == "70.0"
     assert BOTH["SQuAD"] in table
+    append_results(tmp_path / "other" / "results.jsonl", [line(80, checkpoint_sha256="another")])
+    run_script("results", tmp_path / "one", tmp_path / "other", tmp_path / "two.jsonl")  # two are called books
+    table = capsys.readouterr().out
+    assert row_of(table, "RTE", f"books ({tmp_path / 'one'})")[2] == "60.0"
+    assert row_of(table, "RTE", f"books ({tmp_path / 'other'})")[2] == "80.0"
+    assert row_of(table, "RTE", "flat")[2] == "70.0"
     run_script("results", tmp_path / "empty.jsonl")
     assert capsys.readouterr().out == f"GLUE\n\n{BOTH['GLUE']}\n\nSQuAD\n\n{BOTH['SQuAD']}\n"
     with pytest.raises(UserError, match=f"^{tmp_path}/results.jsonl: no such store of results"):

@@ -1,6 +1,9 @@
 """Preparation: what is written and named, when it is done again, and that it removes nothing but its own."""
 
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,8 +61,33 @@ def test_a_given_corpus_is_copied(data: Path, corpus: Path, tmp_path: Path) -> N
         assert sorted(path.name for path in task_folder(tmp_path / "out", task).iterdir()) == names
     assert not (tmp_path / "out" / f"{PREPARED}.part").exists()
     (corpus / "dict.txt").unlink()
-    with pytest.raises(UserError, match=r"--corpus .*: no dict\.txt"):
-        run(data, tmp_path / "other", corpus)
+    run(data, tmp_path / "own", None, tiny(text=Text(vocab_size=40)))
+    for out in ("out", "own", "other"):  # made with it, made without it, new
+        before = sorted(path.name for path in (tmp_path / out).rglob("*"))
+        with pytest.raises(UserError, match=r"--corpus .*: no dict\.txt"):
+            run(data, tmp_path / out, corpus)
+        assert sorted(path.name for path in (tmp_path / out).rglob("*")) == before
+
+
+def test_two_processes_prepare_in_turn(
+    data: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second waits, and finds it done."""
+    began, copies = threading.Event(), []
+
+    def slow(*given: Any) -> None:
+        copies.append(1)
+        began.set()
+        time.sleep(0.5)
+        copy_probing(*given)
+
+    monkeypatch.setattr(preparation, "copy_probing", slow)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(run, data, tmp_path / "out", corpus)
+        began.wait(60)
+        second = pool.submit(run, data, tmp_path / "out", corpus)
+        assert first.result() == second.result()
+    assert len(copies) == 1
 
 
 def test_it_is_done_again_only_for_other_data_or_options(

@@ -200,6 +200,16 @@ def test_a_run_that_would_not_end_in_time_is_not_begun(study: Study) -> None:
     assert not study.run(plan, time_limit=60).out_of_time and len(study.done) == 10
 
 
+def test_random_weights_are_no_measure_of_pre_training(study: Study) -> None:
+    runner = Runner(study.context, Records(study.context.study), [CPU])
+    runner.untrained = {"random"}
+    for variant, seconds in (("random", 1.0), ("flat", 99.0), ("lower", 101.0)):
+        runner._note(variant, "pretrain", seconds)
+    run = next(run for run in plan_of() if run.variant.name == "flat")
+    runner.open = {run.name: [stage for stage in run.stages if stage.name == "pretrain"]}
+    assert runner._estimate([run]) == 100.0
+
+
 def test_a_stage_never_seen_does_not_keep_a_run_from_beginning(study: Study) -> None:
     assert not study.run(plan_of()[:1], time_limit=5).out_of_time and len(study.done) == 5
 

@@ -13,6 +13,7 @@ from tests.scripts import run_script
     [
         (["--profile", "none"], r"^--profile none: use cpu, gpu, paper, smoke, or a TOML file"),
         (["--profile", "cpu"], r"^--profile cpu needs --data DIR"),
+        (["--seeds", "0,1"], r"^seed 0: number seeds from 1"),
         (["--seeds", "1,1"], r"^--seeds 1,1: write different whole numbers"),
         (["--time-limit", "25"], r"^--time-limit 25: write a number and s, m or h"),
         (["--reference", "bert"], r"^--reference bert: write NAME=CHECKPOINT, a file or folder that is there"),

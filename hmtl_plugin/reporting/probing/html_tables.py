@@ -76,17 +76,17 @@ def summary(study: Study, pooling: str) -> list[Row]:
 
 
 def averages(study: Study, pooling: str) -> tuple[int, tuple[str, ...]]:
-    """How many tasks all encoders have and none was pre-trained on, and each encoder's mean over these at its best layers."""
-    keys = [
-        [(encoder.name, task.name, pooling) for encoder in study.encoders]
-        for task in study.tasks
-        if not task.in_distribution
+    """Means at the best layers: over how many tasks, those that all encoders with this pooling have and none was pre-trained on; of each encoder."""
+    pooled = [
+        e.name for e in study.encoders if any((e.name, task.name, pooling) in study.probed for task in study.tasks)
     ]
+    keys = [[(name, task.name, pooling) for name in pooled] for task in study.tasks if not task.in_distribution]
     whole = [row for row in keys if all(key in study.probed and _known(study.probed[key]) for key in row)]
-    if not whole:
+    if not whole or not pooled:
         return 0, ()
-    best = [[_at_best(study.probed[key]) for key in row] for row in whole]
-    return len(whole), tuple(number(mean) for mean in np.mean(best, axis=0).tolist())
+    best = np.mean([[_at_best(study.probed[key]) for key in row] for row in whole], axis=0)
+    means = {name: number(mean) for name, mean in zip(pooled, best.tolist(), strict=True)}
+    return len(whole), tuple(means.get(encoder.name, "–") for encoder in study.encoders)
 
 
 def centres(study: Study, pooling: str) -> list[Row]:

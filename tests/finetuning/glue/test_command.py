@@ -118,6 +118,11 @@ def test_mnli_with_its_sets_and_what_starts_from_it(
     assert record["variant"] == "books via MNLI"
     assert record["hierarchy"] == "bigram_shift@1,nsp@1,mlm@2"
     assert "books via MNLI" in capsys.readouterr().out
+    content = torch.load(start, weights_only=False)  # trained anew since
+    content["model"]["encoder.layers.1.fc1.bias"] += 0.1
+    torch.save(content, start)
+    with pytest.raises(UserError, match=r"--from-mnli: .* was fine-tuned from another checkpoint"):
+        finetune(start, glue, "RTE", *grid, "--from-mnli")
 
 
 def test_the_table_does_not_depend_on_how_the_folder_is_written(
@@ -137,6 +142,9 @@ def test_the_table_does_not_depend_on_how_the_folder_is_written(
         (["RTE", "--grid", "lr=high"], "--grid lr=high: 'high' is no value of lr"),
         (["RTE", "--seeds", "1,1"], "--seeds 1,1: write different whole numbers"),
         (["RTE", "--processes", "0"], "--processes 0: give 1 or more"),
+        (["RTE", "--batch-size", "8"], "--batch-size: the learning rate's schedule is made for the grid's: give --grid batch-size=N"),
+        (["RTE", "--max-epoch=2"], "give --grid epochs=N"),
+        (["RTE", "--update-freq", "1,2"], "--update-freq 1,2: give one whole number"),
         (["RTE", "--workers", "-1"], "--workers -1"),
         (["RTE", "--tokens-per-sample", "65"], "--tokens-per-sample 65 is more than the 64 positions of"),
         (["RTE", "--grid", "batch-size=15", "--processes", "2"], "batch-size=15 does not divide among --processes 2"),

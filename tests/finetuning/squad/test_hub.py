@@ -101,6 +101,21 @@ def test_a_question_loses_its_end_as_in_training(hub: HierarchicalBert) -> None:
     assert hub.answer(f"{kept} over old grey towns", context, 5) == hub.answer(kept, context, 5)
 
 
+def test_a_longer_question_than_in_training_lays_windows_closer(
+    hub: HierarchicalBert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stride that left no gaps beside the questions of training may leave some beside this one."""
+    options = hub.checkpoint.config["task"]
+    context = " ".join([*OTHERS, "birds", *OTHERS])
+    asked = " ".join(["which birds", *WORDS[1:]])
+    room = options["tokens_per_sample"] - 3 - options["max_question_tokens"]
+    monkeypatch.setitem(options, "doc_stride", room)
+    expected = hub.answer(asked, context, 5)
+    monkeypatch.setitem(options, "doc_stride", room + 5)
+    assert hub.answer(asked, context, 5) == expected
+    assert expected.answers
+
+
 def test_together_as_alone(hub: HierarchicalBert) -> None:
     random = np.random.default_rng(0)
     contexts = [" ".join(random.choice([*WORDS, "中文"], random.integers(1, 70))) for _ in range(40)]

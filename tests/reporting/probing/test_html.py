@@ -183,3 +183,6 @@ def test_averages_leave_out_own_objectives_and_tasks_that_an_encoder_lacks(study
     probed = {key: value for key, value in study.probed.items() if key != ("untrained", study.tasks[0].name, "cls")}
     assert html_tables.averages(replace(study, probed=probed), "cls")[0] == count - 1
     assert html_tables.averages(replace(study, probed={}), "cls") == (0, ())
+    first = study.encoders[0].name  # has no such pooling at all: the others' averages stay
+    without = {key: found for key, found in study.probed.items() if key[0] != first or key[2] != "cls"}
+    assert html_tables.averages(replace(study, probed=without), "cls") == (count, ("–", *means[1:]))
