@@ -78,7 +78,6 @@ def _quiet_import() -> None:
 
     root.setLevel(level)
     if not handlers:
-        root.handlers = [handler for handler in root.handlers if not isinstance(handler, logging.NullHandler)]
         root.handlers.clear()
 
 

@@ -26,6 +26,7 @@ from hmtl_plugin.data.dataset import PretrainingDataset
 from hmtl_plugin.data.splits import open_split
 from hmtl_plugin.objectives import roc
 from hmtl_plugin.precision import autocast, check_device
+from hmtl_plugin.vocabulary_state import check_folder
 
 FloatArray = npt.NDArray[np.float64]
 RESAMPLES = 1000
@@ -76,6 +77,7 @@ def evaluate(
         UserError: if the data cannot be opened or do not belong to the checkpoint.
     """
     check_device(device)
+    check_folder(folder, checkpoint.dictionary)
     vocabulary = Vocabulary.from_dictionary(checkpoint.dictionary)
     options = SimpleNamespace(**checkpoint.config["task"])
     data = open_split(

@@ -29,12 +29,14 @@ import torch
 from hmtl_plugin.compat import load_explained
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.host_memory import keep_freed_memory
+from hmtl_plugin.resuming import check_checkpoint
 from hmtl_plugin.run_lock import hold_save_dir
 from hmtl_plugin.trainer_step import save_work
 
 logger = logging.getLogger(__name__)
 
 OUR_TASKS = ("hmtl", "squad", "glue")
+CRITERIONS = {"hmtl_pretraining": "hmtl", "squad": "span_qa", "glue": "glue"}
 TORCHRUN_KEYS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 CPU_RECIPE = (
     "use recipes/pretrain_two_processes.sh, or put 'torchrun --nproc_per_node N --no-python' before the "
@@ -91,10 +93,23 @@ def check_precision(cfg: Any, on_cpu: bool, training: bool = True) -> None:
         raise UserError("--fp16 with --optimizer hmtl_adamw needs --fp16-no-flatten-grads: add it")
 
 
+def check_parts(cfg: Any) -> None:
+    """Refuse a task without the criterion that is made for it, or without an optimizer; raises `UserError`."""
+    needed = CRITERIONS.get(cfg.task._name)
+    criterion, optimizer = (getattr(part, "_name", None) for part in (cfg.criterion, cfg.optimizer))
+    if needed and criterion != needed:
+        raise UserError(f"--task {cfg.task._name} needs --criterion {needed}, not {criterion}")
+    if optimizer is None:
+        raise UserError("no --optimizer: give one, as --optimizer hmtl_adamw")
+    if getattr(cfg.task, "layer_decay", 1.0) != 1.0 and optimizer != "hmtl_adamw":
+        raise UserError(f"--layer-decay needs --optimizer hmtl_adamw: {optimizer} gives all layers one learning rate")
+
+
 def check_trainer(cfg: Any, environ: Mapping[str, str]) -> None:
     """What can be checked when the processes have started (see the module's text); locks the save-dir, sets up the memory."""
     on_cpu = bool(cfg.common.cpu) or not torch.cuda.is_available()
     check_precision(cfg, on_cpu)
+    check_parts(cfg)
     if on_cpu:
         keep_freed_memory(environ)
     distributed = cfg.distributed_training
@@ -124,6 +139,7 @@ def install() -> None:
         return
     distributed_utils.call_main = _checked_call_main(distributed_utils.call_main)
     Trainer.__init__ = _checked_init(Trainer.__init__)
+    Trainer.load_checkpoint = _checked_load(Trainer.load_checkpoint)
     job_return: Any = JobReturn
     job_return.return_value = _one_line_result(job_return.return_value)
 
@@ -164,6 +180,18 @@ def _checked_init(init: Callable[..., None]) -> Callable[..., None]:
     return checked
 
 
+def _checked_load(load: Callable[..., Any]) -> Callable[..., Any]:
+    """See `resuming`: fairseq stores a task's state and, when it trains on, never reads it."""
+
+    @functools.wraps(load)
+    def checked(self: Any, filename: str, *args: Any, **kwargs: Any) -> Any:
+        if is_ours(self.cfg):
+            check_checkpoint(self, filename, bool(kwargs.get("reset_optimizer", args[:1] and args[0])))
+        return load(self, filename, *args, **kwargs)
+
+    return checked
+
+
 def _one_line_result(plain: property) -> property:
     """The result of a hydra job, at which hydra raises the job's error with a traceback."""
 
@@ -193,6 +221,8 @@ def user_message(error: Exception) -> str | None:
             return str(carried[-1])
         if isinstance(link, UserError):
             return text
+        if isinstance(link, FloatingPointError):  # of fairseq's trainer: the gradient, or the loss scale of fp16
+            return f"{text.splitlines()[0].rstrip('.')}: lower --lr, warm up longer or set --clip-norm"
         link = link.__cause__ or link.__context__
     return None
 

@@ -1,7 +1,7 @@
 """In what precision forward passes run: ``--autocast none|bf16|auto``. Weights and optimizer stay fp32."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from hmtl_plugin.errors import UserError
 
 AUTOCAST = ("none", "bf16", "auto")
+_emulated: list[bool] = []  # one for each `_emulated_bf16` that is open
 _PRODUCTS = (F.linear, F.scaled_dot_product_attention, torch.bmm, torch.matmul, Tensor.matmul, Tensor.__matmul__)
 
 
@@ -51,8 +52,19 @@ def _emulated_bf16() -> Iterator[None]:
 
     A bfloat16 product with fp32 accumulation is an fp32 product of rounded operands whose result is rounded.
     """
-    with torch.autocast("cpu", dtype=torch.bfloat16), _RoundedProducts():
-        yield
+    _emulated.append(True)
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16), _RoundedProducts():
+            yield
+    finally:
+        _emulated.pop()
+
+
+def recomputing() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    """Contexts of a checkpointed forward pass and of its repetition in the backward pass, where the emulation has ended (torch's autocast is
+    restored by torch).
+    """
+    return nullcontext(), _RoundedProducts() if _emulated else nullcontext()
 
 
 class _RoundedProducts(TorchFunctionMode):

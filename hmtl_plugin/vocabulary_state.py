@@ -1,5 +1,6 @@
 """Dictionary and tokenizer as they travel in checkpoints (fairseq's ``task_state``)."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from fairseq.data import Dictionary
 from torch import Tensor
 
+from hmtl_plugin.corruption.vocabulary import MASK
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 
@@ -23,7 +25,22 @@ def check_dictionary(state: dict[str, Any], dictionary: Dictionary, data: str) -
     """Raise `UserError` if a checkpoint's state holds another dictionary than that of the folder ``data``."""
     stored = state.get("dictionary")
     if stored is not None and stored.numpy().tobytes() != "\n".join(dictionary.symbols).encode():
-        raise UserError(f"{data}: the dictionary is not the one that the checkpoint was trained with")
+        raise UserError(
+            f"{data}: the dictionary is not the one that the checkpoint was trained with: binarise the text with that one's"
+        )
+
+
+def check_folder(folder: Path, dictionary: Dictionary) -> None:
+    """Raise `UserError` if a folder of data was binarised with another dictionary than this; one without dict.txt may be anything."""
+    path = folder / "dict.txt"
+    if not path.is_file():
+        return
+    own = Dictionary.load(str(path))
+    own.add_symbol(MASK)
+    if own.symbols != dictionary.symbols:
+        raise UserError(
+            f"{path}: is another dictionary than that of the checkpoint, or of the first folder: binarise this text with that one's"
+        )
 
 
 def _to_tensor(content: bytes) -> Tensor:

@@ -32,7 +32,7 @@ def parsed() -> Any:
     command = "data --task masked_lm --arch roberta_base --criterion masked_lm --optimizer adam --lr 1e-3"
     arguments = options.parse_args_and_arch(parser, [*command.split(), "--max-tokens", "64"])
     cfg = convert_namespace_to_omegaconf(arguments)
-    cfg.task._name = "hmtl_pretraining"
+    cfg.task._name, cfg.criterion._name = "hmtl_pretraining", "hmtl"
     cfg.distributed_training.distributed_world_size = 1
     return cfg
 

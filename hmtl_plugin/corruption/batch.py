@@ -23,8 +23,7 @@ class FlatBatch:
         sentence_start_N: bool, the first token of each sentence.
         vocabulary: what is known of each token id.
         targets: target name -> int64 array of length N (token targets) or B (sentence targets), `IGNORE` where none.
-        moved_N: bool, tokens that a word-order objective has moved; masks stay away from them.
-        label_group_N: tokens with the same number share a label of the word-order objective (pieces of one word).
+        reserved: objective -> (N,) bool, the tokens that it is going to predict; others leave them where they are.
     """
 
     tokens_N: npt.NDArray[np.int64]
@@ -33,8 +32,7 @@ class FlatBatch:
     sentence_start_N: npt.NDArray[np.bool_]
     vocabulary: Vocabulary
     targets: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
-    moved_N: npt.NDArray[np.bool_] | None = None
-    label_group_N: npt.NDArray[np.int64] | None = None
+    reserved: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
 
     @cached_property
     def lengths_B(self) -> npt.NDArray[np.int64]:
@@ -50,22 +48,3 @@ class FlatBatch:
     def position_N(self) -> npt.NDArray[np.int64]:
         """Position of each token in its sample."""
         return np.arange(len(self.tokens_N)) - np.repeat(self.offsets[:-1], self.lengths_B)
-
-    def count_per_sample(self, flags_N: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-        """(B,) how many of each sample's tokens are flagged; every sample has at least one token."""
-        return np.add.reduceat(flags_N, self.offsets[:-1], dtype=np.int64)
-
-    def hide(self, hidden_N: npt.NDArray[np.bool_]) -> None:
-        """Drop the token targets where the token itself can no longer be seen (masked or replaced).
-
-        A visible piece of a word with a masked piece would betray that the word has not moved, since masks stay away
-        from moved words: hiding one token of a label group drops the targets of the whole group.
-        """
-        if self.label_group_N is not None:
-            group_hidden = np.zeros(self.label_group_N[-1] + 1, dtype=bool)
-            group_hidden[self.label_group_N.take(np.flatnonzero(hidden_N))] = True
-            hidden_N = group_hidden.take(self.label_group_N)
-        hidden = np.flatnonzero(hidden_N)
-        for target in self.targets.values():
-            if len(target) == len(self.tokens_N):
-                target[hidden] = IGNORE

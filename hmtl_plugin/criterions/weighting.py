@@ -23,14 +23,15 @@ def fixed(sums: Mapping[str, Tensor], weights: Mapping[str, float], tokens: int,
 def uncertainty(
     sums: Mapping[str, Tensor], weights: Mapping[str, float], tokens: int, log_variances_K: Tensor
 ) -> Tensor:
-    """Homoscedastic uncertainty (Kendall, Gal, Cipolla 2018, for classification): exp(-s_k) * L_k + s_k / 2.
+    """Homoscedastic uncertainty (Kendall, Gal, Cipolla 2018, for classification), weighted: w_k (exp(-s_k) L_k + s_k / 2).
 
-    N * s_k / 2 instead of s_k / 2 keeps the sum additive. An objective of weight 0 takes no part.
+    The weight stands before the whole term: before the loss alone, s_k would learn it away. N * s_k / 2 instead of s_k / 2
+    keeps the sum additive.
     """
-    terms = []
-    for name, value, log_variance in zip(sums, sums.values(), log_variances_K, strict=True):
-        active = float(weights[name] > 0)
-        terms.append(weights[name] * torch.exp(-log_variance) * value + active * 0.5 * tokens * log_variance)
+    terms = [
+        weights[name] * (torch.exp(-log_variance) * value + 0.5 * tokens * log_variance)
+        for name, value, log_variance in zip(sums, sums.values(), log_variances_K, strict=True)
+    ]
     return torch.stack(terms).sum()
 
 

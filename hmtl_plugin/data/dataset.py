@@ -22,7 +22,7 @@ from hmtl_plugin.data.ordering import order_by_length
 from hmtl_plugin.data.pair_index import PairIndex, PairingConfig
 from hmtl_plugin.data.sample import Sample
 from hmtl_plugin.data.shared_arrays import Arrays
-from hmtl_plugin.objectives.base import Objective
+from hmtl_plugin.objectives.base import Objective, corrupt_batch
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,6 @@ class PretrainingDataset(NumberedDataset):
         self.seed, self.fixed_epoch, self.epoch = seed, fixed_epoch, fixed_epoch or 1
         self.pad_to_multiple, self.packed = pad_to_multiple, packed
         self._arrays = EpochArrays(corpus, seed, threads)
-        self._corrupting = [sorted(view.corrupting, key=lambda objective: objective.rank) for view in self.views]
 
     # ---- the epoch ----
 
@@ -200,8 +199,7 @@ class PretrainingDataset(NumberedDataset):
         """The corrupted samples ``index_B`` of a view (counted within it), flat."""
         batch = self._indices[view].batch(self.corpus, index_B, self.vocabulary)
         random = BatchRandom(self.seed, self.epoch, index_B, batch.sample_N, batch.position_N)
-        for objective in self._corrupting[view]:
-            objective.corrupt(batch, random)
+        corrupt_batch(self.views[view].corrupting, batch, random)
         return batch
 
     def _collate(self, batches: list[tuple[View, Int64Array, FlatBatch]]) -> dict[str, Any]:

@@ -83,11 +83,6 @@ class PairIndex:
     def __len__(self) -> int:
         return len(self.sizes)
 
-    @property
-    def mean_tokens(self) -> float:
-        """Mean tokens a sample, special tokens included."""
-        return float(self.sizes.mean(dtype=np.float64))
-
     def batch(self, corpus: Corpus, index_B: Int64Array, vocabulary: Vocabulary) -> FlatBatch:
         """The samples ``index_B`` as ``<s> A </s> [B </s>]``, uncorrupted, with the label of the pairs as a
         target.

@@ -13,6 +13,7 @@ from hmtl_plugin.models.attention import SelfAttention
 from hmtl_plugin.models.dropout import add_dropout, dropout
 from hmtl_plugin.models.initialisation import STANDARD_DEVIATION, embedding, generator_for, initialise, linear
 from hmtl_plugin.models.sequences import Packing, Sequences, flat
+from hmtl_plugin.precision import recomputing
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:
@@ -114,6 +115,7 @@ class Encoder(nn.Module):
         layers: Collection[int],
         padded: bool | None = None,
         top_rows_R: Tensor | None = None,
+        trunk: dict[int, Tensor] | None = None,
     ) -> dict[int, Tensor]:
         """Hidden states at ``layers`` (0: embeddings, 1..L); runs no layer above the highest of them.
 
@@ -122,6 +124,7 @@ class Encoder(nn.Module):
             padded: whether ids (B, T) hold padding; False saves the mask, None (unknown) builds it.
             top_rows_R: positions. If given, the highest layer returns only these rows, (R, H), which saves most of its
                 feed-forward.
+            trunk: is given the same layers' states as the next layer reads them: before the output norm, where there is one.
 
         Returns:
             layer -> (B, T, H), packed (N, H). States at padded positions mean nothing.
@@ -137,12 +140,14 @@ class Encoder(nn.Module):
         for number in range(1, top + 1):
             x = self._run(self.layers[number - 1], x, mask, sequences.packing, top_rows_R if number == top else None)
             if number in layers:
+                if trunk is not None:
+                    trunk[number] = x
                 states[number] = self.output_norms[number - 1](x) if self.config.normalize_before else x
         return states
 
     def _run(self, layer: nn.Module, *inputs: Tensor | Packing | None) -> Tensor:
         if self.config.checkpoint_activations and self.training and torch.is_grad_enabled():
-            output: Tensor = checkpoint(layer, *inputs, use_reentrant=False)
+            output: Tensor = checkpoint(layer, *inputs, use_reentrant=False, context_fn=recomputing)
             return output
         return layer(*inputs)
 

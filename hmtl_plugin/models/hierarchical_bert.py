@@ -168,7 +168,7 @@ class HierarchicalBertModel(BaseFairseqModel):
             name = f"{edge.source}>{edge.target}:{edge.operator}"
             labels = objectives[edge.source].num_labels
             self.transfers[name] = OPERATORS[edge.operator](
-                config.hidden, labels, generator_for(seed, f"transfers.{name}")
+                config.hidden, labels, generator_for(seed, f"transfers.{name}"), config.init_std
             )
         self.task_weights = nn.Parameter(torch.zeros(len(hierarchy.objectives)))
         self.solver = Solver(hierarchy, config.layers, objectives)
@@ -224,9 +224,9 @@ class HierarchicalBertModel(BaseFairseqModel):
             layer: whose features, 0 (embeddings) to L; None is the top. No layer above it is run.
 
         Returns:
-            With targets (target name -> logits, {"taps": objective -> hidden state it reads}): mlm logits
+            With targets (target name -> logits, {"taps": objective -> output of its layer}): mlm logits
             (M, V) at its positions. A tap is (B, T, H), packed (N, H), or only the rows that heads need, (R, H), at the
-            highest layer. Without: features (B, T, H), {"hidden_states": list or None}.
+            highest layer; before the output norm, where there is one, so that losses of layers above depend on it. Without: features (B, T, H), {"hidden_states": list or None}.
 
         Raises:
             UserError: if T exceeds ``max_positions``.

@@ -65,10 +65,12 @@ class Solver:
         rows = {name: Rows(kind, self._positions(name, sequences, targets)) for name, kind in self.kinds.items()}
         first_B = sequences.first()
         top_rows = self._top_rows(rows, first_B) if self.few_rows_at_top else None
+        trunk: dict[int, Tensor] = {}
         states = encoder(
             sequences,
             set(self.layers.values()),
             top_rows_R=None if top_rows is None else torch.cat(list(top_rows.values())),
+            trunk=trunk,
         )
         inputs_at_top = (
             {}
@@ -93,7 +95,7 @@ class Solver:
             )
             logits.update(classified)
             solved[name] = _Solved(z, classified[self.objectives[name].target_names[0]])
-        return logits, {"taps": {name: states[self.layers[name]] for name in self.order}}
+        return logits, {"taps": {name: trunk[self.layers[name]] for name in self.order}}
 
     def _positions(self, name: str, sequences: Sequences, targets: Targets) -> Tensor | None:
         """Positions of a sparse objective's targets, none where the batch has no such target."""
@@ -111,7 +113,8 @@ class Solver:
     def _transfer(
         self, operator: nn.Module, edge: Transfer, h: Tensor, source: _Solved, rows: Rows, sequences: Sequences
     ) -> Tensor:
-        z = source.logits if edge.operator == "label" else source.z
+        # of labels the probabilities: their mean over tokens is one too, that of logits would not be
+        z = torch.softmax(source.logits.float(), -1) if edge.operator == "label" else source.z
         if edge.stop_gradient:
             z = z.detach()
         z, expand = shape_source(z, self.objectives[edge.source].scope, rows, sequences, edge.permuted)

@@ -87,6 +87,10 @@ def upgrade(
         same_head = record.get("head", "") == head
         if fresh_layers and not same_head:
             _begin_anew(state, own, fresh_layers)
+        elif fresh_layers:
+            logger.info(
+                "--reinit-layers: the checkpoint has this task's head already, as a resumed run has: no layer begins anew"
+            )
     _fit_positions(state, config, resize_positions)
     _refuse_other_shapes(state, own)
     if stored is not None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hmtl_plugin.models.initialisation import embedding, initialise, linear
+from hmtl_plugin.models.initialisation import STANDARD_DEVIATION, embedding, initialise, linear
 from hmtl_plugin.models.sequences import Sequences, flat
 
 Expand = Callable[[Tensor], Tensor]
@@ -22,11 +22,13 @@ Expand = Callable[[Tensor], Tensor]
 class Operator(nn.Module, ABC):
     """One edge. ``forward(h, z, expand)`` gives h, in the same shape, with the source's information in it."""
 
-    def __init__(self, hidden: int, num_labels: int | None, generator: torch.Generator) -> None:
+    def __init__(
+        self, hidden: int, num_labels: int | None, generator: torch.Generator, std: float = STANDARD_DEVIATION
+    ) -> None:
         """``num_labels`` is that of the source objective; only ``label`` needs it."""
         super().__init__()
         self.build(hidden, num_labels)
-        initialise(self, generator)
+        initialise(self, generator, std)
         nn.init.zeros_(self.last().weight)
 
     @abstractmethod
@@ -86,7 +88,7 @@ class Gate(Operator):
 
 
 class Label(Operator):
-    """h + W times the label embedding expected under softmax(z), z logits (Hashimoto et al. 2017)."""
+    """h + W times the label embedding expected under z, probabilities of the source's labels (Hashimoto et al. 2017)."""
 
     def build(self, hidden: int, num_labels: int | None) -> None:
         if num_labels is None:
@@ -98,7 +100,7 @@ class Label(Operator):
         return self.projection
 
     def forward(self, h: Tensor, z: Tensor, expand: Expand) -> Tensor:
-        expected = torch.softmax(z.float(), dim=-1).type_as(self.labels.weight) @ self.labels.weight
+        expected = z.type_as(self.labels.weight) @ self.labels.weight
         return h + expand(self.projection(expected))
 
 

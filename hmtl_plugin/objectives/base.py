@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -69,7 +71,7 @@ class Loss:
     Attributes:
         scaled_sum: scalar, sum over targets of r * loss with r the expected tokens a target stands for, so that
             divided by the batch's tokens it estimates the mean loss a target. Additive over micro-batches and ranks.
-        counters: detached 1-d vectors by name (see `Objective.counters`), additive too.
+        counters: detached 1-d vectors by name, additive too; `Objective.metrics` reads them.
     """
 
     scaled_sum: Tensor
@@ -109,9 +111,13 @@ class Objective(ABC):
         """Names of the targets it fills in and learns from; the first one's logits feed ``label`` transfers."""
         return (self.name,)
 
+    def reserve(self, batch: FlatBatch, random: BatchRandom) -> npt.NDArray[np.bool_] | None:
+        """(N,) which tokens of the clean batch it will predict, if any: all objectives are asked before the first one corrupts."""
+        return None
+
     @abstractmethod
     def corrupt(self, batch: FlatBatch, random: BatchRandom) -> None:
-        """Change the batch in place and write the targets."""
+        """Change the batch in place, but tokens that others have reserved, and write the targets."""
 
     @abstractmethod
     def build_head(self, config: HeadConfig) -> Head:
@@ -127,6 +133,17 @@ class Objective(ABC):
 
         Counters that have seen no target give NaN for a value that then has no meaning.
         """
+
+
+def corrupt_batch(objectives: Iterable[Objective], batch: FlatBatch, random: BatchRandom) -> None:
+    """Reserve, then corrupt, by rank. So what one reserves does not depend on what another changes, and tells nothing about it."""
+    ordered = sorted(objectives, key=lambda objective: objective.rank)
+    for objective in ordered:
+        reserved_N = objective.reserve(batch, random)
+        if reserved_N is not None:
+            batch.reserved[objective.name] = reserved_N
+    for objective in ordered:
+        objective.corrupt(batch, random)
 
 
 _REGISTRY: dict[str, type[Objective]] = {}

@@ -80,26 +80,24 @@ class BigramShift(Objective):
         label_W = np.full(len(words.start_W), IGNORE)
         label_W[tile] = label_W[tile + 1] = 0
         label_W[swapped] = label_W[swapped + 1] = 1
-        label_N = words.spread(label_W)
-        batch.moved_N = label_N == 1
         if SENTENCE in self.target_names:
             shifted_B = np.full(len(batch.lengths_B), IGNORE)
             shifted_B[words.sample_W[tile]] = 0
             shifted_B[words.sample_W[swapped]] = 1
             batch.targets[SENTENCE] = shifted_B
         if TOKEN in self.target_names:
-            batch.targets[TOKEN] = label_N
-            begins_W = np.ones(len(label_W), dtype=bool)
-            begins_W[tile + 1] = False
-            batch.label_group_N = words.spread(np.cumsum(begins_W))
+            batch.targets[TOKEN] = words.spread(label_W)
 
     def _exchangeable(self, batch: FlatBatch, words: Words) -> npt.NDArray[np.bool_]:
         """(W,) whether word w and the next one may change places."""
         vocabulary, tokens = batch.vocabulary, batch.tokens_N
-        if self.options.bigram_any_word:
-            movable_W = words.every(~vocabulary.special_V[tokens])
-        else:
-            movable_W = words.every(vocabulary.plain_V.take(tokens)) & ~words.sentence_start_W
+        allowed_V = ~vocabulary.special_V if self.options.bigram_any_word else vocabulary.plain_V
+        allowed_N = allowed_V.take(tokens)
+        for reserved_N in batch.reserved.values():  # drawn before and without a look at what moves
+            allowed_N &= ~reserved_N
+        movable_W = words.every(allowed_N)
+        if not self.options.bigram_any_word:
+            movable_W &= ~words.sentence_start_W
         movable_W &= ~words.boundary_W
         pair_W = np.zeros(len(movable_W), dtype=bool)
         pair_W[:-1] = movable_W[:-1] & movable_W[1:] & ~words.sentence_start_W[1:]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hmtl_plugin.corruption.batch import IGNORE, FlatBatch
-from hmtl_plugin.corruption.random import BatchRandom, FloatArray
+from hmtl_plugin.corruption.random import BatchRandom
 from hmtl_plugin.corruption.words import find_words
 from hmtl_plugin.objectives.base import (
     Head,
@@ -56,7 +56,7 @@ class MaskedLMHead(Head):
 
 @register_objective("mlm")
 class MaskedLanguageModel(Objective):
-    """Masks fall on words that no other objective has moved; their number is a share of all maskable tokens."""
+    """What is masked is drawn on the clean text, so that it is the same whatever other objectives do to the rest."""
 
     sparse = True
     num_labels = None
@@ -66,21 +66,16 @@ class MaskedLanguageModel(Objective):
     def scope(self) -> Literal["token", "sentence"]:
         return "token"
 
+    def reserve(self, batch: FlatBatch, random: BatchRandom) -> npt.NDArray[np.bool_]:
+        """A share ``mask_prob`` of the maskable tokens: single ones, whole words, or runs of words."""
+        maskable_N = ~batch.vocabulary.special_V.take(batch.tokens_N)
+        if self.options.mask_scheme == "token":
+            return maskable_N & (random.per_token("mlm/choice") < self.options.mask_prob)
+        return maskable_N & self._choose_words(batch, random)
+
     def corrupt(self, batch: FlatBatch, random: BatchRandom) -> None:
-        """Mask, and hide from other objectives what can no longer be seen.
-
-        Moved words are not masked, but drawn all the same, and lose their label where a mask would have fallen:
-        else a label that is left would tell that its word has moved, the more so the longer the word.
-        """
-        drawn = np.flatnonzero(self._choose(batch, random))
+        drawn = np.flatnonzero(batch.reserved[self.name])
         fate = random.per_token("mlm/fate", drawn)
-        hidden_N = np.zeros(len(batch.tokens_N), dtype=bool)
-        hidden_N[drawn[fate < MASKED_SHARE + REPLACED_SHARE]] = True
-        batch.hide(hidden_N)
-        if batch.moved_N is not None:
-            still = ~batch.moved_N.take(drawn)
-            drawn, fate = drawn[still], fate[still]
-
         target_N = np.full(len(batch.tokens_N), IGNORE, dtype=np.int64)
         target_N[drawn] = batch.tokens_N.take(drawn)
         masked = drawn[fate < MASKED_SHARE]
@@ -91,24 +86,12 @@ class MaskedLanguageModel(Objective):
         batch.tokens_N[replaced] = candidates[pick]
         batch.targets["mlm"] = target_N
 
-    def _choose(self, batch: FlatBatch, random: BatchRandom) -> npt.NDArray[np.bool_]:
-        """(N,) the tokens to predict, and the moved ones that would be if they could."""
-        maskable_N = ~batch.vocabulary.special_V.take(batch.tokens_N)
-        free_N = maskable_N if batch.moved_N is None else maskable_N & ~batch.moved_N
-        rate_B = np.full(len(batch.lengths_B), self.options.mask_prob)
-        if batch.moved_N is not None:  # the same number of masks with and without shifts
-            free_B = batch.count_per_sample(free_N)
-            rate_B *= batch.count_per_sample(maskable_N) / np.maximum(free_B, 1)
-        if self.options.mask_scheme == "token":
-            return maskable_N & (random.per_token("mlm/choice") < rate_B.take(batch.sample_N))
-        return maskable_N & self._choose_words(batch, random, rate_B)
-
-    def _choose_words(self, batch: FlatBatch, random: BatchRandom, rate_B: FloatArray) -> npt.NDArray[np.bool_]:
-        words = find_words(batch)
+    def _choose_words(self, batch: FlatBatch, random: BatchRandom) -> npt.NDArray[np.bool_]:
+        words, rate = find_words(batch), self.options.mask_prob
         draw_W = random.per_token("mlm/choice", words.start_W)
         if self.options.mask_scheme == "word":
-            return words.spread(draw_W < rate_B[words.sample_W])
-        begins_W = draw_W < np.interp(rate_B, _COVER_GRID, _START_GRID)[words.sample_W]
+            return words.spread(draw_W < rate)
+        begins_W = draw_W < np.interp(rate, _COVER_GRID, _START_GRID)
         span_W = random.per_token("mlm/span", words.start_W)
         segment_W = np.cumsum(words.boundary_W)  # spans stay inside a segment
         covered_W = begins_W.copy()

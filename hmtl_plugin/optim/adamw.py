@@ -21,6 +21,7 @@ from hmtl_plugin.errors import UserError
 logger = logging.getLogger(__name__)
 
 LR_SCALE = "lr_scale"
+_OWN = ("lr", "weight_decay", "betas", "eps", LR_SCALE)
 
 
 @dataclass
@@ -99,7 +100,7 @@ class HmtlAdamW(FairseqOptimizer):
 
     @property
     def optimizer_config(self) -> dict[str, Any]:
-        """What a resumed run takes from its own options; decay and rate differ by group, see `load_state_dict`."""
+        """What fairseq's sharding of the state asks for; decay and rate differ by group."""
         group = self.param_groups[0]
         return {"betas": group["betas"], "eps": group["eps"]}
 
@@ -118,16 +119,16 @@ class HmtlAdamW(FairseqOptimizer):
         return False
 
     def load_state_dict(self, state_dict: dict[str, Any], optimizer_overrides: Optional[dict[str, Any]] = None) -> None:
-        """Load, but keep this run's learning rate, betas, epsilon and weight decay, as fairseq does.
+        """Load the moments; learning rate, betas, epsilon and weight decay are this run's, then ``--optimizer-overrides``.
 
         Raises:
-            UserError: if the state belongs to other parameters (another hierarchy or size).
+            UserError: if the state belongs to other parameters (another size).
         """
         self._refuse_other_parameters(state_dict)
-        own = [{key: group[key] for key in ("lr", "weight_decay", LR_SCALE)} for group in self.param_groups]
-        super().load_state_dict(state_dict, optimizer_overrides)
+        own = [{key: group[key] for key in _OWN} for group in self.param_groups]
+        super().load_state_dict(state_dict)
         for group, options in zip(self.param_groups, own, strict=True):
-            group.update(options)
+            group.update(options | (optimizer_overrides or {}))
 
     def _refuse_other_parameters(self, state_dict: dict[str, Any]) -> None:
         ours, theirs = self.param_groups, state_dict["param_groups"]

@@ -23,7 +23,7 @@ from hmtl_plugin.models.transfer import OPERATORS
 from hmtl_plugin.objectives.base import Objective, build_objectives, objective_names
 from hmtl_plugin.precision import AUTOCAST, computes_in_bf16
 from hmtl_plugin.tasks.steps import AutocastTask, Step
-from hmtl_plugin.vocabulary_state import check_dictionary, vocabulary_state
+from hmtl_plugin.vocabulary_state import check_dictionary, check_folder, vocabulary_state
 
 
 @dataclass
@@ -183,6 +183,7 @@ class HmtlPretrainingTask(AutocastTask):
         paths = utils.split_paths(self.cfg.data)
         training = split == "train"
         folder = Path(paths[(epoch - 1) % len(paths)] if training else paths[0])
+        check_folder(folder, self.dictionary)
         self.datasets[split] = open_split(
             folder,
             split,

@@ -35,6 +35,19 @@ def test_uncertainty_is_additive_and_finds_the_optimum() -> None:
     assert log_variances.detach().tolist() == pytest.approx(torch.log(torch.tensor([12.0, 1.0])).tolist(), abs=1e-3)
 
 
+def test_uncertainty_does_not_learn_a_weight_away() -> None:
+    """With equal losses the effective weights, w exp(-s), stay in the proportion that was asked for."""
+    weights, sums = {"a": 1.0, "b": 0.01}, {"a": torch.tensor(20.0), "b": torch.tensor(20.0)}
+    log_variances = torch.zeros(2, requires_grad=True)
+    optimizer = torch.optim.Adam([log_variances], lr=0.05)
+    for _ in range(1000):
+        optimizer.zero_grad()
+        uncertainty(sums, weights, 10, log_variances).backward()
+        optimizer.step()
+    effective = [w * float(torch.exp(-s)) for w, s in zip(weights.values(), log_variances)]
+    assert effective[1] / effective[0] == pytest.approx(0.01, rel=1e-2)
+
+
 def test_an_objective_of_weight_zero_takes_no_part() -> None:
     log_variances = torch.zeros(2, requires_grad=True)
     uncertainty({"a": torch.tensor(1.0), "b": torch.tensor(1.0)}, {"a": 1.0, "b": 0.0}, 10, log_variances).backward()

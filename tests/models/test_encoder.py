@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from hmtl_plugin import precision
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.attention import SelfAttention, _attend_packed
 from hmtl_plugin.models.dropout import add_dropout, cpu_keep_mask, dropout
@@ -100,12 +101,18 @@ def test_initial_matrices_have_the_standard_deviation_asked_for():
             assert matrix.std().item() == pytest.approx(std, rel=0.05)
 
 
-def test_checkpointing_gives_the_same_gradients():
+@pytest.mark.parametrize("choice", ["none", "bf16"])
+@pytest.mark.parametrize("native", [True, False])
+def test_checkpointing_gives_the_same_gradients(monkeypatch, choice, native):
+    """Also where bfloat16 is emulated, which ends before the layers are computed again."""
+    monkeypatch.setattr(precision, "computes_in_bf16", lambda device: native)
     gradients = []
     for checkpoint_activations in (False, True):
         torch.manual_seed(3)
         encoder = build(checkpoint_activations=checkpoint_activations).train()
-        encoder(TOKENS_BT, (3,))[3].square().sum().backward()
+        with precision.autocast(choice, "cpu"):
+            loss = encoder(TOKENS_BT, (3,))[3].float().square().sum()
+        loss.backward()
         gradients.append([p.grad for p in encoder.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 

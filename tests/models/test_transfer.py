@@ -15,7 +15,7 @@ def operator(name):
 
 
 def source(name, *rows):
-    return torch.randn(*rows, C if name == "label" else H)
+    return torch.rand(*rows, C).softmax(-1) if name == "label" else torch.randn(*rows, H)
 
 
 def apply(op, h, z, scope, rows):

@@ -6,7 +6,7 @@ from fairseq.data import Dictionary
 from hmtl_plugin.corruption.batch import FlatBatch
 from hmtl_plugin.corruption.random import BatchRandom
 from hmtl_plugin.corruption.vocabulary import Vocabulary
-from hmtl_plugin.objectives.base import ObjectiveOptions, build_objectives
+from hmtl_plugin.objectives.base import ObjectiveOptions, build_objectives, corrupt_batch
 
 
 def make_dictionary(words: int = 60, endings: int = 20, marked: bool = True) -> Dictionary:
@@ -53,6 +53,5 @@ def corrupt(batch: FlatBatch, names: tuple[str, ...], seed: int = 1, epoch: int 
     values = {**vars(ObjectiveOptions()), **options}
     random = BatchRandom(seed, epoch, batch.index_B, batch.sample_N, batch.position_N)
     config = type("Config", (), values)
-    for objective in sorted(build_objectives(names, config).values(), key=lambda o: o.rank):
-        objective.corrupt(batch, random)
+    corrupt_batch(build_objectives(names, config).values(), batch, random)
     return batch
