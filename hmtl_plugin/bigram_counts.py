@@ -1,7 +1,6 @@
 """Word order by counting: what the pieces beside a piece tell of it, from pairs of neighbours in the training text.
 
-Counts need no optimisation. What they reach and a model does not, its text and its size do not forbid: such a model has not yet begun
-to use word order, as happens on the plateau that pre-training starts with.
+Counts need no optimisation: what they reach and a model does not, its text would still give.
 """
 
 import numpy as np
@@ -22,7 +21,7 @@ class BigramCounts:
         corpus: text that is counted, its first ``tokens`` ids.
         unigram_V: probability of each id; ids that can be predicted have one above zero.
 
-    Memory: 16 bytes a pair that occurs, and some 24 bytes an id while it counts.
+    Memory: 17 bytes a pair that occurs, and some 30 bytes an id while it counts.
     """
 
     def __init__(

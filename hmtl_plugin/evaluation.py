@@ -96,7 +96,7 @@ def evaluate(
             rows = target["positions"] // length if logits[name].dim() == 3 or name == "mlm" else target["positions"]
             sums = _measure(name).sums(logits[name].float().cpu(), target, sample["net_input"]["src_tokens"], counts)
             grouped = np.zeros((sample["nsentences"], sums.shape[1]))
-            np.add.at(grouped, rows.numpy(), sums.double().numpy())
+            np.add.at(grouped, rows.numpy(), sums.numpy())
             found.setdefault(name, []).append(grouped[np.bincount(rows.numpy(), minlength=len(grouped)) > 0])
     return [_estimate(name, np.concatenate(parts)) for name, parts in found.items()]
 
@@ -166,7 +166,10 @@ def _sums_scores(logits: Tensor, target: Mapping[str, Tensor], tokens_BT: Tensor
     pair = logits.flatten(0, -2)[target["positions"]]
     misfit = -torch.from_numpy(counts.bigrams.fit(*_neighbours(tokens_BT, target["positions"])))
     theirs = torch.stack([torch.zeros_like(misfit), misfit / 4], 1)  # within the range of the bins
-    return torch.cat([F.one_hot(roc.score_bin(each, labels), 2 * roc.BINS) for each in (pair, theirs)], 1)
+    one_hot = torch.zeros(len(labels), 4 * roc.BINS, dtype=torch.uint8)
+    for number, each in enumerate((pair, theirs)):
+        one_hot[torch.arange(len(labels)), roc.score_bin(each, labels) + 2 * roc.BINS * number] = 1
+    return one_hot
 
 
 def _ratio(sums: FloatArray) -> FloatArray:

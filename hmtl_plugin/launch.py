@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 OUR_TASKS = ("hmtl", "squad", "glue")
 CRITERIONS = {"hmtl_pretraining": "hmtl", "squad": "span_qa", "glue": "glue"}
 TORCHRUN_KEYS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_EXPLODED = ("gradients are Nan/Inf", "Minimum loss scale reached")  # how fairseq's trainer says it
 CPU_RECIPE = (
     "use recipes/pretrain_two_processes.sh, or put 'torchrun --nproc_per_node N --no-python' before the "
     "command and leave out the --distributed-... options"
@@ -221,7 +222,7 @@ def user_message(error: Exception) -> str | None:
             return str(carried[-1])
         if isinstance(link, UserError):
             return text
-        if isinstance(link, FloatingPointError):  # of fairseq's trainer: the gradient, or the loss scale of fp16
+        if isinstance(link, FloatingPointError) and text.startswith(_EXPLODED):
             return f"{text.splitlines()[0].rstrip('.')}: lower --lr, warm up longer or set --clip-norm"
         link = link.__cause__ or link.__context__
     return None

@@ -1,12 +1,16 @@
 """May a training go on from this checkpoint? What fairseq stores with one and, when it trains on, does not compare."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from hmtl_plugin.checkpoints import plain_config
 from hmtl_plugin.compat import load_explained
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.hierarchy import Hierarchy
+from hmtl_plugin.models.encoder import EncoderConfig
 from hmtl_plugin.models.state import RECORD_KEY, decode_record
 
 _FRESH = "to start from its weights only, add --reset-optimizer --reset-lr-scheduler --reset-dataloader --reset-meters"
@@ -26,16 +30,27 @@ def check_checkpoint(trainer: Any, path: str, reset_optimizer: bool) -> None:
         return
     state = load_explained(path, lambda: torch.load(path, map_location="cpu", weights_only=True, mmap=True))
     trainer.task.load_state_dict(state.get("task_state") or {})
-    if reset_optimizer or not state.get("optimizer_history"):
+    if reset_optimizer or state.get("last_optimizer_state") is None:
         return
     theirs, ours = state["optimizer_history"][-1].get("optimizer_name"), type(trainer.optimizer).__name__
     if theirs != ours:
         raise UserError(
-            f"{path}: was trained with the optimizer {theirs}, this is {ours}: give that --optimizer, or {_FRESH}"
+            f"{path}: was trained with the optimizer {theirs}, this is {ours}: train on with the options that it was trained with, or {_FRESH}"
         )
-    if RECORD_KEY in state["model"]:
-        stored = tuple(decode_record(state["model"][RECORD_KEY]).get("objectives", ()))
-        if stored != trainer.get_model().objective_names:  # heads of equal shape would inherit each other's moments
-            raise UserError(
-                f"{path}: its optimizer's state is of the objectives {', '.join(stored) or 'of another task'}: {_FRESH}"
-            )
+    model = trainer.get_model()
+    if RECORD_KEY in state["model"]:  # parts of equal shape would inherit each other's moments
+        stored = decode_record(state["model"][RECORD_KEY]).get("objectives")
+        options = plain_config(state, Path(path))["model"]
+        hierarchy = Hierarchy.parse(options["hierarchy"], options["transfer"]) if stored else None
+        theirs, ours = (_parts(each, model.config) for each in (hierarchy, model.hierarchy))
+        if theirs != ours:
+            raise UserError(f"{path}: its optimizer's state is of {theirs}, this model has {ours}: {_FRESH}")
+
+
+def _parts(hierarchy: Hierarchy | None, config: EncoderConfig) -> str:
+    """What a hierarchy adds to an encoder: heads, transfers, and with pre-norm layers the norms where it is read."""
+    if hierarchy is None:
+        return "no objectives"
+    edges = [f"{edge.source}>{edge.target}:{edge.operator}" for edge in hierarchy.transfers]
+    taps = sorted(set(hierarchy.layers(config.layers).values())) if config.normalize_before else []
+    return " ".join([*hierarchy.objectives, *edges, *(f"norm@{layer}" for layer in taps)])

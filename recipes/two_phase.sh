@@ -29,12 +29,16 @@ done
 [[ "$updates" =~ ^[0-9]+$ ]] && [ "$updates" -ge 10 ] ||
     { echo "error: --max-update $updates: give a whole number of 10 or more" >&2; exit 1; }
 
-if [ -f "$run/.updates" ] && [ "$(cat "$run/.updates")" != "$updates" ]; then
-    echo "error: $run: was begun with --max-update $(cat "$run/.updates"), not $updates: give that, or another RUN" >&2
-    exit 1
+begun=$(cat "$run/.updates" 2>/dev/null || true)
+if [ "$begun" != "$updates" ]; then
+    if [ -n "$begun" ] && { [ -f "$run/phase1/.done" ] || compgen -G "$run/phase1/checkpoint*.pt" >/dev/null; }; then
+        echo "error: $run: was begun with --max-update $begun, not $updates: give that, or another RUN" >&2
+        exit 1
+    fi
+    mkdir -p "$run"
+    echo "$updates" >"$run/.updates.$$"
+    mv "$run/.updates.$$" "$run/.updates"
 fi
-mkdir -p "$run"
-echo "$updates" >"$run/.updates"
 
 if [ ! -f "$run/phase1/.done" ]; then
     bash "$pretrain" "$data" "$run/phase1" ${options[@]+"${options[@]}"} \

@@ -8,7 +8,6 @@ mean, for other validation rows and other seeds. Scores are percentages.
 """
 
 import argparse
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +21,26 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("stores", nargs="+", type=Path, metavar="FILE", help="results.jsonl, or a folder that holds one")
     args = p.parse_args()
-    stores = {}
+    stores: dict[Path, list[dict[str, Any]]] = {}
     for path in args.stores:
         store = path / "results.jsonl" if path.is_dir() else path
         if not store.is_file():
             raise UserError(f"{store}: no such store of results: fine-tune first, or give the results.jsonl of a run")
-        stores[store] = read_results(store)
+        stores[store.resolve()] = read_results(store)
     lines = _told_apart(stores)
     print(f"GLUE\n\n{glue_table(lines)}\n\nSQuAD\n\n{squad_table(lines)}")
 
 
 def _told_apart(stores: dict[Path, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """All lines; a pre-training whose name stands in several stores has its store's folder added."""
-    names = Counter(name for lines in stores.values() for name in {line.get("variant") for line in lines})
+    """All lines; where stores mean different checkpoints by one name, it has the store's folder added."""
+    latest: dict[str, dict[Path, str | None]] = {}
+    for store, lines in stores.items():
+        for line in lines:
+            if "variant" in line:
+                latest.setdefault(line["variant"], {})[store] = line.get("checkpoint_sha256")
+    shared = {name for name, checkpoints in latest.items() if len(set(checkpoints.values())) > 1}
     return [
-        line | ({"variant": f"{line['variant']} ({store.parent})"} if names[line.get("variant")] > 1 else {})
+        line | ({"variant": f"{line['variant']} ({store.parent})"} if line.get("variant") in shared else {})
         for store, lines in stores.items()
         for line in lines
     ]

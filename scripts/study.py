@@ -120,8 +120,9 @@ def _profile(args: argparse.Namespace) -> Profile:
     profile = read_profile(path)
     seeds = parse_seeds(args.seeds) if args.seeds else []
     blocks = narrowed(profile.plan, args.variants.split(",") if args.variants else [], seeds)
-    if any(seed < 1 for block in blocks for seed in block.seeds):
-        raise UserError("seed 0: number seeds from 1, as probes do")
+    lowest = min(seed for block in blocks for seed in block.seeds)
+    if lowest < 1:
+        raise UserError(f"seed {lowest}: number seeds from 1, as probes do")
     return dataclasses.replace(profile, plan=blocks)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hmtl_plugin.data.parallel import cpu_count
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.experiment import Settings
+from hmtl_plugin.finetuning.experiment import Settings, update_frequency
 from hmtl_plugin.finetuning.grid import OPTIONS, Cell, parse_grid, parse_seeds
 from hmtl_plugin.finetuning.start import Start
 from hmtl_plugin.precision import AUTOCAST
@@ -54,6 +54,7 @@ def settings(args: argparse.Namespace, extra: list[str]) -> Settings:
             raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: give 1 or more")
     if args.processes < 1:
         raise UserError(f"--processes {args.processes}: give 1 or more")
+    update_frequency(extra)
     start = Start.find(args.run)
     return Settings(
         start=start,

@@ -31,6 +31,7 @@ WARMUP_SHARE = 10  # a tenth of the updates
 IN_GRID = {
     "--batch-size": "--grid batch-size=N",
     "--max-sentences": "--grid batch-size=N",
+    "--max-tokens": "--grid batch-size=N",
     "--max-epoch": "--grid epochs=N",
     "--lr": "--grid lr=N",
 }
@@ -141,7 +142,6 @@ def run_grid(experiment: Experiment, cells: list[Cell], settings: Settings) -> R
     Raises:
         UserError: when a training fails; those before it stay finished.
     """
-    _update_frequency(settings.options)
     for cell in cells:
         _batch_of_a_process(cell, settings.processes)
         if int(cell.get("reinit-layers", 0)) and settings.start.head in (experiment.task, experiment.kind):
@@ -208,13 +208,13 @@ def _batch_of_a_process(cell: Cell, processes: int) -> int:
 
 def _updates(experiment: Experiment, runs: Iterable[Run], settings: Settings) -> int:
     """Updates that fairseq will make: processes share a batch, ``--update-freq`` puts several into one."""
-    together = _update_frequency(settings.options)
+    together = update_frequency(settings.options)
     return sum(
         -(-experiment.batches(int(run.cell["batch-size"])) // together) * int(run.cell["epochs"]) for run in runs
     )
 
 
-def _update_frequency(options: Sequence[str]) -> int:
+def update_frequency(options: Sequence[str]) -> int:
     """Of options for `fairseq-train`; `UserError` for those that would contradict the grid's."""
     found = 1
     for number, option in enumerate(options):

@@ -13,7 +13,7 @@ from hmtl_plugin.data.offsets import OffsetArray, encode_with_offsets
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.finetuning.glue.dataset import cut_pair
 from hmtl_plugin.finetuning.squad.decoding import Candidate, WindowSpans, candidates
-from hmtl_plugin.finetuning.squad.windows import SPECIALS, Windows, make_windows
+from hmtl_plugin.finetuning.squad.windows import Windows, make_windows
 from hmtl_plugin.special_tokens import BOS, EOS, PAD
 
 _NBEST = 20
@@ -74,13 +74,15 @@ class QuestionAnswerer:
         asked = self.tokenizer.encode_batch(list(questions))
         ids_N, lengths_C, offsets_N2 = encode_with_offsets(self.tokenizer, list(contexts))
         first_C = np.cumsum(lengths_C) - lengths_C
-        asked_Q = np.array([len(ids) for ids in asked], dtype=np.int64)
-        longest = min(int(asked_Q.max(initial=0)), self.max_question_tokens)
-        stride = min(
-            self.stride, max(1, self.max_tokens - SPECIALS - longest)
-        )  # longer questions than in training leave less room
+        lengths_Q = np.array([len(ids) for ids in asked], dtype=np.int64)
         windows = make_windows(
-            asked_Q, lengths_C, np.arange(len(asked)), self.max_tokens, stride, self.max_question_tokens
+            lengths_Q,
+            lengths_C,
+            np.arange(len(asked)),
+            self.max_tokens,
+            self.stride,
+            self.max_question_tokens,
+            closer=True,
         )
         spans = WindowSpans.empty(windows.question, _NBEST)
         order = np.argsort(windows.sizes, kind="stable")

@@ -19,7 +19,7 @@ from hmtl_plugin.study.profile import Block, Profile
 from hmtl_plugin.study.variants import Variant, choose
 
 PRETRAIN, EVALUATE, PROBE = "pretrain", "evaluate", "probe"
-_VERSION = 1  # of what a stage does with the same inputs
+_VERSION = 2  # of what a stage does with the same inputs; 2: what is masked is drawn before anything moves
 
 
 @dataclass(frozen=True)

@@ -40,17 +40,20 @@ def prepare(sources: Sources, profile: Profile, folder: Path, corpus: Path | Non
     """
     if corpus and not (corpus / "dict.txt").is_file():
         raise UserError(f"--corpus {corpus}: no dict.txt: give a folder that scripts/prepare_corpus.py wrote")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_suffix(".lock"), "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # whoever prepares the same study waits, and finds it done
-        return _prepare(sources, profile, folder, corpus)
-
-
-def _prepare(sources: Sources, profile: Profile, folder: Path, corpus: Path | None) -> Prepared:
     question = _question(sources, profile, corpus)
     known = read_prepared(folder)
     if known and known["inputs"] == question:
         return known
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_suffix(".lock"), "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # whoever prepares the same study waits, and finds it done
+        known = read_prepared(folder)
+        if known and known["inputs"] == question:
+            return known
+        return _write(sources, profile, folder, corpus, question)
+
+
+def _write(sources: Sources, profile: Profile, folder: Path, corpus: Path | None, question: dict[str, Any]) -> Prepared:
     _make_room(folder, [*_files(sources), *([corpus / "dict.txt"] if corpus else [])])
     part = folder / _PART
     part.touch()

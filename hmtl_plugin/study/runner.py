@@ -19,6 +19,8 @@ from hmtl_plugin.study.records import STAGE, Records
 from hmtl_plugin.study.slots import Slot
 from hmtl_plugin.study.stages import Context, clean, execute
 
+_UNTRAINED = "random weights"
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -58,15 +60,15 @@ class Runner:
         self.deadline = None if time_limit is None else time.monotonic() + time_limit
         self.stop, self.lock = threading.Event(), threading.Lock()
         self.outcome = Outcome()
-        self.seconds: dict[tuple[str, bool], list[float]] = {}
+        self.seconds: dict[str, list[float]] = {}
+        for group in records.groups.values():
+            closing = group[-1]
+            self._note(_kind(closing["stage"], closing.get("hierarchy") != ""), closing["seconds"])
 
     def run(self, plan: Sequence[Run]) -> Outcome:
         """Do all that is open. Ctrl-C or a termination signal ends the commands that run and is raised again."""
         waiting: queue.SimpleQueue[Run] = queue.SimpleQueue()
         self.plan, self.open = plan, {run.name: self._open(run) for run in plan}
-        self.untrained = {run.variant.name for run in plan if not run.variant.trained}
-        for group in self.records.groups.values():
-            self._note(group[-1].get("variant", ""), group[-1]["stage"], group[-1]["seconds"])
         for run in plan:
             if self.open[run.name]:
                 waiting.put(run)
@@ -128,7 +130,7 @@ class Runner:
             with self.lock:
                 self.records.add(run.name, stage.fingerprint, lines, closing)
                 self.open[run.name].remove(stage)
-                self._note(run.variant.name, stage.name, time.monotonic() - started)
+                self._note(_kind(stage.name, run.variant.trained), time.monotonic() - started)
                 self._say(f"{run.name} {stage.name}{_brief(lines)}, {closing['seconds']:.0f} s")
             clean(self.context, run, stage)
         if not self.context.profile.keep_checkpoints and not self.open[run.name]:
@@ -146,16 +148,13 @@ class Runner:
             self.outcome.failures.append(Failure(run, stage, reason))
             self._say(f"failed: {self.outcome.failures[-1]}", 0)
 
-    def _note(self, variant: str, stage: str, seconds: float) -> None:
-        self.seconds.setdefault(self._kind(variant, stage), []).append(seconds)
-
-    def _kind(self, variant: str, stage: str) -> tuple[str, bool]:
-        """What takes about as long: a stage, but to write down random weights is no pre-training."""
-        return stage, stage == PRETRAIN and variant in self.untrained
+    def _note(self, kind: str, seconds: float) -> None:
+        self.seconds.setdefault(kind, []).append(seconds)
 
     def _estimate(self, runs: Iterable[Run]) -> float | None:
         """Seconds that the open stages of runs will take one after another; None while some kind of stage was never seen."""
-        kinds = [self._kind(run.variant.name, stage.name) for run in runs for stage in self.open[run.name]]
+        kinds = [_kind(stage.name, run.variant.trained) for run in runs for stage in self.open[run.name]]
+        kinds = [kind for kind in kinds if kind != _UNTRAINED]
         if any(kind not in self.seconds for kind in kinds):
             return None
         return sum(statistics.fmean(self.seconds[kind]) for kind in kinds)
@@ -166,6 +165,11 @@ class Runner:
         left = f"; about {_duration(seconds / len(self.slots))} left" if seconds and count else ""
         with _above(self.bar):
             print(f"[{self.total - count}/{self.total}] {text}{left}", flush=True)
+
+
+def _kind(stage: str, trained: bool) -> str:
+    """What takes about as long: a stage, but to write down random weights, a matter of seconds, is no pre-training."""
+    return _UNTRAINED if stage == PRETRAIN and not trained else stage
 
 
 def _brief(lines: Sequence[dict[str, object]]) -> str:

@@ -45,5 +45,5 @@ def test_updates_are_those_that_fairseq_makes(processes: int, together: int, tmp
 
 
 def test_without_an_option_every_batch_is_an_update() -> None:
-    assert experiment._update_frequency(()) == 1
-    assert experiment._update_frequency(("--update-freq=2", "--cpu")) == 2
+    assert experiment.update_frequency(()) == 1
+    assert experiment.update_frequency(("--update-freq=2", "--cpu")) == 2

@@ -7,6 +7,7 @@ import torch
 import hmtl_plugin.objectives  # noqa: F401  registers the objectives
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.hierarchical_bert import ARCHITECTURES, HierarchicalBertConfig, HierarchicalBertModel
+from hmtl_plugin.models.sequences import Sequences
 from hmtl_plugin.models.state import RECORD_KEY, decode_record
 from hmtl_plugin.objectives.base import ObjectiveOptions, build_objectives
 
@@ -289,3 +290,19 @@ def test_sizes_are_those_of_the_bert_miniatures():
     assert ARCHITECTURES["small"] == (4, 512)
     model = build(encoder_layers=2, encoder_embed_dim=128, encoder_attention_heads=0)
     assert (model.config.heads, model.config.ffn) == (2, 512)
+
+
+def test_labels_are_handed_on_as_the_mean_of_probabilities() -> None:
+    """Of logits the mean would let one sure word outvote two that are not."""
+    model = build("bigram_shift@1,nsp@2", "bigram_shift>nsp:label").eval()
+    given: list[torch.Tensor] = []
+    model.transfers["bigram_shift>nsp:label"].register_forward_pre_hook(lambda module, inputs: given.append(inputs[1]))
+    with torch.no_grad():
+        model.heads["bigram_shift"].out.weight.normal_(0, 3.0)  # words that differ in how sure they are
+        logits, _ = model(TOKENS_BT, TARGETS)
+    probabilities = logits["bigram_shift"].softmax(-1)
+    expected = Sequences(TOKENS_BT).mean_of_words(probabilities)
+    torch.testing.assert_close(given[0], expected)
+    assert not torch.allclose(
+        expected, Sequences(TOKENS_BT).mean_of_words(logits["bigram_shift"]).softmax(-1), atol=1e-2
+    )

@@ -131,6 +131,11 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert row_of(table, "RTE", f"books ({tmp_path / 'one'})")[2] == "60.0"
     assert row_of(table, "RTE", f"books ({tmp_path / 'other'})")[2] == "80.0"
     assert row_of(table, "RTE", "flat")[2] == "70.0"
+    append_results(tmp_path / "again" / "results.jsonl", [line(64, seed=2)])
+    for store in ("one", "again"):  # as evaluate.py leaves them
+        append_results(tmp_path / store / "results.jsonl", [{"kind": "pretrain", "task": "mlm", "metrics": {}}])
+    run_script("results", tmp_path / "one", tmp_path / "again")  # two seeds of one checkpoint
+    assert row_of(capsys.readouterr().out, "RTE", "books")[2:5] == ["62.0", "2.8", "2"]
     run_script("results", tmp_path / "empty.jsonl")
     assert capsys.readouterr().out == f"GLUE\n\n{BOTH['GLUE']}\n\nSQuAD\n\n{BOTH['SQuAD']}\n"
     with pytest.raises(UserError, match=f"^{tmp_path}/results.jsonl: no such store of results"):

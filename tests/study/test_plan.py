@@ -51,11 +51,11 @@ def test_fingerprints_are_those_of_studies_that_were_run() -> None:
     prepared = {"corpus_sha256": "1", "tasks_sha256": {"RTE": "2", "SNLI": "3"}, "probing_sha256": "4"}
     (run,) = make_plan(profile, variants, prepared)
     assert stages(run) == {
-        "pretrain": "0cf779d30e42b8cc",
-        "evaluate": "76d3d07562ebc7b0",
-        "RTE": "af619f251880419c",
-        "SNLI": "3272daffdf92dae1",
-        "probe": "0e59c05a5b5bbfe1",
+        "pretrain": "b354acb79425263b",
+        "evaluate": "67aa3d27352bb476",
+        "RTE": "6fae45a7fdbdf358",
+        "SNLI": "b098b8f65a612a90",
+        "probe": "34e4612c764aea6c",
     }
 
 

@@ -1,5 +1,6 @@
 """The runner: what fails stops nothing else, what is recorded is not done again, what cannot end in time is not begun."""
 
+import dataclasses
 import subprocess
 import sys
 import threading
@@ -201,13 +202,15 @@ def test_a_run_that_would_not_end_in_time_is_not_begun(study: Study) -> None:
 
 
 def test_random_weights_are_no_measure_of_pre_training(study: Study) -> None:
+    records = Records(study.context.study)
+    for number, (hierarchy, seconds) in enumerate((("", 1.0), ("nsp@1,mlm@2", 99.0), ("nsp@2,mlm@2", 101.0))):
+        closing = {"stage": "pretrain", "seconds": seconds, "hierarchy": hierarchy}
+        records.add(f"run{number}", f"f{number}", [], closing)
     runner = Runner(study.context, Records(study.context.study), [CPU])
-    runner.untrained = {"random"}
-    for variant, seconds in (("random", 1.0), ("flat", 99.0), ("lower", 101.0)):
-        runner._note(variant, "pretrain", seconds)
     run = next(run for run in plan_of() if run.variant.name == "flat")
-    runner.open = {run.name: [stage for stage in run.stages if stage.name == "pretrain"]}
-    assert runner._estimate([run]) == 100.0
+    random = dataclasses.replace(run, variant=dataclasses.replace(run.variant, name="random", hierarchy=""))
+    runner.open = {each.name: [stage for stage in each.stages if stage.name == "pretrain"] for each in (run, random)}
+    assert runner._estimate([run]) == runner._estimate([run, random]) == 100.0
 
 
 def test_a_stage_never_seen_does_not_keep_a_run_from_beginning(study: Study) -> None:

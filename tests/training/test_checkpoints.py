@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hmtl_plugin.checkpoints import load_checkpoint
+from hmtl_plugin.checkpoints import load_checkpoint, save_for_use
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.evaluation import evaluate
 from tests.training.runs import arguments, make_data, train
@@ -56,11 +56,16 @@ def test_another_dictionary(data: Path, other: Path, begun: Path, tmp_path: Path
 def test_another_optimizer_or_hierarchy(data: Path, begun: Path, tmp_path: Path) -> None:
     adam = ["--optimizer", "adam", "--max-update", "5"]
     assert "was trained with the optimizer HmtlAdamW, this is FairseqAdam" in error_of(arguments(data, begun, *adam))
+    edge = ["--transfer", "bigram_shift>mlm:concat", "--max-update", "5"]
+    message = error_of(arguments(data, begun, *edge))
+    assert "is of bigram_shift nsp mlm nsp>mlm:concat, this model has bigram_shift nsp mlm bigram_shift>mlm" in message
     # a head of equal shape: it would begin with the other's moments
     swapped = ["--hierarchy", "bigram_shift@1,sop@1,mlm@2", "--transfer", "sop>mlm:concat", "--max-update", "5"]
-    assert "optimizer's state is of the objectives bigram_shift, nsp, mlm" in error_of(arguments(data, begun, *swapped))
+    assert "optimizer's state is of bigram_shift nsp mlm" in error_of(arguments(data, begun, *swapped))
     resets = "--reset-optimizer --reset-lr-scheduler --reset-dataloader --reset-meters".split()
     train(arguments(data, tmp_path, *swapped, *resets, "--restore-file", str(begun / "checkpoint_last.pt")))
+    save_for_use(begun / "checkpoint_last.pt", tmp_path / "use.pt", {})  # holds no optimizer's state
+    train(arguments(data, tmp_path / "use", *swapped, "--restore-file", str(tmp_path / "use.pt")))
 
 
 def test_parts_that_are_missing_or_of_another_task(data: Path, tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ def make_windows(
     max_tokens: int,
     stride: int,
     max_question_tokens: int,
+    closer: bool = False,
 ) -> Windows:
     """Windows that cover every token of each question's context.
 
@@ -57,6 +58,7 @@ def make_windows(
         max_tokens: of a sequence, specials included.
         stride: tokens between the starts of two windows of one context, which gets one window if it fits.
         max_question_tokens: longer questions lose their end.
+        closer: lay the windows of a question closer where ``stride`` would leave gaps beside it, rather than refuse.
 
     Raises:
         UserError: if a question leaves no room, or windows would leave gaps, or an option is not positive.
@@ -66,11 +68,13 @@ def make_windows(
             raise UserError(f"{option} {value}: use 1 or more")
     asked_Q = np.minimum(question_lengths_Q, max_question_tokens)
     room_Q = max_tokens - SPECIALS - asked_Q
-    _check_room(int(room_Q.min(initial=max_tokens - SPECIALS)), max_tokens, stride, max_question_tokens)
+    shortest = int(room_Q.min(initial=max_tokens - SPECIALS))
+    _check_room(shortest, max_tokens, 1 if closer else stride, max_question_tokens)
+    stride_Q = np.minimum(stride, room_Q)
     beyond_Q = np.maximum(context_lengths_C[question_context_Q] - room_Q, 0)
-    count_Q = 1 - (-beyond_Q // stride)  # rounded up
+    count_Q = 1 - (-beyond_Q // stride_Q)  # rounded up
     question_W = np.repeat(np.arange(len(asked_Q)), count_Q)
-    start_W = (np.arange(len(question_W)) - np.repeat(np.cumsum(count_Q) - count_Q, count_Q)) * stride
+    start_W = (np.arange(len(question_W)) - np.repeat(np.cumsum(count_Q) - count_Q, count_Q)) * stride_Q[question_W]
     length_W = np.minimum(context_lengths_C[question_context_Q[question_W]] - start_W, room_Q[question_W])
     cut = int((question_lengths_Q > max_question_tokens).sum())
     return Windows(question_W, start_W, length_W, asked_Q[question_W], cut)

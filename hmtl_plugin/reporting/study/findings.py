@@ -97,7 +97,7 @@ def _not_learnt(study: StudyReport) -> list[str]:
 
 
 def _no_word_order(study: StudyReport) -> list[str]:
-    """A model that knows less than pairs of neighbours are worth is one that does not look at its neighbours."""
+    """Where counting pairs of neighbours gives more than any model reached."""
     trained = [row.name for row in study.rows if row.trained]
     found = []
     for measure in study.measures:
@@ -107,8 +107,8 @@ def _no_word_order(study: StudyReport) -> list[str]:
         best, counts = (max if measure.higher_is_better else min)(reached), study.bigrams[measure.name]
         if (best < counts) == measure.higher_is_better and best != counts:
             found.append(
-                f"{measure.title}: the best run reaches {best:.1f}, {COUNTS} {counts:.1f}. No model here makes of the order of words what counting pairs "
-                "of neighbours does: pre-training ended on the plateau that it begins with, and variants are compared on it."
+                f"{measure.title}: the best run reaches {best:.1f}, {COUNTS} {counts:.1f}: less than counting pairs of neighbours does, so whatever models "
+                "of this size make of the order of words, it is less than these counts give."
             )
     return found
 
