@@ -29,7 +29,9 @@ def check_device(device: str | torch.device) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {device}: {str(error).splitlines()[0].rstrip('.')}: use cpu, or another one") from None
+        raise UserError(
+            f"--device {device}: {str(error).splitlines()[0].rstrip('.')}: use cpu, or another one"
+        ) from None
 
 
 def resolved(choice: str, device: str) -> str:

@@ -7,8 +7,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
+
+hypothesis.settings.register_profile(
+    "untimed", deadline=None
+)  # what a test finds must not depend on how busy the machine is
+hypothesis.settings.load_profile("untimed")
 
 # Installed beside a CPU torch it cannot be imported, and transformers imports it when it is installed.
 sys.modules["torchaudio"] = None  # type: ignore[assignment]

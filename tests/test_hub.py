@@ -118,7 +118,7 @@ def test_refusals_are_one_line(folder: Path, tmp_path: Path) -> None:
     model = HierarchicalBert.from_pretrained(folder / "run")
     with pytest.raises(UserError, match="holds no <mask>: write it"):
         model.fill_mask("The [MASK] sat.")
-    with pytest.raises(UserError, match=r"device gpu: .*: use cpu"):
+    with pytest.raises(UserError, match=r"--device gpu: .*: use cpu"):
         HierarchicalBert.from_pretrained(folder / "run", device="gpu")
     with pytest.raises(UserError, match="no such checkpoint"):
         find_checkpoint(tmp_path / "nowhere")

@@ -4,8 +4,8 @@ They are there to try the machinery. RTE: does a sentence come from the passage?
 SQuAD: what stands after these words? Nothing of them is the real task, and no score means anything.
 """
 
+import fcntl
 import json
-import os
 import random
 import shutil
 from collections.abc import Iterable
@@ -26,7 +26,14 @@ def write_toy_data(folder: Path) -> Path:
     """Write glue/, squad/ and probing/ into ``folder`` unless they are there; returns it."""
     if folder.is_dir():
         return folder
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")  # another process may write the same
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_suffix(".lock"), "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may write the same
+        return folder if folder.is_dir() else _write(folder)
+
+
+def _write(folder: Path) -> Path:
+    part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     documents = _documents()
@@ -44,12 +51,7 @@ def write_toy_data(folder: Path) -> Path:
     text = part / "text.txt"
     text.write_text("\n".join("".join(f"{s}\n" for s in document) for document in documents), encoding="utf-8")
     make_probing([str(text)], part / "probing", ProbingOptions("sentences", train=600, valid=120, test=120, words=15))
-    try:
-        part.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-        shutil.rmtree(part)
+    part.rename(folder)
     return folder
 
 
