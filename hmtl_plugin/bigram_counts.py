@@ -21,7 +21,7 @@ class BigramCounts:
         corpus: text that is counted, its first ``tokens`` ids.
         unigram_V: probability of each id; ids that can be predicted have one above zero.
 
-    Memory: 17 bytes a pair that occurs, and some 30 bytes an id while it counts.
+    Ids are int64. Memory: 17 bytes a pair that occurs, and some 30 bytes an id while it counts.
     """
 
     def __init__(
@@ -36,19 +36,19 @@ class BigramCounts:
         self._left, self._right = self._totals(first), self._totals(second)
 
     def given_left(self, left: Ids, ids: Ids) -> Probabilities:
-        """P(id | the piece to its left); all arrays are of one shape."""
+        """(M,) P(id | the piece to its left) of (M,) pieces."""
         return self._conditional(left, ids, left, ids, self._left)
 
     def given_right(self, ids: Ids, right: Ids) -> Probabilities:
-        """P(id | the piece to its right)."""
+        """(M,) P(id | the piece to its right) of (M,) pieces."""
         return self._conditional(ids, right, right, ids, self._right)
 
     def between(self, left: Ids, ids: Ids, right: Ids) -> Probabilities:
-        """P(id | both neighbours), as the mean of both: a probability, and none is zero where a unigram's is not."""
+        """(M,) P(id | both neighbours), as the mean of both: a probability, and none is zero where a unigram's is not."""
         return (self.given_left(left, ids) + self.given_right(ids, right)) / 2
 
     def fit(self, left: Ids, ids: Ids, right: Ids) -> Probabilities:
-        """How much likelier a piece is beside its neighbours than anywhere, as a sum of two logarithms."""
+        """(M,) how much likelier a piece is beside its neighbours than anywhere, in nats: pointwise mutual information with either, added; 0 where nothing is known."""
         unigram = self._unigram_V.take(ids)
         with np.errstate(divide="ignore", invalid="ignore"):
             found = np.log(self.given_left(left, ids) / unigram) + np.log(self.given_right(ids, right) / unigram)

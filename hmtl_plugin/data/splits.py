@@ -41,7 +41,7 @@ def pairing_kind(corpus: Corpus, objectives: Objectives, asked: str) -> str:
         if needed or asked == "nsp":
             raise UserError(
                 f"{corpus.prefix}: holds one document, and next-sentence prediction takes its random segments from others: "
-                "separate documents by blank lines and prepare again, or place sop instead of nsp"
+                "prepare again with documents separated by blank lines (for validation with --valid-documents 2 or more), or place sop instead of nsp"
             )
         kind = "single"
     assert kind is not None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from fairseq import checkpoint_utils, options
 from fairseq.data import Dictionary
@@ -95,6 +96,15 @@ def train(args: list[str]) -> list[dict[str, float]]:
         root.removeHandler(statistics)
         root.setLevel(level)
     return statistics.lines
+
+
+def error_of(args: list[str]) -> str:
+    """The one line with which `train` refuses or gives up."""
+    with pytest.raises(SystemExit) as caught:
+        train(args)
+    message = str(caught.value.code)
+    assert message.startswith("error: ") and "\n" not in message
+    return message
 
 
 def run(command: list[str], timeout: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:

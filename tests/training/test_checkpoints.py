@@ -8,15 +8,7 @@ import torch
 from hmtl_plugin.checkpoints import load_checkpoint, save_for_use
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.evaluation import evaluate
-from tests.training.runs import arguments, make_data, train
-
-
-def error_of(args: list[str]) -> str:
-    with pytest.raises(SystemExit) as caught:
-        train(args)
-    message = str(caught.value.code)
-    assert message.startswith("error: ") and "\n" not in message
-    return message
+from tests.training.runs import arguments, error_of, make_data, train
 
 
 @pytest.fixture(scope="module")

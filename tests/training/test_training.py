@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from hmtl_plugin.checkpoints import load_checkpoint
-from tests.training.runs import arguments, assert_same_weights, fairseq_command, make_data, run, train, weights
+from tests.training.runs import (
+    arguments,
+    assert_same_weights,
+    error_of,
+    fairseq_command,
+    make_data,
+    run,
+    train,
+    weights,
+)
 
 GOLDEN = Path(__file__).parent / "golden_loss.json"
 
@@ -23,14 +32,6 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_dir = tmp_path_factory.mktemp("trained")
     train(arguments(data, save_dir, "--max-update", "100"))
     return save_dir
-
-
-def error_of(args: list[str]) -> str:
-    with pytest.raises(SystemExit) as caught:
-        train(args)
-    message = str(caught.value.code)
-    assert message.startswith("error: ") and "\n" not in message
-    return message
 
 
 def test_golden_loss_curve(data: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def findings(study: StudyReport, comparisons: Sequence[Comparison]) -> list[str]
     """Sentences for the top of a report, computed from the comparisons."""
     own = [c for c in comparisons if c.family == PRIMARY and c.against == BASELINE]
     kin = [c for c in comparisons if c.family == PRIMARY and c.against != BASELINE]
-    found = [_progress(study), *_not_alike(study), *_not_learnt(study), *_no_word_order(study)]
+    found = [_progress(study), *_not_alike(study), *_not_learnt(study), *_less_than_counting(study)]
     if study.not_finite:
         found.append(f"Not a finite number, and left out of everything: {', '.join(study.not_finite)}.")
     if not own:
@@ -96,7 +96,7 @@ def _not_learnt(study: StudyReport) -> list[str]:
     ]
 
 
-def _no_word_order(study: StudyReport) -> list[str]:
+def _less_than_counting(study: StudyReport) -> list[str]:
     """Where counting pairs of neighbours gives more than any model reached."""
     trained = [row.name for row in study.rows if row.trained]
     found = []
