@@ -61,7 +61,9 @@ def parser() -> argparse.ArgumentParser:
     )
 
     g = p.add_argument_group("validation split")
-    g.add_argument("--valid-fraction", type=float, default=0.01, metavar="SHARE", help="of documents (default 0.01)")
+    g.add_argument(
+        "--valid-fraction", type=float, default=0.01, metavar="SHARE", help="of documents, at least two (default 0.01)"
+    )
     g.add_argument("--valid-documents", type=int, metavar="N", help="exactly N documents instead")
 
     add_exclusion(p, "exclusion of evaluation text")

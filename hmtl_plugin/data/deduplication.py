@@ -91,20 +91,24 @@ def split_keys(document_keys: Uint64Array, seed: int) -> Uint64Array:
 def choose_validation(keys: Uint64Array, fraction: float, documents: int | None = None) -> npt.NDArray[np.bool_]:
     """Which documents go to the validation split; stable: a document added to the corpus moves no other.
 
-    With `documents` those with the smallest keys; else every document with its chance of `fraction`, but at
-    least one for a fraction above 0. All False where nothing is asked for.
+    With `documents` those with the smallest keys; else every document with its chance of `fraction`, but for a
+    fraction above 0 at least two, as next-sentence prediction takes segments from two (one where fewer than four
+    documents would leave none or one to train on). All False where nothing is asked for.
     """
     if documents is not None:
-        count = min(documents, len(keys))
-        chosen = np.zeros(len(keys), dtype=np.bool_)
-        if count:
-            chosen[np.argpartition(keys, count - 1)[:count]] = True
-        return chosen
-    if fraction <= 0 or not len(keys):
+        return _smallest(keys, documents)
+    if fraction <= 0:
         return np.zeros(len(keys), dtype=np.bool_)
     chosen = keys < np.uint64(int(fraction * 2**64))
-    if not chosen.any():
-        chosen[np.argmin(keys)] = True
+    fewest = 2 if len(keys) >= 4 else 1
+    return chosen if chosen.sum() >= fewest else _smallest(keys, fewest)
+
+
+def _smallest(keys: Uint64Array, count: int) -> npt.NDArray[np.bool_]:
+    """Which are the `count` smallest, or all."""
+    chosen = np.zeros(len(keys), dtype=np.bool_)
+    if count := min(count, len(keys)):
+        chosen[np.argpartition(keys, count - 1)[:count]] = True
     return chosen
 
 

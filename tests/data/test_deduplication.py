@@ -80,7 +80,8 @@ def test_split_sizes() -> None:
     assert choose_validation(keys, 0.5, documents=7).sum() == 7
     assert choose_validation(keys, 0.5, documents=0).sum() == 0
     assert choose_validation(keys, 0.5, documents=99).sum() == 50
-    assert choose_validation(keys, 1e-12).sum() == 1
+    assert [int(choose_validation(keys[:count], 1e-12).sum()) for count in (0, 1, 2, 3, 4, 50)] == [0, 1, 1, 1, 2, 2]
+    assert (choose_validation(keys, 1e-12) == choose_validation(keys, 0, documents=2)).all()
     assert choose_validation(keys, 0.0).sum() == 0
     assert choose_validation(keys[:0], 0.5).sum() == 0
 
