@@ -88,7 +88,7 @@ def evaluate(
     found: dict[str, list[FloatArray]] = {}
     for batch in _progress(_batches(data, samples, max_tokens), checkpoint.path.parent.name):
         sample = data.collater(batch)
-        on_device = utils.move_to_cuda(sample) if torch.device(device).type == "cuda" else sample
+        on_device = utils.move_to_cuda(sample, device) if torch.device(device).type == "cuda" else sample
         with torch.inference_mode(), autocast(precision, torch.device(device).type):
             logits, _ = model(**on_device["net_input"], targets=on_device["targets"])
         length = sample["net_input"]["src_tokens"].shape[1]

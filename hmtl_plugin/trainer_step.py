@@ -20,6 +20,7 @@ from hmtl_plugin.optim.adamw import HmtlAdamW
 def save_work(trainer: Any) -> None:
     """Make a trainer of this plugin's tasks compute statistics when they are printed, and compile the model if asked to."""
     trainer._reduce_and_log_stats = MethodType(_log_sums, trainer)
+    trainer._check_grad_norms = MethodType(_check_norms, trainer)
     if trainer.cuda and not trainer.cfg.common.fp16:
         trainer._build_optimizer = MethodType(_build_optimizer, trainer)
     if getattr(trainer.cfg.model, "compile", False):
@@ -33,6 +34,15 @@ def _build_optimizer(self: Any) -> None:
     type(self)._build_optimizer(self)
     if isinstance(self.optimizer, HmtlAdamW):
         self.optimizer.defer_check()
+
+
+def _check_norms(self: Any, grad_norm: Tensor) -> None:
+    """`Trainer._check_grad_norms`, which calls norms that are no numbers on any rank inconsistent; the trainer then says what they are."""
+    try:
+        type(self)._check_grad_norms(self, grad_norm)
+    except FloatingPointError:
+        if torch.isfinite(self._grad_norm_buf).any():
+            raise
 
 
 def _log_sums(

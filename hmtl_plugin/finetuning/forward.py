@@ -19,13 +19,13 @@ def task_logits(
     model: HierarchicalBertModel, dataset: NumberedDataset, precision: str, title: str
 ) -> Iterator[tuple[dict[str, Any], Tensor]]:
     """Every batch of the data set with the logits (fp32) of the model's task head, on the model's device."""
-    device = next(model.parameters()).device.type
+    device = next(model.parameters()).device
     batches = dataset.batch_by_size(dataset.ordered_indices(), max_tokens=MAX_TOKENS)
     with progress_bar(title, len(dataset), "row") as bar, torch.inference_mode():
         for rows in batches:
             sample = dataset.collater([int(row) for row in rows])
-            sample = utils.move_to_cuda(sample) if device == "cuda" else sample
-            with autocast(precision, device):
+            sample = utils.move_to_cuda(sample, device) if device.type == "cuda" else sample
+            with autocast(precision, device.type):
                 logits, _ = model(**sample["net_input"], task_head=True)
             yield sample, logits.float()
             bar.update(len(rows))

@@ -77,16 +77,20 @@ class HmtlAdamW(FairseqOptimizer):
     def clip_grad_norm(self, max_norm: float, aggregate_norm_fn: Optional[Callable[[Tensor], Tensor]] = None) -> Tensor:
         """Clip, and return the norm of the whole gradient; after `defer_check` that of the update before, at first 0.
 
-        The norm of this update is always `gradient_norm`, which stays on the device.
+        The norm of this update is always `gradient_norm`, which stays on the device. fairseq's own function would put the norm on the GPU
+        wherever there is one, also under ``--cpu``.
         """
-        if not self._defers_check:
-            self.gradient_norm = super().clip_grad_norm(max_norm, aggregate_norm_fn)
-            return self.gradient_norm
         gradients = [p.grad for p in self.params if p.grad is not None]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        if max_norm > 0:
+        norm = torch.zeros(())
+        if gradients:
+            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        if aggregate_norm_fn is not None:
+            norm = aggregate_norm_fn(norm)
+        if max_norm > 0 and gradients:
             torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp_(max=1))
         self.gradient_norm = norm
+        if not self._defers_check:
+            return norm
         self._optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]  # read by torch's fused step
         before, self._norm_on_host = self._norm_on_host, _NormOnHost(norm)
         return torch.zeros(()) if before is None else before.read()

@@ -1,5 +1,6 @@
 """What the plugin changes in fairseq's step changes no number: deferred check, statistics on demand, `--compile`."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -53,6 +54,41 @@ def test_deferred_check_takes_the_same_steps() -> None:
         torch.testing.assert_close(one, other, rtol=1e-6, atol=0)
     assert [norm for _, norm in told] == pytest.approx([norm for norm, _ in norms], rel=1e-6)
     assert [norm for norm, _ in told] == [0.0, *(norm for _, norm in told[:-1])]  # one update late
+
+
+def test_a_training_on_the_cpu_uses_no_gpu_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, norms = steps(False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: "meta")  # where fairseq's clipping would put the norm
+    found, told = steps(False)
+    assert told == norms
+    assert all(torch.equal(one, other) for one, other in zip(expected, found, strict=True))
+
+
+def test_no_gradient_at_all_is_clipped_to_none() -> None:
+    assert optimizer_of(parameters(), deferred=False).clip_grad_norm(1.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("norms", "complains"), [((1.0, 1.0), False), ((float("nan"),) * 2, False), ((1.0, float("nan")), True)]
+)
+def test_norms_that_are_no_numbers_on_any_rank_are_left_to_the_trainer_to_name(
+    norms: tuple[float, ...], complains: bool
+) -> None:
+    class Trainer:
+        """fairseq's, on as many ranks as there are norms."""
+
+        _grad_norm_buf = torch.tensor(norms)
+
+        def _check_grad_norms(self, grad_norm: torch.Tensor) -> None:
+            if not (self._grad_norm_buf == self._grad_norm_buf[0]).all():
+                raise FloatingPointError("Fatal error: gradients are inconsistent between workers")
+
+    trainer: Any = Trainer()
+    trainer.cuda, trainer.cfg = False, SimpleNamespace(model=None)
+    trainer_step.save_work(trainer)
+    with pytest.raises(FloatingPointError) if complains else nullcontext():
+        trainer._check_grad_norms(torch.tensor(1.0))
 
 
 def test_a_gradient_that_is_not_finite_moves_no_weight_and_is_told_an_update_later() -> None:
