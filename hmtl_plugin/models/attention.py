@@ -37,7 +37,7 @@ class SelfAttention(nn.Module):
 
 def _attend(qkv_BT3AD: Tensor, mask: Tensor | None, p: float) -> Tensor:
     """(B, T, H) of rows."""
-    q, k, v = qkv_BT3AD.permute(2, 0, 3, 1, 4).unbind(0)  # three of (B, A, T, D), as views
+    q, k, v = (x.transpose(1, 2) for x in qkv_BT3AD.unbind(2))  # three of (B, A, T, D), as views
     on_cpu = q.device.type == "cpu"
     if p and on_cpu:
         context_BATD = _attend_with_cpu_dropout(q, k, v, mask, p)

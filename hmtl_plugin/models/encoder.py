@@ -12,7 +12,7 @@ from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.attention import SelfAttention
 from hmtl_plugin.models.dropout import add_dropout, dropout
 from hmtl_plugin.models.initialisation import STANDARD_DEVIATION, embedding, generator_for, initialise, linear
-from hmtl_plugin.models.sequences import Packing, Sequences, flat
+from hmtl_plugin.models.sequences import Packing, Sequences, rows_at
 from hmtl_plugin.precision import recomputing
 
 
@@ -56,8 +56,11 @@ class Embeddings(nn.Module):
         self.p = config.dropout
 
     def forward(self, sequences: Sequences) -> Tensor:
-        x = self.token(sequences.tokens) + self.segment(sequences.segments())
-        return dropout(self.norm(x + self.position.weight[sequences.positions()]), self.p, self.training)
+        x = self.token(sequences.tokens) + sequences.at_positions(self.position.weight)
+        first_H, second_H = self.segment.weight.unbind(0)
+        # no look-up: on a GPU the gradient of a table of two rows would add up the tokens of each one after the other
+        x = x + first_H + sequences.segments()[..., None] * (second_H - first_H)
+        return dropout(self.norm(x), self.p, self.training)
 
 
 class Layer(nn.Module):
@@ -80,7 +83,7 @@ class Layer(nn.Module):
         """One layer on states (B, T, H) or (N, H). With ``rows_R``, positions, only these are finished: (R, H)."""
         context = self.attention.context(self.attention_norm(x) if self.pre_norm else x, mask, packing)
         if rows_R is not None:
-            x, context = flat(x)[rows_R], flat(context)[rows_R]
+            x, context = rows_at(x, rows_R), rows_at(context, rows_R)
         x = add_dropout(x, self.attention.out(context), self.p, self.training)
         if not self.pre_norm:
             x = self.attention_norm(x)

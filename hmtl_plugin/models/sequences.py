@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from hmtl_plugin.special_tokens import BOS, EOS, PAD
 
@@ -98,9 +99,14 @@ class Sequences:
             before = before - before[self.packing.starts[self.packing.sample_N]]
         return before.clamp_(max=1)
 
-    def positions(self) -> Tensor | slice:
-        """Rows of a position table: what to index it with, for states in the shape of the ids."""
-        return slice(self.tokens.shape[1]) if self.packing is None else self.packing.position_N
+    def at_positions(self, table_PH: Tensor) -> Tensor:
+        """Rows of a position table, as they broadcast over states in the shape of the ids.
+
+        Not by indexing: its gradient adds up packed tokens one by one, an embedding's in parallel.
+        """
+        if self.packing is None:
+            return table_PH[: self.tokens.shape[1]]
+        return F.embedding(self.packing.position_N, table_PH)
 
     def first(self) -> Tensor:
         """(B,) position of each sequence's ``<s>``."""
@@ -117,7 +123,7 @@ class Sequences:
 
     def spread(self, z_BH: Tensor) -> Tensor:
         """A vector a sequence, as it broadcasts over the states of its tokens."""
-        return z_BH[:, None] if self.packing is None else z_BH[self.packing.sample_N]
+        return z_BH[:, None] if self.packing is None else F.embedding(self.packing.sample_N, z_BH)
 
     def as_rows(self) -> "Sequences":
         """The same sequences as padded rows."""
@@ -141,6 +147,6 @@ def attention_mask(keep_BT: Tensor) -> Tensor:
     return (keep_BT | nothing_B1)[:, None, None]
 
 
-def flat(state: Tensor) -> Tensor:
-    """States (B, T, H) or (N, H) as rows that positions index."""
-    return state.flatten(0, -2)
+def rows_at(state: Tensor, positions_R: Tensor) -> Tensor:
+    """(R, H) of states (B, T, H) or (N, H); no position is there twice, or the order of the gradient's sum would be left to the GPU."""
+    return state.flatten(0, -2).index_select(0, positions_R)

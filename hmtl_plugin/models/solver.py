@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hmtl_plugin.hierarchy import Hierarchy, Transfer
 from hmtl_plugin.models.encoder import Encoder
-from hmtl_plugin.models.sequences import Sequences, flat
+from hmtl_plugin.models.sequences import Sequences, rows_at
 from hmtl_plugin.models.transfer import Rows, shape_source
 from hmtl_plugin.objectives.base import Head, Objective, Targets
 
@@ -124,11 +124,11 @@ class Solver:
     def _classified_rows(self, name: str, z: Tensor, rows: Rows) -> Tensor:
         """A sparse objective transforms every token if it is a source, but classifies at its targets only."""
         if self.objectives[name].sparse and rows.kind == "tokens":
-            return flat(z)[rows.positions_M]
+            return rows.of(z)
         return z
 
 
 def _select(state: Tensor, rows: Rows, first_B: Tensor) -> Tensor:
     if rows.kind == "sentence":
-        return flat(state)[first_B]
-    return flat(state)[rows.positions_M] if rows.kind == "sparse" else state
+        return rows_at(state, first_B)
+    return rows.of(state) if rows.kind == "sparse" else state

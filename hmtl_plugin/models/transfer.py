@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hmtl_plugin.models.initialisation import STANDARD_DEVIATION, embedding, initialise, linear
-from hmtl_plugin.models.sequences import Sequences, flat
+from hmtl_plugin.models.sequences import Sequences, rows_at
 
 Expand = Callable[[Tensor], Tensor]
 """Takes rows of the source, (B, H) or rows that match already, to rows that broadcast over the target's."""
@@ -120,6 +121,11 @@ class Rows:
     kind: str
     positions_M: Tensor | None = None
 
+    def of(self, state: Tensor) -> Tensor:
+        """(M, H) the sparse rows of the states of all tokens."""
+        assert self.positions_M is not None
+        return rows_at(state, self.positions_M)
+
 
 def shape_source(
     source: Tensor, scope: str, rows: Rows, sequences: Sequences, permuted: bool = False
@@ -140,14 +146,14 @@ def shape_source(
         if rows.kind == "sparse":
             assert rows.positions_M is not None
             samples_M = sequences.samples(rows.positions_M)
-            return source_BH, lambda z_BH: z_BH[samples_M]
+            return source_BH, lambda z_BH: F.embedding(samples_M, z_BH)
         return source_BH, _same
     if rows.kind == "sentence":  # a mean is over the words that z is of
         mean_BH = sequences.mean_of_words(source)
         return another_sample(mean_BH) if permuted else mean_BH, _same
     if permuted:
         source = _tokens_of_another(source, sequences)
-    return flat(source)[rows.positions_M] if rows.kind == "sparse" else source, _same
+    return rows.of(source) if rows.kind == "sparse" else source, _same
 
 
 def another_sample(z_Bx: Tensor) -> Tensor:

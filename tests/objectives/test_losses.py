@@ -5,6 +5,7 @@ import torch
 
 import hmtl_plugin.objectives  # noqa: F401  registers
 from hmtl_plugin.objectives.base import HeadConfig, ObjectiveOptions, build_objectives
+from hmtl_plugin.objectives.mlm import aligned_linear
 
 CONFIG = HeadConfig(hidden=8, vocabulary=20, activation=torch.nn.functional.gelu, layer_norm_eps=1e-5, dropout=0.0)
 NAMES = ("mlm", "nsp", "sop", "bigram_shift")
@@ -48,6 +49,24 @@ def test_sums_scale_by_the_tokens_a_target_stands_for() -> None:
     assert float(mlm.scaled_sum) == pytest.approx(
         5 * float(torch.nn.functional.cross_entropy(words, labels, reduction="sum")), rel=1e-5
     )
+
+
+@pytest.mark.parametrize("words", [64, 1001])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_words_that_are_none_change_nothing(words: int, dtype: torch.dtype) -> None:
+    (objective,) = build_objectives(("mlm",), ObjectiveOptions()).values()
+    labels = torch.randint(0, words, (6,), generator=torch.Generator().manual_seed(1))
+    found = []
+    for product in (torch.nn.functional.linear, aligned_linear):
+        torch.manual_seed(0)
+        values = [torch.randn(shape).to(dtype).requires_grad_() for shape in ((6, 8), (words, 8), (words,))]
+        logits = product(*values)
+        loss = objective.loss({"mlm": logits}, {"mlm": {"labels": labels}}, 9.0)
+        loss.scaled_sum.backward()
+        found.append([logits[:, :words], loss.counters["mlm"], *(value.grad for value in values)])
+    assert logits.shape[1] % 64 == 0
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_metrics() -> None:

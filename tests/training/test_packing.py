@@ -112,7 +112,9 @@ def test_layout_of_packed_sequences() -> None:
     packed, padded = Sequences.packed(rows[keep], starts, 8), Sequences(rows)
     assert packed.packing is not None
     assert torch.equal(packed.segments(), padded.segments()[keep])
-    assert torch.equal(packed.positions(), torch.arange(8).expand(3, 8)[keep])
+    table = torch.arange(24.0).view(12, 2)
+    assert torch.equal(padded.at_positions(table), table[:8])
+    assert torch.equal(packed.at_positions(table), table[:8].expand(3, 8, 2)[keep])
     assert torch.equal(packed.as_rows().tokens, rows)
     assert torch.equal(packed.mask(), padded.mask())
     assert torch.equal(packed.tokens[packed.first()], torch.zeros(3).long())
