@@ -18,14 +18,17 @@
 # rows it had. Copy records that are worth keeping to docs/benchmarks, then: python benchmarks/report.py
 set -euo pipefail
 
-# name | seconds at most | command | command with --quick. Each gets --json FOLDER/NAME.json besides.
+# name | seconds at most | command | command with --quick. Each gets --json FOLDER/gpu_NAME.json besides. What the targets are about comes
+# first; the limits of what follows are those that are left.
 table='
-pairs_128     | 190 | train_pairs.py --device cuda --sizes base --lengths 128 | train_pairs.py --sizes tiny --rounds 1 --steps 2 --sentences 5000
-pairs_512     | 190 | train_pairs.py --device cuda --sizes base --lengths 512 | train_pairs.py --sizes tiny --lengths 512 --rounds 1 --steps 2 --sentences 5000 --peers fairseq
+same_step     |  40 | same_step.py --device cuda                            | same_step.py
+pairs_128     | 230 | train_pairs.py --device cuda --sizes base --lengths 128 | train_pairs.py --sizes tiny --rounds 1 --steps 2 --sentences 5000
+pairs_512     | 200 | train_pairs.py --device cuda --sizes base --lengths 512 | train_pairs.py --sizes tiny --lengths 512 --rounds 1 --steps 2 --sentences 5000 --peers fairseq
+train_step    |  45 | train_step.py --device cuda --sizes base --precisions bf16 --rows 256 | train_step.py --sizes tiny --precisions fp32 --rounds 1
+step_profile  |  40 | step_profile.py --device cuda --sizes base --precisions bf16 --rows 256 --rounds 2 | step_profile.py --sizes tiny --precisions fp32 --rounds 1
 trainer_parts |  40 | trainer_parts.py --device cuda --updates 50           | trainer_parts.py --size tiny --updates 3
-train_step    |  40 | train_step.py --device cuda --sizes base --precisions bf16 --rows 256 | train_step.py --sizes tiny --precisions fp32 --rounds 1
-step_profile  |  20 | step_profile.py --device cuda --sizes base --precisions bf16 --rows 256 | step_profile.py --sizes tiny --precisions fp32 --rounds 1
-loader        |  50 | loader.py                                             | loader.py --seconds 0.5 --repeats 1 --sentences 20000
+same_compiled | 120 | same_step.py --device cuda --compiled                 | same_step.py --updates 1
+loader        |  50 | loader.py --seconds 1.5                               | loader.py --seconds 0.5 --repeats 1 --sentences 20000
 '
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -102,7 +105,7 @@ unpack() { # SITE
 
 # 3. One benchmark after the other.
 run_all() { # OUT DEADLINE (in $SECONDS)
-    local out=$1 deadline=$2 name limit command quick_command left status words
+    local out=$1 deadline=$2 name limit command quick_command left status words record
     failed=
     while IFS='|' read -r name limit command quick_command; do
         name=${name// /} limit=${limit// /}
@@ -117,10 +120,11 @@ run_all() { # OUT DEADLINE (in $SECONDS)
         [ "$limit" -le "$left" ] || limit=$left
         read -r -a words <<<"$command"
         say "$name: at most $limit s ($SECONDS s gone)"
-        rm -f "$out/$name.json" # an older record would pass for this run's
+        record=$out/gpu_$name.json
+        rm -f "$record" # an older record would pass for this run's
         status=0
         # terminated first, so that it can finish its record; in the background, so that Ctrl-C ends it too (see the trap)
-        timeout --kill-after=5 "$limit" "$python" "$here/${words[0]}" "${words[@]:1}" --json "$out/$name.json" </dev/null &
+        timeout --kill-after=5 "$limit" "$python" "$here/${words[0]}" "${words[@]:1}" --json "$record" </dev/null &
         running=$!
         wait "$running" || status=$?
         running=

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -167,8 +167,8 @@ def measure(recorder: Recorder, args: argparse.Namespace, folder: Path) -> None:
     }
     fed = repeat({name: partial(run, float(np.median(rates[name]))) for name, run in feeding.items()})
     what = f"one worker feeds the trainer end to end, length {args.length}, {full}"
-    arrives = {"arrives on": "GPU" if torch.cuda.is_available() else "CPU"}
-    recorder.add(Row(what, "tokens/s", fed[full], peer=fed[PEER], peer_name=PEER, details=details | arrives))
+    device: Literal["cpu", "gpu"] = "gpu" if torch.cuda.is_available() else "cpu"
+    recorder.add(Row(what, "tokens/s", fed[full], "higher", fed[PEER], PEER, device, details))
 
 
 def main() -> None:

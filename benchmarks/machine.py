@@ -33,7 +33,7 @@ class Gpu:
     Attributes:
         name: as its driver says, which `flops.peak_tflops` understands.
         driver: version, empty if unknown.
-        memory_gib: GiB (2^30 bytes).
+        memory_gib: GiB (2^30 bytes), 0 if unknown.
         count: GPUs of the machine.
     """
 
@@ -103,7 +103,7 @@ def _gpu() -> Gpu | None:
     if not found:
         return None
     name, driver, mebibytes = (part.strip() for part in found[0].split(","))
-    return Gpu(name, driver, round(int(mebibytes) / 1024), len(found))
+    return Gpu(name, driver, round(int(mebibytes) / 1024) if mebibytes.isdigit() else 0, len(found))
 
 
 def versions() -> dict[str, str]:

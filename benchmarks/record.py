@@ -99,10 +99,16 @@ class Recorder:
 
     def add(self, row: Row) -> Row:
         """Keep a row, print it, write the file, give the row back."""
-        self.rows.append(row)
+        self.keep(row)
         print(row.line(self.record.targets_of(row, self._targets)), flush=True)
-        self._write()
         return row
+
+    def keep(self, row: Row) -> None:
+        """Add a row that may grow yet, or put it in the place of the one it grew from (same name and device), and write the file."""
+        names = [(kept.what, kept.device) for kept in self.rows]
+        place = names.index((row.what, row.device)) if (row.what, row.device) in names else len(names)
+        self.rows[place : place + 1] = [row]
+        self._write()
 
     @property
     def record(self) -> Record:

@@ -112,7 +112,8 @@ def describe(machine: Machine) -> str:
     ]
     if gpu := machine.gpu:
         count = f"{gpu.count} x " if gpu.count > 1 else ""
-        parts.append(f"{count}{gpu.name} with {gpu.memory_gib} GiB, driver {gpu.driver or 'unknown'}")
+        memory = f" with {gpu.memory_gib} GiB" if gpu.memory_gib else ""
+        parts.append(f"{count}{gpu.name}{memory}, driver {gpu.driver or 'unknown'}")
     return "; ".join(parts)
 
 

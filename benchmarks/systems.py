@@ -1,18 +1,17 @@
 """The systems that training benchmarks compare: calling one trains a step and says on how many tokens.
 
 `FairseqTraining` is fairseq's own trainer with its own iterator, so that loading, logging, clipping and the optimizer count; ours
-and fairseq's masked_lm differ in the command line alone. `transformers_step` is the loop that its users write, its batches made
+and fairseq's masked_lm differ in the command line alone. `TransformersTraining` is the loop that its users write, its batches made
 beforehand.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+import sys
+from collections.abc import Iterator, Sequence
 from itertools import count, cycle
 from typing import Any
 
 import torch
-
-Step = Callable[[], int]
-"""Trains once; tokens of the batch that are no padding."""
 
 
 class FairseqTraining:
@@ -23,6 +22,7 @@ class FairseqTraining:
         from fairseq.dataclass.utils import convert_namespace_to_omegaconf
         from fairseq.trainer import Trainer
 
+        logging.disable(logging.WARNING)  # fairseq's and hydra's
         parser = options.get_training_parser()
         self.cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, list(arguments)))
         utils.import_user_module(self.cfg.common)
@@ -41,52 +41,71 @@ class FairseqTraining:
             yield from GroupedIterator(iterator.next_epoch_itr(shuffle=True), 1)
 
     def __call__(self) -> int:
+        """Train a step; 0 tokens if it changed no weight: fairseq skips batches that overflow or find too little memory."""
         from fairseq.logging import metrics
 
-        update = next(self.updates)
+        update, before = next(self.updates), self.trainer.get_num_updates()
         with metrics.aggregate("train_inner"):
             self.trainer.train_step(update)
+        if self.trainer.get_num_updates() == before:
+            return 0
         if self.trainer.get_num_updates() % self.cfg.common.log_interval == 0:
             metrics.get_smoothed_values("train_inner")
             metrics.reset_meters("train_inner")
         return sum(int(batch["ntokens"]) for batch in update)
 
 
-def transformers_step(
-    layers: int, hidden: int, vocabulary: int, positions: int, batches: Sequence[Any], device: str, **how: bool
-) -> Step:
-    """A step of BertForPreTraining (sdpa) with the AdamW of its Trainer, on ``batches`` in turn.
+class TransformersTraining:
+    """Training of BertForPreTraining (sdpa) with the AdamW of its Trainer, on ``batches`` in turn; a call is a step."""
 
-    Args:
-        batches: with ``input_ids``, ``token_type_ids``, ``attention_mask``, ``labels``, ``next_sentence_label`` and ``tokens``.
-        how: ``bf16`` for autocast, ``compiled`` for torch.compile.
-    """
-    import transformers
+    def __init__(
+        self,
+        shape: tuple[int, int, int, int],
+        batches: Sequence[Any],
+        device: str,
+        bf16: bool = False,
+        compiled: bool = False,
+    ) -> None:
+        """
+        Args:
+            shape: layers, hidden width, vocabulary, positions.
+            batches: with ``input_ids``, ``token_type_ids``, ``attention_mask``, ``labels``, ``next_sentence_label`` and ``tokens``.
+            bf16: under autocast.
+            compiled: by torch.compile, as a whole.
+        """
+        sys.modules.setdefault("torchaudio", None)  # type: ignore[arg-type]  # transformers imports any, also one of another torch
+        import transformers
 
-    torch.manual_seed(1)
-    config = transformers.BertConfig(
-        vocab_size=vocabulary,
-        hidden_size=hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=max(1, hidden // 64),
-        intermediate_size=4 * hidden,
-        max_position_embeddings=positions,
-        attn_implementation="sdpa",
-    )
-    model: Any = transformers.BertForPreTraining(config).to(device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
-    forward = torch.compile(model) if how.get("compiled") else model
-    turns = cycle(batches)
+        torch.manual_seed(1)
+        layers, hidden, vocabulary, positions = shape
+        config = transformers.BertConfig(
+            vocab_size=vocabulary,
+            hidden_size=hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=max(1, hidden // 64),
+            intermediate_size=4 * hidden,
+            max_position_embeddings=positions,
+            attn_implementation="sdpa",
+        )
+        model: Any = transformers.BertForPreTraining(config).to(device).train()
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
+        self.model = torch.compile(model) if compiled else model
+        self.turns, self.device, self.bf16 = cycle(batches), device, bf16
+        self.loss = torch.zeros(())
 
-    def step() -> int:
-        batch = dict(next(turns))
+    def __call__(self) -> int:
+        batch = dict(next(self.turns))
         tokens: int = batch.pop("tokens")
-        inputs = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-        optimizer.zero_grad()
-        with torch.autocast(device, torch.bfloat16, enabled=how.get("bf16", False)):
-            loss = forward(**inputs).loss
+        inputs = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
+        self.optimizer.zero_grad()
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
+            loss = self.model(**inputs).loss
         loss.backward()
-        optimizer.step()
+        self.optimizer.step()
+        self.loss = loss.detach()
         return tokens
 
-    return step
+    def check(self) -> None:
+        """Raise ValueError if what it computes are no numbers, which would not say how long numbers take."""
+        if not torch.isfinite(self.loss):
+            raise ValueError("the loss is not finite")

@@ -5,15 +5,16 @@
 Ours is fairseq's trainer on this plugin: three objectives with a transfer, dropout 0.1, fused AdamW, batches of a number of
 tokens. Hugging Face's BertForPreTraining (two objectives, sdpa) gets the same samples in random order, padded to the
 longest of their batch, as many of them as hold that number of tokens on average. fairseq's masked_lm (one objective) reads the
-same corpus in full blocks. All take turns of some steps each; speeds are of tokens that are no padding. Memory is as each side's
-users have it, on a CPU once more with BertForPreTraining keeping it as ours does (`memory.py`).
+same corpus in full blocks. All take turns of some steps each; speeds are of tokens that are no padding. On a CPU each system has a
+process of its own (`own_process.py`) and its memory as its users have it; once more BertForPreTraining keeps what it frees, as training with the plugin does.
 """
 
 import argparse
-import logging
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -24,11 +25,11 @@ import numpy as np
 import torch
 from fairseq.logging import metrics
 from flops import model_flops_per_token, utilisation
-from memory import KEPT, USUAL, Thresholds, use
+from own_process import Here, Started, Step, System
 from record import Recorder, Row
 from row import Detail
 from synthetic import make_dictionary, write_corpus
-from systems import FairseqTraining, Step, transformers_step
+from systems import FairseqTraining, TransformersTraining
 
 import hmtl_plugin.objectives  # noqa: F401  registers the objectives
 from hmtl_plugin.corruption.batch import IGNORE
@@ -36,18 +37,18 @@ from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.dataset import PretrainingDataset, View
 from hmtl_plugin.data.pair_index import PairingConfig
-from hmtl_plugin.errors import run_cli
+from hmtl_plugin.errors import UserError, run_cli
 from hmtl_plugin.models.hierarchical_bert import ARCHITECTURES
 from hmtl_plugin.objectives.base import ObjectiveOptions, build_objectives
 from hmtl_plugin.precision import computes_in_bf16
 
 PLUGIN = str(Path(__file__).parents[1] / "hmtl_plugin")
 VOCABULARY, MASKED = 30522, 0.15
-OURS, PEER_WITH_MEMORY = "ours", "BertForPreTraining that keeps memory too"
+OURS, PEER = "ours", "BertForPreTraining"
 HIERARCHY = ("--hierarchy", "bigram_shift@50%,nsp@75%,mlm@100%", "--transfer", "nsp>mlm:concat")
 TOKENS = {
     "cpu": {"tiny": 4096, "mini": 4096, "small": 4096, "base": 1024},
-    "cuda": {"mini": 131072, "small": 65536, "base": 32768, "large": 16384},
+    "cuda": {"tiny": 131072, "mini": 131072, "small": 65536, "base": 32768, "large": 16384},
 }
 """Tokens of a batch by device and size."""
 
@@ -90,11 +91,18 @@ def masked_lm(args: argparse.Namespace, data: Path, size: str, length: int) -> S
     return FairseqTraining([*shared_arguments(args, data, length, TOKENS[args.device][size]), *options])
 
 
+def bert_for_pretraining(args: argparse.Namespace, data: Path, size: str, length: int, compiled: bool) -> Step:
+    """Hugging Face's."""
+    batches = Samples(data, length).batches(TOKENS[args.device][size], 8)  # the warm-up has seen them all
+    shape = (*ARCHITECTURES[size], VOCABULARY, max(length, 512))
+    return TransformersTraining(shape, batches, args.device, args.precision == "bf16", compiled)
+
+
 class Samples:
     """The epoch's samples, for peers that want them as padded batches."""
 
-    def __init__(self, data: Path, dictionary: Any, length: int) -> None:
-        self.vocabulary = Vocabulary.from_dictionary(dictionary)
+    def __init__(self, data: Path, length: int) -> None:
+        self.vocabulary = Vocabulary.from_dictionary(make_dictionary(VOCABULARY))
         objectives = tuple(build_objectives(("nsp", "mlm"), ObjectiveOptions()).values())
         view = View("train", "nsp", objectives, ("nsp", "mlm"))
         config = PairingConfig(tokens_per_sample=length)
@@ -130,45 +138,52 @@ class Samples:
         }
 
 
-def memory_of(system: str) -> Thresholds:
-    """Of a system with this name."""
-    return KEPT if system.startswith((OURS, PEER_WITH_MEMORY)) else USUAL
+def take_turns(
+    systems: Mapping[str, System], found: "Found", args: argparse.Namespace, changed: Callable[[], None]
+) -> None:
+    """Start the systems one after the other and fill in what is measured: a number a turn.
 
-
-def take_turns(systems: Mapping[str, Step], found: "Found", args: argparse.Namespace) -> None:
-    """Fill in what is measured: a number a round; the first ``--warm-up`` steps and each turn's first do not count.
-
-    The first turn follows the warm-up, so that whoever stops this has something of all that had begun.
+    The first ``--warm-up`` steps and each turn's first do not count. The first turn follows the warm-up, what may take minutes to begin
+    comes last, and ``changed`` is called whenever there is more: who stops this, and be it at once, has all that was. A system that
+    fails is left out from then on.
     """
-    on_gpu = args.device == "cuda"
+    order = sorted(systems, key=lambda name: "compiled" in name)
+    with ExitStack() as stack:
+        started: dict[str, Started] = {}
+        for number in range(args.rounds):
+            for name in order:
+                if name in found.failed:
+                    continue
+                try:
+                    if name not in started:
+                        started[name] = stack.enter_context(systems[name].start(args.device))
+                        warm_up(name, started[name], found, args.warm_up)
+                    turn(name, started[name], found, args)
+                except Exception as error:
+                    traceback.print_exc()
+                    found.failed[name] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+                if number == 0:
+                    changed()
+            changed()
 
-    def timed(step: Step, steps: int) -> float:
-        metrics.reset()  # of whoever came before: fairseq has one set of meters a process
-        if on_gpu:
-            torch.cuda.synchronize()
-        begin = time.perf_counter()
-        tokens = sum(step() for _ in range(steps))
-        if on_gpu:
-            torch.cuda.synchronize()
-        return tokens / (time.perf_counter() - begin)
 
-    def turn(name: str) -> None:
-        use(memory_of(name))
-        timed(systems[name], 1)
-        found.speeds.setdefault(name, []).append(timed(systems[name], max(1, args.steps // args.rounds)))
+def warm_up(name: str, system: Started, found: "Found", steps: int) -> None:
+    """The steps that do not count."""
+    begin = time.perf_counter()
+    metrics.reset()
+    system(steps)
+    if isinstance(system, Here):
+        found.step_bytes[name] = step_bytes(system.step)
+    print(f"  {name}: warm after {time.perf_counter() - begin:.0f} s", flush=True)
 
-    order = sorted(systems, key=lambda name: "compiled" in name)  # what may take minutes to begin comes last
-    for name in order:
-        seconds = time.perf_counter()
-        use(memory_of(name))
-        timed(systems[name], args.warm_up)
-        if on_gpu:
-            found.step_bytes[name] = step_bytes(systems[name])
-        print(f"  {name}: warm after {time.perf_counter() - seconds:.0f} s", flush=True)
-        turn(name)
-    for _ in range(args.rounds - 1):
-        for name in order:
-            turn(name)
+
+def turn(name: str, system: Started, found: "Found", args: argparse.Namespace) -> None:
+    """A number more."""
+    metrics.reset()  # of whoever came before: fairseq has one set of meters a process
+    system(1)
+    steps = args.steps if name.startswith(f"{OURS},") else args.peer_steps
+    seconds, tokens = system(max(1, steps // args.rounds))
+    found.speeds.setdefault(name, []).append(tokens / seconds)
 
 
 def step_bytes(step: Step) -> int:
@@ -183,92 +198,88 @@ def step_bytes(step: Step) -> int:
 
 @dataclass
 class Found:
-    """By system: tokens a second, one number a round, and on a GPU the bytes of a step."""
+    """By system: tokens a second, one number a turn; on a GPU the bytes of a step; why it failed."""
 
     speeds: dict[str, list[float]] = field(default_factory=dict)
     step_bytes: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def fastest(self, whose: str) -> str | None:
+        """The fastest variant, if any was measured."""
+        variants = [name for name in self.speeds if name.startswith(f"{whose},")]
+        return max(variants, key=lambda name: median(self.speeds[name]), default=None)
 
 
-def build_systems(
-    args: argparse.Namespace, data: Path, size: str, length: int, samples: Samples
-) -> dict[str, dict[str, Step]]:
+def systems_of(args: argparse.Namespace, data: Path, size: str, length: int) -> dict[str, dict[str, System]]:
     """Whose -> variant -> the system."""
-    layers, hidden = ARCHITECTURES[size]
-    on_gpu = args.device == "cuda"
+    on_gpu, what = args.device == "cuda", (args, data, size, length)
     options = {"padded": (), "packed": ("--pack",), "packed, compiled": ("--pack", "--compile")}
-    systems: dict[str, dict[str, Step]] = {
-        OURS: {
-            name: ours(args, data, size, length, extra) for name, extra in options.items() if on_gpu or name == "padded"
-        }
+    variants = options if on_gpu else {"padded": ()}
+    systems = {
+        OURS: {name: System(ours, (*what, extra), keeps_memory=True) for name, extra in variants.items()},
     }
     if "hf" in args.peers:
-        batches = samples.batches(TOKENS[args.device][size], 32)
-        shape = (layers, hidden, VOCABULARY, max(length, 512))
-        systems["BertForPreTraining"] = {
-            name: transformers_step(
-                *shape, batches, args.device, bf16=args.precision == "bf16", compiled=name == "compiled"
-            )
-            for name in (("eager", "compiled") if on_gpu else ("eager",))
-        }
+        modes = {"eager": False, "compiled": True} if on_gpu else {"eager": False}
+        systems[PEER] = {name: System(bert_for_pretraining, (*what, mode)) for name, mode in modes.items()}
         if not on_gpu:
-            systems[PEER_WITH_MEMORY] = systems["BertForPreTraining"]
+            system = System(bert_for_pretraining, (*what, False), keeps_memory=True)
+            systems[f"{PEER} that keeps memory too"] = {"eager": system}
     if "fairseq" in args.peers:
-        systems["fairseq masked_lm"] = {"fp16" if on_gpu else "fp32": masked_lm(args, data, size, length)}
+        systems["fairseq masked_lm"] = {"fp16" if on_gpu else "fp32": System(masked_lm, what)}
     return systems
 
 
-def measure(args: argparse.Namespace, size: str, length: int, data: Path, dictionary: Any, recorder: Recorder) -> None:
-    """The rows of one size and length, of fewer rounds and variants where it is stopped."""
-    samples = Samples(data, dictionary, length)
-    systems = build_systems(args, data, size, length, samples)
-    flat = {f"{whose}, {name}": step for whose, variants in systems.items() for name, step in variants.items()}
-    found = Found()
-    try:
-        take_turns(flat, found, args)
-    finally:
-        there = {
-            whose: [name for name in variants if f"{whose}, {name}" in found.speeds]
-            for whose, variants in systems.items()
-        }
-        if all(there.values()):
-            add_rows(args, size, length, samples, there, found, recorder)
+def measure(args: argparse.Namespace, size: str, length: int, data: Path, recorder: Recorder) -> list[str]:
+    """The rows of one size and length; what failed, in a line each."""
+    systems = systems_of(args, data, size, length)
+    flat = {f"{whose}, {name}": system for whose, variants in systems.items() for name, system in variants.items()}
+    samples, found = Samples(data, length), Found()
+
+    def changed() -> None:
+        for row in rows_of(args, size, length, samples, found):
+            recorder.keep(row)
+
+    take_turns(flat, found, args, changed)
+    for row in rows_of(args, size, length, samples, found):
+        recorder.add(row)
+    return [f"{size}, {length}, {name}: {why}" for name, why in found.failed.items()]
 
 
-def add_rows(
-    args: argparse.Namespace,
-    size: str,
-    length: int,
-    samples: Samples,
-    variants: Mapping[str, list[str]],
-    found: Found,
-    recorder: Recorder,
-) -> None:
-    """Our fastest variant, and beside it the fastest of each peer."""
-    speeds = found.speeds
-    fastest = {
-        whose: max((f"{whose}, {name}" for name in names), key=lambda name: median(speeds[name]))
-        for whose, names in variants.items()
-    }
+def rows_of(args: argparse.Namespace, size: str, length: int, samples: Samples, found: Found) -> list[Row]:
+    """Our fastest variant with all that is known of this size, and it beside the fastest of each peer; none without ours."""
+    fastest = found.fastest(OURS)
+    if fastest is None:
+        return []
+    what = f"{size}, pairs of at most {length} tokens, {args.precision}"
+    device: Literal["cpu", "gpu"] = "gpu" if args.device == "cuda" else "cpu"
+    mine = found.speeds[fastest]
+    rows = [Row(what, "tokens/s", mine, device=device, details=details_of(args, size, length, samples, found, fastest))]
+    for whose in dict.fromkeys(name.split(",")[0] for name in found.speeds):
+        peer = found.fastest(whose)
+        if whose != OURS and peer is not None:
+            theirs = found.speeds[peer]
+            rows.append(Row(f"{what}, against {whose}", "tokens/s", mine, "higher", theirs, peer, device))
+    return rows
+
+
+def details_of(
+    args: argparse.Namespace, size: str, length: int, samples: Samples, found: Found, fastest: str
+) -> dict[str, Detail]:
+    """What a reader should know besides."""
     details: dict[str, Detail] = {
         "tokens of a batch": TOKENS[args.device][size],
         "filled": round(samples.dataset.mean_tokens / length, 3),
-        "all, median tokens/s": "; ".join(f"{name} {median(values):.0f}" for name, values in speeds.items()),
+        "all, median tokens/s": "; ".join(f"{name} {median(values):.0f}" for name, values in found.speeds.items()),
     }
+    if found.failed:
+        details["failed"] = "; ".join(found.failed)
     if args.device == "cuda":
         layers, hidden = ARCHITECTURES[size]
         flops = model_flops_per_token(layers, hidden, VOCABULARY, MASKED, samples.attended())
-        used = utilisation(median(speeds[fastest[OURS]]), flops, torch.cuda.get_device_name())
+        used = utilisation(median(found.speeds[fastest]), flops, torch.cuda.get_device_name())
         details["MFU"] = "peak unknown" if used is None else round(used, 3)
         details["GB of a step"] = "; ".join(f"{name} {taken / 1e9:.2f}" for name, taken in found.step_bytes.items())
-    what = f"{size}, pairs of at most {length} tokens, {args.precision}"
-    mine = speeds[fastest[OURS]]
-    device: Literal["cpu", "gpu"] = "gpu" if args.device == "cuda" else "cpu"
-    if set(fastest) == {OURS}:
-        recorder.add(Row(what, "tokens/s", mine, device=device, details=details))
-    for peer in (whose for whose in fastest if whose != OURS):
-        theirs = speeds[fastest[peer]]
-        row = Row(f"{what}, against {peer}", "tokens/s", mine, "higher", theirs, fastest[peer], device, details)
-        recorder.add(row)
+    return details
 
 
 def main() -> None:
@@ -278,28 +289,40 @@ def main() -> None:
     parser.add_argument("--peers", default="hf,fairseq")
     parser.add_argument("--precision", choices=["fp32", "bf16"], help="default: bf16 where the device computes in it")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--steps", type=int, help="of each system (default: 200 on a GPU, 15 on a CPU)")
-    parser.add_argument("--warm-up", type=int, help="steps before (default: 20, 2)")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--workers", type=int, help="that load data (default: 2; 0 on a CPU)")
+    parser.add_argument("--steps", type=int, help="of ours (default: 200 on a GPU, 15 on a CPU)")
+    parser.add_argument("--peer-steps", type=int, help="of each peer (default: 60, 15)")
+    parser.add_argument("--warm-up", type=int, help="steps before (default: 10, 2)")
+    parser.add_argument("--rounds", type=int, help="turns that these steps are taken in (default: 4, 5)")
+    parser.add_argument("--workers", type=int, help="that load data (default: 6; 0 on a CPU)")
     parser.add_argument("--sentences", type=int, help="of the corpus (default: 1 M, 100,000)")
     parser.add_argument("--json", type=Path, help="where to write the record")
     args = parser.parse_args()
     on_gpu = args.device == "cuda"
-    defaults = {"steps": (15, 200), "warm_up": (2, 20), "workers": (0, 2), "sentences": (100_000, 1_000_000)}
+    defaults = {
+        "steps": (15, 200),
+        "peer_steps": (15, 60),
+        "warm_up": (2, 10),
+        "rounds": (5, 4),
+        "workers": (0, 6),
+        "sentences": (100_000, 1_000_000),
+    }
     for name, (cpu, gpu) in defaults.items():
         if getattr(args, name) is None:
             setattr(args, name, gpu if on_gpu else cpu)
-    logging.disable(logging.WARNING)  # fairseq's and hydra's
     args.precision = args.precision or ("bf16" if computes_in_bf16(args.device) else "fp32")
-    dictionary = make_dictionary(VOCABULARY)
     with tempfile.TemporaryDirectory() as folder, Recorder("train_pairs", args.json) as recorder:
         data = Path(folder)
+        dictionary = make_dictionary(VOCABULARY)
         dictionary.save(str(data / "dict.txt"))
         write_corpus(data, len(dictionary), args.sentences, np.random.default_rng(0))
-        for size in args.sizes.split(","):
-            for length in map(int, args.lengths.split(",")):
-                measure(args, size, length, data, dictionary, recorder)
+        failed = [
+            line
+            for size in args.sizes.split(",")
+            for length in map(int, args.lengths.split(","))
+            for line in measure(args, size, length, data, recorder)
+        ]
+        if failed:
+            raise UserError("; ".join(failed))
 
 
 if __name__ == "__main__":

@@ -3,26 +3,23 @@
     python benchmarks/train_step.py [--sizes small,base] [--precisions fp32,bf16] [--json FILE]
 
 Every row times two systems on the same batch in turns (A B A B ...) and gives medians. A step is forward,
-loss, backward and optimizer, dropout 0.1 in both; sequences are full, so neither side needs a padding mask. Memory is as each
-side's users have it, and once kept by both (`memory.py`). What fairseq's trainer and the data cost beside it is in `train_pairs.py`, where its
-time goes in `step_profile.py`.
+loss, backward and optimizer, dropout 0.1 in both; sequences are full, so neither side needs a padding mask. On a CPU each system has a process of its own (`own_process.py`)
+and its memory as its users have it; once more the peer keeps what it frees, as training with the plugin does.
+What fairseq's trainer and the data cost beside it is in `train_pairs.py`, where its time goes in `step_profile.py`.
 """
 
 import argparse
 import sys
-import time
-from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 # its CUDA build breaks transformers on CPU
 sys.modules.setdefault("torchaudio", None)  # type: ignore[arg-type]
 
 import torch  # noqa: E402
 import transformers  # noqa: E402
-from memory import KEPT, USUAL, Thresholds, use  # noqa: E402
+from own_process import Started, Step, System  # noqa: E402
 from record import Recorder, Row  # noqa: E402
 
 import hmtl_plugin.objectives  # noqa: E402, F401  registers the objectives
@@ -39,14 +36,6 @@ from hmtl_plugin.precision import autocast, computes_in_bf16  # noqa: E402
 VOCABULARY, LENGTH, MASK = 30522, 128, 4
 BATCH = {"tiny": 16, "mini": 16, "small": 16, "medium": 8, "base": 8, "large": 4}
 FLAT, THREE = ("nsp@-1,mlm@-1", ""), ("bigram_shift@50%,nsp@75%,mlm@100%", "nsp>mlm:concat")
-Step = Callable[[], None]
-
-
-class System(NamedTuple):
-    """What is timed, and the memory it has."""
-
-    step: Step
-    memory: Thresholds = KEPT
 
 
 def make_batch(rows: int, device: str) -> SimpleNamespace:
@@ -80,8 +69,9 @@ def make_batch(rows: int, device: str) -> SimpleNamespace:
     )
 
 
-def our_step(size: str, hierarchy: tuple[str, str], batch: Any, device: str, bf16: bool) -> Step:
+def our_step(size: str, rows: int, device: str, bf16: bool, hierarchy: tuple[str, str] = FLAT) -> Step:
     """One training step of ``hmtl_bert`` with the objectives' own losses and our optimizer."""
+    batch = make_batch(rows, device)
     torch.manual_seed(1)
     layers, hidden = ARCHITECTURES[size]
     config = HierarchicalBertConfig(
@@ -93,19 +83,21 @@ def our_step(size: str, hierarchy: tuple[str, str], batch: Any, device: str, bf1
     model = HierarchicalBertModel.build_model(config, task).to(device).train()
     optimizer = HmtlAdamW(HmtlAdamWConfig(lr=[1e-4]), [p for p in model.parameters() if p.requires_grad])
 
-    def step() -> None:
+    def step() -> int:
         optimizer.zero_grad()
         with autocast("bf16" if bf16 else "none", device):
             logits, _ = model(batch.tokens_BT, batch.targets, padded=False)
             losses = [objectives[name].loss(logits, batch.targets, LENGTH) for name in names]
         torch.stack([loss.scaled_sum for loss in losses]).sum().div(batch.tokens_BT.numel()).backward()
         optimizer.step()
+        return int(batch.tokens_BT.numel())
 
     return step
 
 
-def their_step(size: str, batch: Any, device: str, bf16: bool) -> Step:
+def their_step(size: str, rows: int, device: str, bf16: bool) -> Step:
     """One training step of BertForPreTraining with its own loss and the AdamW its Trainer uses."""
+    batch = make_batch(rows, device)
     torch.manual_seed(1)
     layers, hidden = ARCHITECTURES[size]
     config = transformers.BertConfig(
@@ -119,7 +111,7 @@ def their_step(size: str, batch: Any, device: str, bf16: bool) -> Step:
     model = transformers.BertForPreTraining(config).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
 
-    def step() -> None:
+    def step() -> int:
         optimizer.zero_grad()
         with torch.autocast(device, torch.bfloat16, enabled=bf16):
             loss = model(
@@ -130,25 +122,20 @@ def their_step(size: str, batch: Any, device: str, bf16: bool) -> Step:
             ).loss
         loss.backward()
         optimizer.step()
+        return int(batch.tokens_BT.numel())
 
     return step
 
 
-def compare(first: System, second: System, rounds: int, device: str) -> tuple[list[float], list[float]]:
+def compare(first: Started, second: Started, rounds: int) -> tuple[list[float], list[float]]:
     """Seconds of each, timed in turns after a warm-up round; a step that does not count comes before each."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds + 1):
         for system, times in zip((first, second), seconds, strict=True):
-            use(system.memory)
-            system.step()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            start = time.perf_counter()
-            system.step()
-            if device == "cuda":
-                torch.cuda.synchronize()
+            system(1)
+            took = system(1).seconds
             if number >= 1:
-                times.append(time.perf_counter() - start)
+                times.append(took)
     return seconds
 
 
@@ -179,28 +166,28 @@ def main() -> None:
 
 def run(size: str, precision: str, args: argparse.Namespace, recorder: Recorder) -> None:
     """The rows of one size and precision."""
-    rows, bf16 = args.rows or BATCH[size], precision == "bf16"
-    batch = make_batch(rows, args.device)
-    flat = our_step(size, FLAT, batch, args.device, bf16)
+    rows = args.rows or BATCH[size]
+    step = (size, rows, args.device, precision == "bf16")
     label = f"{size}, {rows} x {LENGTH}, {precision}"
-    peers: list[tuple[str, str, System, Callable[[], System]]] = []
-    if "hf" in args.peers:
-        theirs = lru_cache(lambda: their_step(size, batch, args.device, bf16))
-        peers.append((label, "BertForPreTraining", System(flat), lambda: System(theirs(), USUAL)))
-        if args.device == "cpu":
-            also = f"{label}, the peer keeps memory too"
-            peers.append((also, "BertForPreTraining", System(flat), lambda: System(theirs())))
-    if "flat" in args.peers:
-        three = our_step(size, THREE, batch, args.device, bf16)
-        name = f"{label}, three objectives with transfer"
-        peers.append((name, "our own flat step", System(three), lambda: System(flat)))
-    if "memory" in args.peers and args.device == "cpu":
-        name = f"{label}, memory kept"
-        peers.append((name, "memory given back", System(flat), lambda: System(flat, USUAL)))
-    for what, name, system, make_peer in peers:
-        ours, others = compare(system, make_peer(), args.rounds, args.device)
-        device: Literal["cpu", "gpu"] = "gpu" if args.device == "cuda" else "cpu"
-        recorder.add(Row(what, "s", ours, better="lower", peer=others, peer_name=name, device=device))
+    device: Literal["cpu", "gpu"] = "gpu" if args.device == "cuda" else "cpu"
+    with System(our_step, step, keeps_memory=True).start(args.device) as flat:
+        for suffix, name, system, flat_is_peer in compared(step, args.peers, args.device):
+            with system.start(args.device) as other:
+                ours, theirs = compare(*((other, flat) if flat_is_peer else (flat, other)), args.rounds)
+            recorder.add(Row(label + suffix, "s", ours, better="lower", peer=theirs, peer_name=name, device=device))
+
+
+def compared(step: tuple[str, int, str, bool], peers: str, device: str) -> list[tuple[str, str, System, bool]]:
+    """What is compared with our flat step: rest of the row's name, name of the peer, system, whether the flat step is the peer."""
+    on_cpu, three = device == "cpu", System(our_step, (*step, THREE), keeps_memory=True)
+    hugging_face = "BertForPreTraining"
+    chosen = {
+        "hf": [("", hugging_face, System(their_step, step), False)]
+        + [(", the peer keeps memory too", hugging_face, System(their_step, step, keeps_memory=True), False)] * on_cpu,
+        "flat": [(", three objectives with transfer", "our own flat step", three, True)],
+        "memory": [(", memory kept", "memory given back", System(our_step, step), False)] * on_cpu,
+    }
+    return [row for name, rows in chosen.items() if name in peers.split(",") for row in rows]
 
 
 if __name__ == "__main__":

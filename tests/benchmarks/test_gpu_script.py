@@ -93,11 +93,11 @@ def test_a_failure_stops_no_other(machine: Machine, tmp_path: Path) -> None:
     out = tmp_path / "out of it"
     done = machine.run("--quick", "--out", str(out))
     calls = (machine.programs / "calls").read_text().splitlines()
-    names = [Path(call.split("--json ")[1]).stem for call in calls]
+    names = [Path(call.split("--json ")[1]).stem.removeprefix("gpu_") for call in calls]
     assert len(names) > 1
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == f"error: failed: {names[0]}"
-    assert sorted(path.name for path in out.iterdir()) == sorted(f"{name}.json" for name in names[1:])
+    assert sorted(path.name for path in out.iterdir()) == sorted(f"gpu_{name}.json" for name in names[1:])
     assert not list(machine.programs.glob("tmp.*"))  # the temporary folder is gone
 
 

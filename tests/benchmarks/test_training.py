@@ -5,11 +5,16 @@ import os
 import subprocess
 import sys
 from argparse import Namespace
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from own_process import System, Turn
 from record import Recorder
+
+from hmtl_plugin.errors import UserError
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -31,52 +36,121 @@ def test_pairs_against_both_peers(tmp_path: Path) -> None:
     options = "--sizes tiny --rounds 2 --steps 2 --warm-up 1 --sentences 3000 --precision fp32".split()
     rows = record_of(tmp_path, "train_pairs", *options)["rows"]
     assert [row["peer_name"] for row in rows] == [
+        None,
         "BertForPreTraining, eager",
         "BertForPreTraining that keeps memory too, eager",
         "fairseq masked_lm, fp32",
     ]
-    assert all(len(row["measured"]) == len(row["peer_measured"]) == 2 and row["ours"] > 0 for row in rows)
+    assert all(len(row["measured"]) == 2 and row["ours"] > 0 for row in rows)
+    assert all(len(row["peer_measured"]) == 2 for row in rows[1:])
 
 
-@pytest.mark.parametrize(
-    ("begun", "fastest"),
-    [
-        (("ours, padded", "BertForPreTraining, eager"), "BertForPreTraining, eager"),
-        (("ours, padded", "BertForPreTraining, eager", "BertForPreTraining, compiled"), "BertForPreTraining, compiled"),
-        (("ours, padded",), None),
-    ],
-)
-def test_pairs_that_are_stopped_leave_what_they_have(
-    begun: tuple[str, ...], fastest: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import train_pairs
+def steps_of(calls: list[str], name: str, fails: bool = False) -> SimpleNamespace:
+    """A system, started where it is asked for, whose steps are written down."""
 
-    def stopped(systems: dict, found: train_pairs.Found, args: Namespace) -> None:
-        found.speeds = {name: [1.0 + len(name)] for name in systems if name in begun}
-        raise SystemExit(143)
+    def taken(steps: int) -> Turn:
+        calls.extend([name] * steps)
+        if fails:
+            raise RuntimeError("no kernel\nfor that")
+        return Turn(0.5, 10 * steps)
 
-    samples = SimpleNamespace(dataset=SimpleNamespace(mean_tokens=90.0))
-    systems = {train_pairs.OURS: {"padded": len}, "BertForPreTraining": {"eager": len, "compiled": len}}
-    monkeypatch.setattr(train_pairs, "Samples", lambda *_: samples)
-    monkeypatch.setattr(train_pairs, "build_systems", lambda *_: systems)
-    monkeypatch.setattr(train_pairs, "take_turns", stopped)
-    recorder = Recorder("train_pairs", None)
-    with pytest.raises(SystemExit):
-        train_pairs.measure(Namespace(device="cpu", precision="fp32"), "mini", 128, Path(), None, recorder)
-    assert [row.peer_name for row in recorder.rows] == ([fastest] if fastest else [])
+    return SimpleNamespace(start=lambda device: nullcontext(taken))
+
+
+def turns(**options: int) -> Namespace:
+    return Namespace(device="cpu", **({"warm_up": 1, "rounds": 2, "steps": 4, "peer_steps": 2} | options))
 
 
 def test_turns_are_taken_and_compiled_systems_begin_last() -> None:
     import train_pairs
 
     called: list[str] = []
-    names = ("ours, compiled", "ours, padded", "peer, eager")
     found = train_pairs.Found()
-    steps = {name: lambda name=name: called.append(name) or 10 for name in names}
-    train_pairs.take_turns(steps, found, Namespace(device="cpu", warm_up=1, rounds=2, steps=4))
-    order = ["ours, padded", "peer, eager", "ours, compiled"]
-    assert called == [name for name in order for _ in range(1 + 1 + 2)] + [name for name in order for _ in range(1 + 2)]
-    assert {name: len(speeds) for name, speeds in found.speeds.items()} == dict.fromkeys(order, 2)
+    steps = {name: steps_of(called, name) for name in ("ours, compiled", "ours, padded", "peer, eager")}
+    train_pairs.take_turns(steps, found, turns(), lambda: None)
+    ours, peer, compiled = "ours, padded", "peer, eager", "ours, compiled"
+    first = [ours] * 4 + [peer] * 3 + [compiled] * 4  # warm-up, the turn's first step, the turn
+    assert called == first + [ours] * 3 + [peer] * 2 + [compiled] * 3
+    assert found.speeds == {ours: [40.0, 40.0], peer: [20.0, 20.0], compiled: [40.0, 40.0]}
+
+
+def test_a_system_that_fails_stops_no_other_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import train_pairs
+
+    called: list[str] = []
+    systems = {
+        "ours": {"padded": steps_of(called, "padded"), "packed": steps_of(called, "packed", fails=True)},
+        "BertForPreTraining": {"eager": steps_of(called, "eager")},
+        "fairseq masked_lm": {"fp16": steps_of(called, "fp16", fails=True)},
+    }
+    dataset = SimpleNamespace(mean_tokens=96.0)
+    monkeypatch.setattr(train_pairs, "Samples", lambda *_: SimpleNamespace(dataset=dataset))
+    monkeypatch.setattr(train_pairs, "systems_of", lambda *_: systems)
+    recorder = Recorder("train_pairs", None)
+    args = turns(rounds=3, precision="bf16")
+    failed = train_pairs.measure(args, "mini", 128, Path(), recorder)
+    why = "RuntimeError: no kernel"
+    assert failed == [f"mini, 128, ours, packed: {why}", f"mini, 128, fairseq masked_lm, fp16: {why}"]
+    what = "mini, pairs of at most 128 tokens, bf16"
+    assert [(row.what, row.peer_name) for row in recorder.rows] == [
+        (what, ""),
+        (f"{what}, against BertForPreTraining", "BertForPreTraining, eager"),
+    ]
+    assert [len(row.ours) for row in recorder.rows] == [3, 3]
+    assert recorder.rows[0].details["failed"] == "ours, packed; fairseq masked_lm, fp16"
+    assert called.count("packed") == called.count("fp16") == 1
+
+
+def test_what_is_killed_leaves_all_that_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import train_pairs
+
+    class Killed(BaseException):
+        """No Python runs after it."""
+
+    def killed(steps: int) -> Turn:
+        raise Killed
+
+    systems = {
+        "ours": {"padded": steps_of([], "padded")},
+        "BertForPreTraining": {
+            "eager": steps_of([], "eager"),
+            "compiled": SimpleNamespace(start=lambda device: nullcontext(killed)),
+        },
+    }
+    monkeypatch.setattr(train_pairs, "Samples", lambda *_: SimpleNamespace(dataset=SimpleNamespace(mean_tokens=96.0)))
+    monkeypatch.setattr(train_pairs, "systems_of", lambda *_: systems)
+    recorder = Recorder("train_pairs", tmp_path / "record.json")
+    with pytest.raises(Killed):
+        train_pairs.measure(turns(precision="bf16"), "mini", 128, Path(), recorder)
+    rows = json.loads((tmp_path / "record.json").read_text())["rows"]
+    assert [row["peer_name"] for row in rows] == [None, "BertForPreTraining, eager"]
+    assert [row["repeats"] for row in rows] == [1, 1]
+
+
+def counting(start: int) -> Callable[[], int]:
+    """A step whose tokens tell how many came before, and in which process."""
+    taken = [start]
+    return lambda: taken.append(taken[-1] + 1) or taken[-1] + os.getpid() * 1000
+
+
+def failing() -> Callable[[], int]:
+    raise ValueError("no such size")
+
+
+def test_a_system_lives_in_its_own_process() -> None:
+    with System(counting, (0,)).start("cpu") as one, System(counting, (5,)).start("cpu") as other:
+        turns = [one(1).tokens, other(1).tokens, one(1).tokens]
+    assert [tokens % 1000 for tokens in turns] == [1, 6, 2]
+    processes = {tokens // 1000 for tokens in turns}
+    assert len(processes) == 2 and os.getpid() not in processes
+    assert turns[0] // 1000 == turns[2] // 1000
+
+
+def test_a_system_that_cannot_be_made_says_why() -> None:
+    with System(failing).start("cpu") as system, pytest.raises(UserError, match="ValueError: no such size"):
+        system(1)
+    with System(os._exit, (3,)).start("cpu") as system, pytest.raises(UserError, match="has ended"):
+        system(1)
 
 
 def test_operators_are_summed_by_kind() -> None:
@@ -115,6 +189,15 @@ def test_profile_of_a_step(tmp_path: Path) -> None:
     rows = record_of(tmp_path, "step_profile", *"--sizes tiny --precisions fp32 --rounds 1 --rows 2".split())["rows"]
     assert sum(row["ours"] for row in rows if row["unit"] == "%") == pytest.approx(100)
     assert rows[-1]["peer_name"] == "one product of 2,048 x 2,048" and rows[-1]["ratio"] > 0
+
+
+@pytest.mark.slow
+def test_what_is_fast_is_the_same(tmp_path: Path) -> None:
+    rows = record_of(tmp_path, "same_step", "--updates", "2")["rows"]
+    assert len(rows) == 6 and all(row["met"] for row in rows)
+    (packed,) = (row for row in rows if row["what"].startswith("gradient of a step, packed, fp32"))
+    (rounded,) = (row for row in rows if row["what"].startswith("gradient of a step, packed, bf16"))
+    assert packed["ours"] < 0.001 < rounded["ours"]
 
 
 @pytest.mark.slow
