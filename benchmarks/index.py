@@ -5,11 +5,11 @@
 pairs   the pair index against fairseq's BlockPairDataset, once before it and once after, on fewer sentences as it is slow. Memory is the growth of the process's peak resident
         size while it builds the index, the index itself included, what is mapped not (it is shared between processes).
 growth  tokens a second of a whole epoch's samples, order and batches, and of the collater in random order, on 1 M, 10 M and
-        100 M sentences, taking turns.
+        100 M sentences, taking turns; and of reading words at random from them, which the machine's memory bounds.
 start   all ranks of a node on 100 M sentences, in documents of about 20 and as one document: `node`.
 
-Every measurement runs in processes of its own, on the files of a simulated corpus (6.3 GB for 100 M sentences, in the temporary
-folder), read once before.
+Every measurement but growth runs in processes of its own, on the files of a simulated corpus (6.3 GB for 100 M sentences, in the temporary
+folder), read once before. Growth is one process that takes turns of seconds.
 """
 
 import argparse
@@ -82,17 +82,13 @@ def measure_pairs(recorder: Recorder, corpora: Corpora, args: argparse.Namespace
 
 def measure_growth(recorder: Recorder, corpora: Corpora, args: argparse.Namespace) -> None:
     """Rows of growing corpora, each beside the smallest."""
-    prefixes = {name: corpora.get(sentences, sentences // 20) for name, sentences in GROWTH.items()}
-    speeds: dict[tuple[str, str], list[float]] = {}
-    for _ in range(args.repeats):
-        for name, prefix in prefixes.items():
-            for what, speed in measured("growth", prefix, args.threads).items():
-                speeds.setdefault((what, name), []).append(speed)
+    prefixes = [corpora.get(sentences, sentences // 20) for sentences in GROWTH.values()]
+    speeds = dict(zip(GROWTH, measured("growth", args.threads, args.repeats, *prefixes), strict=True))
     smallest = next(iter(GROWTH))
-    for what in dict.fromkeys(what for what, _ in speeds):
-        for name in GROWTH:
-            peer, peer_name = ([], "") if name == smallest else (speeds[what, smallest], smallest)
-            row = Row(f"{args.note}{what}, {name}", "tokens/s", speeds[what, name], peer=peer, peer_name=peer_name)
+    for what in speeds[smallest]:
+        for name, found in speeds.items():
+            peer, peer_name = ([], "") if name == smallest else (speeds[smallest][what], smallest)
+            row = Row(f"{args.note}{what}, {name}", "tokens/s", found[what], peer=peer, peer_name=peer_name)
             recorder.add(row)
 
 

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,12 +21,11 @@ MAX_TOKENS = 8192
 _SECONDS = 3.0  # of epochs, and of collating
 
 
-def measured(name: str, *arguments: object) -> dict[str, Any]:
+def measured(name: str, *arguments: object) -> Any:
     """What the function of that name gives, in a fresh process."""
     command = [sys.executable, __file__, name, *map(str, arguments)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    found: dict[str, Any] = json.loads(output.splitlines()[-1])
-    return found
+    return json.loads(output.splitlines()[-1])
 
 
 def pairs(prefix: str, kind: str, length: str, repeats: str, threads: str) -> dict[str, Any]:
@@ -46,10 +46,20 @@ def pairs(prefix: str, kind: str, length: str, repeats: str, threads: str) -> di
     return {"samples": samples, "speeds": speeds, "bytes_per_sentence": (peak_bytes() - before) / sentences}
 
 
-def growth(prefix: str, threads: str) -> dict[str, float]:
-    """Tokens a second of all that an epoch needs before its first batch, and of the collater on random batches."""
+def growth(threads: str, repeats: str, *prefixes: str) -> list[dict[str, list[float]]]:
+    """Of each corpus, in turns: tokens a second of all that an epoch needs before its first batch, and of the collater on random batches."""
+    corpora = [_dataset(prefix, int(threads)) for prefix in prefixes]
+    found = [defaultdict[str, list[float]](list) for _ in corpora]
+    for repeat in range(1, int(repeats) + 1):
+        for data, rates in zip(corpora, found, strict=True):
+            for what, rate in _epoch_rates(data, repeat).items():
+                rates[what].append(rate)
+    return list(map(dict, found))
+
+
+def _dataset(prefix: str, threads: int) -> Any:
+    """Three objectives on the corpus, every page of which has been read."""
     from fairseq.data import Dictionary
-    from fairseq.data.data_utils import numpy_seed
 
     from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
     from hmtl_plugin.data.corpus import Corpus
@@ -63,33 +73,49 @@ def growth(prefix: str, threads: str) -> dict[str, float]:
     objectives = tuple(build_objectives(("bigram_shift", "nsp", "mlm"), ObjectiveOptions()).values())
     view = View("train", "nsp", objectives, tuple(name for each in objectives for name in each.target_names))
     corpus, vocabulary = Corpus(prefix), Vocabulary.from_dictionary(dictionary)
-    data = PretrainingDataset(
-        corpus, vocabulary, [view], PairingConfig(tokens_per_sample=LENGTH), threads=int(threads) or None
+    pairing = PairingConfig(tokens_per_sample=LENGTH)
+    data = PretrainingDataset(corpus, vocabulary, [view], pairing, threads=threads or None)
+    _prepare(data, 1)  # reads the files and starts threads
+    return data
+
+
+def _prepare(data: Any, epoch: int) -> list[np.ndarray]:
+    """Batches of an epoch."""
+    data.set_epoch(epoch)
+    batches: list[np.ndarray] = data.batch_by_size(
+        data.ordered_indices(), max_tokens=MAX_TOKENS, required_batch_size_multiple=8
     )
+    return batches
+
+
+def _epoch_rates(data: Any, repeat: int) -> dict[str, float]:
+    """Tokens a second, one number a kind of work."""
+    from fairseq.data.data_utils import numpy_seed
+
     rates: list[float] = []
-    end = time.perf_counter() + _SECONDS
-    while time.perf_counter() < end or len(rates) < 2:
+    end = time.perf_counter() + _SECONDS / 2
+    while time.perf_counter() < end or not rates:
         begin = time.perf_counter()
-        data.set_epoch(len(rates) + 1)
-        batches = data.batch_by_size(data.ordered_indices(), max_tokens=MAX_TOKENS, required_batch_size_multiple=8)
+        batches = _prepare(data, 1000 * repeat + len(rates))
         seconds = time.perf_counter() - begin
         rates.append(float(data.sizes.sum(dtype=np.int64)) / seconds)
-    rate = float(np.median(rates[1:]))  # the first also read the files and started threads
+    rate = float(np.median(rates))
     with numpy_seed(1):
         np.random.shuffle(batches)  # noqa: NPY002  as fairseq does
-    _touch(corpus, data)
+    _touch(data)
     collating = _collating(data, batches)
     return {
         "samples, order and batches of an epoch": rate,
         "corruption and collation": collating,
         "both, as a whole epoch takes": 1 / (1 / rate + 1 / collating),
+        "words read at random and nothing else": _reading(data.corpus.tokens),
     }
 
 
-def _touch(corpus: Any, data: Any) -> None:
+def _touch(data: Any) -> None:
     """Map every page once: a training does so in its first minutes."""
-    index = data._indices[0]
-    for array in (corpus.tokens, corpus.sizes, *index.columns.values()):
+    corpus, index = data.corpus, data._indices[0]
+    for array in (corpus.tokens, corpus.sizes, *index.arrays.values()):
         array.view(np.uint8)[::4096].max()
     corpus.token_start(np.arange(0, len(corpus), 512))
 
@@ -102,6 +128,17 @@ def _collating(data: Any, batches: list[np.ndarray]) -> float:
         chosen = batches[len(rates) % len(batches)].tolist()
         begin = time.perf_counter()
         rates.append(data.collater(chosen)["ntokens"] / (time.perf_counter() - begin))
+    return float(np.median(rates))
+
+
+def _reading(tokens: np.ndarray) -> float:
+    """Tokens a second, the median over batches: what the machine's memory allows."""
+    rng, rates = np.random.default_rng(1), list[float]()
+    for _ in range(50):
+        places = rng.integers(0, len(tokens), 1 << 14)
+        begin = time.perf_counter()
+        tokens.take(places)
+        rates.append(len(places) / (time.perf_counter() - begin))
     return float(np.median(rates))
 
 

@@ -10,6 +10,8 @@ What fairseq's trainer and the data cost beside it is in `train_pairs.py`, where
 
 import argparse
 import sys
+from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Literal
@@ -127,12 +129,19 @@ def their_step(size: str, rows: int, device: str, bf16: bool) -> Step:
     return step
 
 
+def three_and_flat(size: str, rows: int, device: str, bf16: bool) -> Step:
+    """Three objectives with a transfer, then flat, and so on: both are ours, and one process measures their small difference best."""
+    turns = cycle([our_step(size, rows, device, bf16, THREE), our_step(size, rows, device, bf16)])
+    return lambda: next(turns)()
+
+
 def compare(first: Started, second: Started, rounds: int) -> tuple[list[float], list[float]]:
-    """Seconds of each, timed in turns after a warm-up round; a step that does not count comes before each."""
+    """Seconds of each, timed in turns after a warm-up round; where they differ, a step that does not count comes before each."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds + 1):
         for system, times in zip((first, second), seconds, strict=True):
-            system(1)
+            if first is not second:
+                system(1)
             took = system(1).seconds
             if number >= 1:
                 times.append(took)
@@ -168,26 +177,33 @@ def run(size: str, precision: str, args: argparse.Namespace, recorder: Recorder)
     """The rows of one size and precision."""
     rows = args.rows or BATCH[size]
     step = (size, rows, args.device, precision == "bf16")
-    label = f"{size}, {rows} x {LENGTH}, {precision}"
     device: Literal["cpu", "gpu"] = "gpu" if args.device == "cuda" else "cpu"
+
+    def add(suffix: str, peer_name: str, first: Started, second: Started) -> None:
+        ours, theirs = compare(first, second, args.rounds)
+        what = f"{size}, {rows} x {LENGTH}, {precision}{suffix}"
+        recorder.add(Row(what, "s", ours, better="lower", peer=theirs, peer_name=peer_name, device=device))
+
     with System(our_step, step, keeps_memory=True).start(args.device) as flat:
-        for suffix, name, system, flat_is_peer in compared(step, args.peers, args.device):
+        for suffix, peer_name, system in peers_of(step, args.peers.split(","), args.device):
             with system.start(args.device) as other:
-                ours, theirs = compare(*((other, flat) if flat_is_peer else (flat, other)), args.rounds)
-            recorder.add(Row(label + suffix, "s", ours, better="lower", peer=theirs, peer_name=name, device=device))
+                add(suffix, peer_name, flat, other)
+    if "flat" in args.peers.split(","):
+        with System(three_and_flat, step, keeps_memory=True).start(args.device) as both:
+            add(", three objectives with transfer", "our own flat step", both, both)
 
 
-def compared(step: tuple[str, int, str, bool], peers: str, device: str) -> list[tuple[str, str, System, bool]]:
-    """What is compared with our flat step: rest of the row's name, name of the peer, system, whether the flat step is the peer."""
-    on_cpu, three = device == "cpu", System(our_step, (*step, THREE), keeps_memory=True)
-    hugging_face = "BertForPreTraining"
-    chosen = {
-        "hf": [("", hugging_face, System(their_step, step), False)]
-        + [(", the peer keeps memory too", hugging_face, System(their_step, step, keeps_memory=True), False)] * on_cpu,
-        "flat": [(", three objectives with transfer", "our own flat step", three, True)],
-        "memory": [(", memory kept", "memory given back", System(our_step, step), False)] * on_cpu,
-    }
-    return [row for name, rows in chosen.items() if name in peers.split(",") for row in rows]
+def peers_of(step: tuple[str, int, str, bool], chosen: Sequence[str], device: str) -> list[tuple[str, str, System]]:
+    """What our flat step is compared with: rest of the row's name, name of the peer, the system."""
+    peers = []
+    if "hf" in chosen:
+        peers.append(("", "BertForPreTraining", System(their_step, step)))
+    if "hf" in chosen and device == "cpu":
+        kept = System(their_step, step, keeps_memory=True)
+        peers.append((", the peer keeps memory too", "BertForPreTraining", kept))
+    if "memory" in chosen and device == "cpu":
+        peers.append((", memory kept", "memory given back", System(our_step, step)))
+    return peers
 
 
 if __name__ == "__main__":

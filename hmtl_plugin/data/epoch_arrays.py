@@ -45,7 +45,7 @@ class EpochArrays:
 
         def build() -> Arrays:
             corpus = self._corpus
-            return build_pairs(corpus.sizes, corpus.documents, config, self._seed, epoch, self._threads).columns
+            return build_pairs(corpus.sizes, corpus.documents, config, self._seed, epoch, self._threads).arrays
 
         return PairIndex.of(self.get(epoch, ("pairs", config), build), config, self._seed, epoch)
 

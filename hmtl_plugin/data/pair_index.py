@@ -14,7 +14,6 @@ from hmtl_plugin.errors import UserError
 
 KINDS = ("nsp", "sop", "single")
 LAYOUTS = ("segments", "rows")
-COLUMNS = ("a_start", "a_count", "b_start", "b_count", "label", "sizes")
 NO_LABEL = -1
 """Label of a sample that is no pair; the same as `batch.IGNORE`."""
 
@@ -48,37 +47,45 @@ class PairingConfig:
         return self.tokens_per_sample - (2 if self.kind == "single" else 3)
 
 
+def row_type(items: int) -> np.dtype:
+    """What a sample is, for a corpus of so many items. One row, not a column each: batches take samples at random, and memory that is far
+    larger than the cache makes them wait once for a row.
+
+    Fields: ``a_start``, ``a_count`` first sentence of A (item number of the corpus) and how many; ``b_start``, ``b_count`` the same for B, count 0
+    where there is none; ``label`` 1 B follows A (in order), 0 it does not (or swapped), -1 no pair. Counts fit 16 bits: a segment holds no more
+    sentences than its target has tokens.
+    """
+    item = np.uint32 if items < 1 << 32 else np.int64
+    return np.dtype(
+        [("a_start", item), ("b_start", item), ("a_count", np.uint16), ("b_count", np.uint16), ("label", np.int8)]
+    )
+
+
 @dataclass
 class PairIndex:
-    """The samples of an epoch, S in all, in order of document and position; at most 17 bytes a sample.
+    """The samples of an epoch, S in all, in order of document and position; 17 bytes a sample, 25 in a corpus of 2^32 items and more.
 
     Attributes:
-        a_start, a_count: first sentence of A (item number of the corpus) and how many.
-        b_start, b_count: the same for B; count 0 where there is none.
-        label: int8, 1 B follows A (in order), 0 it does not (or swapped), -1 no pair.
-        sizes: int32, tokens of each sample after truncation, special tokens included.
+        rows: (S,) of `row_type`.
+        sizes: (S,) int32, tokens of each sample after truncation, special tokens included.
         config: how it was built.
         cut_key: key of the draws that divide a truncation between front and back.
     """
 
-    a_start: npt.NDArray[np.integer]
-    a_count: npt.NDArray[np.uint16]
-    b_start: npt.NDArray[np.integer]
-    b_count: npt.NDArray[np.uint16]
-    label: npt.NDArray[np.int8]
+    rows: npt.NDArray[np.void]
     sizes: npt.NDArray[np.int32]
     config: PairingConfig
     cut_key: np.uint64
 
     @classmethod
-    def of(cls, columns: Mapping[str, npt.NDArray], config: PairingConfig, seed: int, epoch: int) -> "PairIndex":
-        """From what `columns` gave."""
-        return cls(**columns, config=config, cut_key=stream_key(seed, epoch, "pairing.cut"))
+    def of(cls, arrays: Mapping[str, npt.NDArray], config: PairingConfig, seed: int, epoch: int) -> "PairIndex":
+        """From what `arrays` gave."""
+        return cls(**arrays, config=config, cut_key=stream_key(seed, epoch, "pairing.cut"))
 
     @property
-    def columns(self) -> dict[str, npt.NDArray]:
-        """The arrays, one value a sample each."""
-        return {name: getattr(self, name) for name in COLUMNS}
+    def arrays(self) -> dict[str, npt.NDArray]:
+        """What it is made of, by name."""
+        return {"rows": self.rows, "sizes": self.sizes}
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -93,8 +100,9 @@ class PairIndex:
         """
         batch = len(index_B)
         starts, counts = np.empty((batch, 2), np.int64), np.empty((batch, 2), np.int64)
-        starts[:, 0], starts[:, 1] = self.a_start.take(index_B), self.b_start.take(index_B)
-        counts[:, 0], counts[:, 1] = self.a_count.take(index_B), self.b_count.take(index_B)
+        rows = self.rows.take(index_B)
+        starts[:, 0], starts[:, 1] = rows["a_start"], rows["b_start"]
+        counts[:, 0], counts[:, 1] = rows["a_count"], rows["b_count"]
         items = expand_ranges(starts.ravel(), counts.ravel())
         lengths, sources = corpus.lengths(items), corpus.token_start(items)
         segment = np.repeat(np.arange(2 * batch), counts.ravel())
@@ -109,7 +117,8 @@ class PairIndex:
             high = low + keep.ravel()[segment]
             cut_begin, cut_end = (np.minimum(np.maximum(at - place, 0), lengths) for at in (low, high))
             sources, lengths = sources + cut_begin, cut_end - cut_begin
-        return self._lay_out(corpus, index_B, vocabulary, counts, keep, sources, lengths)
+        targets = {} if self.config.kind == "single" else {self.config.kind: rows["label"].astype(np.int64)}
+        return self._lay_out(corpus, index_B, vocabulary, counts, keep, sources, lengths, targets)
 
     def _truncation(
         self, total: Int64Array, paired: npt.NDArray[np.bool_], a_start: Int64Array
@@ -139,6 +148,7 @@ class PairIndex:
         keep: Int64Array,
         sources: Int64Array,
         lengths: Int64Array,
+        targets: dict[str, Int64Array],
     ) -> FlatBatch:
         """Gather the sentences' tokens ``sources[i]:sources[i] + lengths[i]`` and put the special tokens
         around segments.
@@ -152,6 +162,9 @@ class PairIndex:
         before[last[0::2] - counts[:, 0]] = 1
         after[last[0::2] - 1] = 1
         after[last[1::2][paired] - 1] = 1
+        corpus.tokens.take(
+            sources, mode="clip"
+        )  # fetches what is far from the cache all at once; the gather would wait for each in turn
         read = expand_ranges(sources - before, lengths + before + after)
         tokens = corpus.tokens.take(read).astype(np.int64)
         tokens[offsets[:-1]] = vocabulary.bos
@@ -160,7 +173,4 @@ class PairIndex:
         begin = np.cumsum(lengths + before + after) - lengths - after
         sentence_start = np.zeros(len(tokens), dtype=bool)
         sentence_start[begin[lengths > 0]] = True
-        targets = {}
-        if self.config.kind != "single":
-            targets[self.config.kind] = self.label.take(index_B).astype(np.int64)
         return FlatBatch(tokens, offsets, np.asarray(index_B, np.int64), sentence_start, vocabulary, targets)

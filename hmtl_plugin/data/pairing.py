@@ -28,18 +28,25 @@ depends neither on the size of blocks nor on the number of threads.
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from hmtl_plugin.corruption.random import UInt64Array, bits, stream_key
 from hmtl_plugin.data.corpus import Int64Array, expand_ranges, gather_sizes
-from hmtl_plugin.data.pair_index import NO_LABEL, PairIndex, PairingConfig
+from hmtl_plugin.data.pair_index import NO_LABEL, PairIndex, PairingConfig, row_type
 from hmtl_plugin.errors import UserError
 
 __all__ = ["PairIndex", "PairingConfig", "build_pairs"]
 
-Arrays = dict[str, np.ndarray]
+
+class _Samples(NamedTuple):
+    """Of a block: `PairIndex.rows` and `PairIndex.sizes`."""
+
+    rows: npt.NDArray[np.void]
+    sizes: npt.NDArray[np.int32]
+
 
 PART = 256
 """Sentences after which the chain of chunks is cut; even, so that rows stay whole."""
@@ -76,15 +83,14 @@ def build_pairs(
     spans = [(begin, begin + block) for begin in range(first, last, block)]
     threads = threads or min(4, len(os.sched_getaffinity(0)))
     # room for the most samples there can be: pages of it that are never written take no memory
-    columns: Arrays = {name: np.empty(last - first, dtype) for name, dtype in builder.dtypes.items()}
+    rows = np.empty(last - first, row_type(len(corpus_sizes)))
+    lengths = np.empty(last - first, np.int32)
     filled = 0
     with ThreadPoolExecutor(threads) as pool:
         for piece in pool.map(builder.block, spans) if threads > 1 else map(builder.block, spans):
-            begin, filled = filled, filled + len(piece["sizes"])
-            for name, column in columns.items():
-                column[begin:filled] = piece[name]
-    joined = {name: column[:filled] for name, column in columns.items()}
-    return PairIndex.of(joined, config, seed, epoch)
+            begin, filled = filled, filled + len(piece.sizes)
+            rows[begin:filled], lengths[begin:filled] = piece
+    return PairIndex.of({"rows": rows[:filled], "sizes": lengths[:filled]}, config, seed, epoch)
 
 
 def _check(documents: tuple[Int64Array, Int64Array], config: PairingConfig) -> None:
@@ -151,16 +157,13 @@ class _Builder:
         self.start, self.end = documents
         self.chunk_key = stream_key(seed, epoch, "pairing.chunk")
         self.random_key = stream_key(seed, epoch, "pairing.random")
-        item: type = np.uint32 if len(sizes) < 1 << 32 else np.int64
-        # counts fit 16 bits: a segment holds no more sentences than its target has tokens
-        self.dtypes = {"a_start": item, "a_count": np.uint16, "b_start": item, "b_count": np.uint16}
-        self.dtypes |= {"label": np.int8, "sizes": np.int32}
+        self.row_type = row_type(len(sizes))
 
-    def block(self, span: tuple[int, int]) -> Arrays:
-        """The samples whose part begins in ``span``, as the columns of `PairIndex`."""
+    def block(self, span: tuple[int, int]) -> _Samples:
+        """The samples whose part begins in ``span``."""
         document, part_start, part_end = self._parts(*span)
         if len(part_start) == 0:
-            return self._columns(*[np.zeros(0, np.int64)] * 6)
+            return self._samples(*[np.zeros(0, np.int64)] * 6)
         base, limit = int(part_start[0]), int(part_end[-1])
         lengths = np.subtract(self.sizes[base:limit], 1)
         total = int(lengths.sum(dtype=np.int64))
@@ -174,7 +177,7 @@ class _Builder:
         if self.config.kind == "single":
             size = np.minimum(before.take(chunk + count) - before.take(chunk), self.config.budget) + 2
             zero = np.zeros(len(chunk), np.int64)
-            return self._columns(chunk + base, count, zero, zero, zero + NO_LABEL, size)
+            return self._samples(chunk + base, count, zero, zero, zero + NO_LABEL, size)
         split_at = before.take(chunk + split)
         a_length, b_length = split_at - before.take(chunk), before.take(chunk + count) - split_at
         if self.config.kind == "sop":
@@ -245,7 +248,7 @@ class _Builder:
         split: Int64Array,
         a_length: np.ndarray,
         b_length: np.ndarray,
-    ) -> Arrays:
+    ) -> _Samples:
         """Samples of ``sop``."""
         paired = count > 1
         swapped = _coin(self._draw(chunk)) & paired
@@ -253,7 +256,7 @@ class _Builder:
         a_start, b_start = np.where(swapped, middle, chunk), np.where(swapped, chunk, middle) * paired
         a_count, b_count = np.where(swapped, rest, split), np.where(swapped, split, rest)
         size = np.minimum(a_length + b_length, self.config.budget + ~paired) + 2 + paired
-        return self._columns(a_start, a_count, b_start, b_count, np.where(paired, ~swapped, NO_LABEL), size)
+        return self._samples(a_start, a_count, b_start, b_count, np.where(paired, ~swapped, NO_LABEL), size)
 
     def _random_segments(
         self,
@@ -263,7 +266,7 @@ class _Builder:
         a_length: np.ndarray,
         b_length: np.ndarray,
         owner: Int64Array,
-    ) -> Arrays:
+    ) -> _Samples:
         """Samples of ``nsp``; ``owner`` is each chunk's document."""
         draw = self._draw(chunk)
         negative = _coin(draw) | (count == 1)
@@ -272,7 +275,7 @@ class _Builder:
         wanted = _targets(draw.take(at), self.config) - a_length.take(at)
         b_start[at], b_count[at], b_length[at] = self._other_documents(chunk.take(at), owner.take(at), wanted)
         size = np.minimum(a_length + b_length, self.config.budget) + 3
-        return self._columns(chunk, split, b_start, b_count, ~negative, size)
+        return self._samples(chunk, split, b_start, b_count, ~negative, size)
 
     def _other_documents(
         self, chunk: Int64Array, owner: Int64Array, wanted: Int64Array
@@ -312,7 +315,7 @@ class _Builder:
             open_, sentence, last, missing = (x.take(alive) for x in (open_, sentence, last, missing))
         return counts, tokens
 
-    def _columns(
+    def _samples(
         self,
         a_start: np.ndarray,
         a_count: np.ndarray,
@@ -320,6 +323,9 @@ class _Builder:
         b_count: np.ndarray,
         label: np.ndarray,
         size: np.ndarray,
-    ) -> Arrays:
-        values = (a_start, a_count, b_start, b_count, label, size)
-        return {name: v.astype(dtype) for (name, dtype), v in zip(self.dtypes.items(), values, strict=True)}
+    ) -> _Samples:
+        rows = np.empty(len(size), self.row_type)
+        rows["a_start"], rows["a_count"] = a_start, a_count
+        rows["b_start"], rows["b_count"] = b_start, b_count
+        rows["label"] = label
+        return _Samples(rows, size.astype(np.int32))

@@ -81,7 +81,7 @@ def kept_by_bert(a: int, b: int, room: int) -> tuple[int, int]:
 def test_truncation_is_that_of_bert(a: int, b: int, length: int, start: int) -> None:
     nothing: Any = np.zeros(0, np.int64)
     config = PairingConfig(tokens_per_sample=length)
-    index = PairIndex(nothing, nothing, nothing, nothing, nothing, nothing, config, np.uint64(77))
+    index = PairIndex(nothing, nothing, config, np.uint64(77))
     total, paired = np.array([[a + 1, b]]), np.array([b > 0])
     keep, skip = index._truncation(total, paired, np.array([start]))
     assert tuple(keep[0]) == kept_by_bert(a + 1, b, length - 2 - (b > 0))
@@ -93,8 +93,8 @@ def sample_by_hand(
 ) -> tuple[list[int], list[bool]]:
     """Tokens and sentence starts of one sample, token by token."""
     segments = [
-        (index.a_start[number], index.a_count[number]),
-        (index.b_start[number], index.b_count[number]),
+        (index.rows["a_start"][number], index.rows["a_count"][number]),
+        (index.rows["b_start"][number], index.rows["b_count"][number]),
     ]
     texts = [
         [
@@ -106,7 +106,7 @@ def sample_by_hand(
     ]
     room = index.config.tokens_per_sample - (3 if texts[1] else 2)
     keeps = kept_by_bert(len(texts[0]), len(texts[1]), room)
-    draw = int(bits(index.cut_key, index.a_start[number : number + 1])[0])
+    draw = int(bits(index.cut_key, index.rows["a_start"][number : number + 1])[0])
     sample = [(0, False)]
     for text, keep, ratio in zip(texts, keeps, (draw % 2**32, draw >> 32), strict=True):
         skip = ratio * (len(text) - keep + 1) >> 32
@@ -136,7 +136,7 @@ def test_batches_hold_the_corpus(corpus: Corpus, vocabulary: Vocabulary, kind: s
     if kind == "single":
         assert batch.targets == {}
     else:
-        assert np.array_equal(batch.targets[kind], index.label[chosen])
+        assert np.array_equal(batch.targets[kind], index.rows["label"][chosen])
 
 
 def test_batch_layout(corpus: Corpus, vocabulary: Vocabulary) -> None:

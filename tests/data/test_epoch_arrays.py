@@ -7,7 +7,6 @@ import pickle
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from hmtl_plugin.data import dataset as dataset_module
 from hmtl_plugin.data import epoch_arrays, ordering, pairing
 from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.dataset import PretrainingDataset, View
-from hmtl_plugin.data.pair_index import COLUMNS, PairIndex, PairingConfig
+from hmtl_plugin.data.pair_index import PairIndex, PairingConfig
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.objectives.base import ObjectiveOptions, build_objectives
 
@@ -56,12 +55,12 @@ def open_dataset(prefix: str, *kinds: str, layout: str = "segments", **options: 
 
 
 def contents(data: PretrainingDataset) -> list[np.ndarray]:
-    """All that follows from an epoch: columns of the samples, order, batches, and one batch itself."""
+    """All that follows from an epoch: samples, order, batches, and one batch itself."""
     indices: list[PairIndex] = data._indices
     order = data.ordered_indices()
     batches = data.batch_by_size(data.filter_indices_by_size(order, 48)[0], **LIMITS)
     sample = data.collater(batches[len(batches) // 2].tolist())
-    columns = [getattr(index, name) for index in indices for name in COLUMNS]
+    columns = [array for index in indices for array in index.arrays.values()]
     keys = [np.array(index.cut_key) for index in indices]
     return [*columns, *keys, order, *batches, sample["net_input"]["src_tokens"].numpy()]
 
@@ -104,10 +103,6 @@ def alone(*args: Any, **kwargs: Any) -> list[np.ndarray]:
         return contents(data)
 
 
-def test_columns_are_those_of_the_index() -> None:
-    assert set(COLUMNS) == {field.name for field in fields(PairIndex)} - {"config", "cut_key"}
-
-
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(
     ("kinds", "layout"),
@@ -142,7 +137,7 @@ def test_epochs_follow_each_other(tmp_path: Path, built: Counter[str]) -> None:
         for data in ranks:
             data.set_epoch(epoch)
             assert_same(contents(data), expected)
-        assert len(list((tmp_path / "shared").rglob("a_start.npy"))) == 1  # the epoch before is gone
+        assert len(list((tmp_path / "shared").rglob("rows.npy"))) == 1  # the epoch before is gone
     assert built == {"pairs": 3, "order": 3}
 
 

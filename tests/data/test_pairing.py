@@ -92,7 +92,8 @@ def _chunk(samples, lengths, starts, ends, document, position, stop, config, see
 
 
 def rows_of(index: PairIndex) -> list[tuple[int, ...]]:
-    columns = (index.a_start, index.a_count, index.b_start, index.b_count, index.label, index.sizes)
+    fields = ("a_start", "a_count", "b_start", "b_count", "label")
+    columns = [*(index.rows[name] for name in fields), index.sizes]
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
@@ -158,29 +159,29 @@ def owner(bounds: Documents, sentences: np.ndarray) -> np.ndarray:
 def test_positives_follow_and_negatives_are_of_other_documents() -> None:
     sizes, bounds = corpus_of(random_documents(np.random.default_rng(5), 500, 60, 20.0))
     index = build_pairs(sizes, bounds, PairingConfig("nsp"), 1, 1)
-    a, b = owner(bounds, index.a_start), owner(bounds, index.b_start)
-    follows = index.label == 1
-    assert np.array_equal(index.b_start[follows], (index.a_start + index.a_count)[follows])
+    a, b = owner(bounds, index.rows["a_start"]), owner(bounds, index.rows["b_start"])
+    follows = index.rows["label"] == 1
+    assert np.array_equal(index.rows["b_start"][follows], (index.rows["a_start"] + index.rows["a_count"])[follows])
     assert (a == b)[follows].all()
     assert (a != b)[~follows].all()
-    assert (owner(bounds, index.b_start + index.b_count - 1) == b).all()
-    assert (owner(bounds, index.a_start + index.a_count - 1) == a).all()
-    assert index.b_count.min() >= 1
+    assert (owner(bounds, index.rows["b_start"] + index.rows["b_count"] - 1) == b).all()
+    assert (owner(bounds, index.rows["a_start"] + index.rows["a_count"] - 1) == a).all()
+    assert index.rows["b_count"].min() >= 1
 
 
 @pytest.mark.parametrize("length", [128, 512])
 def test_half_of_the_pairs_are_negative(length: int) -> None:
     sizes, bounds = corpus_of(random_documents(np.random.default_rng(6), 300, 900, 10.0))
-    labels = build_pairs(sizes, bounds, PairingConfig("nsp", length), 1, 1).label
+    labels = build_pairs(sizes, bounds, PairingConfig("nsp", length), 1, 1).rows["label"]
     assert abs((labels == 1).mean() - 0.5) < 0.02
-    orders = build_pairs(sizes, bounds, PairingConfig("sop", length), 1, 1).label
+    orders = build_pairs(sizes, bounds, PairingConfig("sop", length), 1, 1).rows["label"]
     assert abs((orders == 1).sum() / (orders >= 0).sum() - 0.5) < 0.02
 
 
 def test_random_segments_are_uniform_over_other_documents() -> None:
     sizes, bounds = corpus_of([[5] * 3000] + [[5] * 10] * 4)
     index = build_pairs(sizes, bounds, PairingConfig("nsp", 16), 1, 1)
-    drawn = owner(bounds, index.b_start[(index.label == 0) & (index.a_start < 3000)])
+    drawn = owner(bounds, index.rows["b_start"][(index.rows["label"] == 0) & (index.rows["a_start"] < 3000)])
     shares = np.bincount(drawn, minlength=5) / len(drawn)
     assert shares[0] == 0
     assert np.abs(shares[1:] - 0.25).max() < 0.05
@@ -191,7 +192,10 @@ def test_every_sentence_is_used_once(kind: str) -> None:
     sizes, bounds = corpus_of(random_documents(np.random.default_rng(7), 50, 700, 20.0))
     index = build_pairs(sizes, bounds, PairingConfig(kind), 1, 1)
     used = np.zeros(len(sizes), dtype=int)
-    for start, count in ((index.a_start, index.a_count), (index.b_start, index.b_count)):
+    for start, count in (
+        (index.rows["a_start"], index.rows["a_count"]),
+        (index.rows["b_start"], index.rows["b_count"]),
+    ):
         for first, number in zip(start.tolist(), count.tolist(), strict=True):
             used[first : first + number] += 1
     assert np.array_equal(used, sizes > 1)
@@ -216,7 +220,12 @@ def test_one_document_of_a_million_sentences() -> None:
     index = build_pairs(sizes, bounds, PairingConfig("nsp"), 1, 1)
     assert index.sizes.max() == 128
     assert len(index) > 100_000
-    assert owner(bounds, index.b_start[(index.label == 0) & (index.a_start < 1_000_000)]).tolist().count(1) > 50_000
+    assert (
+        owner(bounds, index.rows["b_start"][(index.rows["label"] == 0) & (index.rows["a_start"] < 1_000_000)])
+        .tolist()
+        .count(1)
+        > 50_000
+    )
 
 
 def test_one_document_is_refused_for_nsp_alone() -> None:
@@ -224,17 +233,17 @@ def test_one_document_is_refused_for_nsp_alone() -> None:
     with pytest.raises(UserError, match=r"two documents.*blank lines.*--pairing sop or --pairing single"):
         build_pairs(sizes, bounds, PairingConfig("nsp"), 1, 1)
     assert rows_of(build_pairs(sizes, bounds, PairingConfig("single"), 1, 1)) == [(0, 3, 0, 0, -1, 20)]
-    assert build_pairs(sizes, bounds, PairingConfig("sop"), 1, 1).label.tolist()[0] in (0, 1)
+    assert build_pairs(sizes, bounds, PairingConfig("sop"), 1, 1).rows["label"].tolist()[0] in (0, 1)
 
 
 def test_documents_of_one_sentence() -> None:
     sizes, bounds = corpus_of([[7]] * 100)
     index = build_pairs(sizes, bounds, PairingConfig("nsp"), 1, 1)
-    assert index.label.tolist() == [0] * 100
+    assert index.rows["label"].tolist() == [0] * 100
     assert (index.sizes == 17).all()
     single = build_pairs(sizes, bounds, PairingConfig("sop"), 1, 1)
-    assert single.label.tolist() == [-1] * 100
-    assert (single.b_count == 0).all()
+    assert single.rows["label"].tolist() == [-1] * 100
+    assert (single.rows["b_count"] == 0).all()
     assert (single.sizes == 9).all()
 
 
