@@ -18,12 +18,12 @@
 # rows it had. Copy records that are worth keeping to docs/benchmarks, then: python benchmarks/report.py
 set -euo pipefail
 
-# name | seconds at most | command | command with --quick. Each gets --json FOLDER/gpu_NAME.json besides. What the targets are about comes
-# first; the limits of what follows are those that are left.
+# name | seconds at most | command | command with --quick. Each gets --json FOLDER/gpu_NAME.json besides. What has targets comes
+# first; the rows below it may be cut short or skipped when time runs out.
 table='
 same_step     |  40 | same_step.py --device cuda                            | same_step.py
-pairs_128     | 230 | train_pairs.py --device cuda --sizes base --lengths 128 | train_pairs.py --sizes tiny --rounds 1 --steps 2 --sentences 5000
-pairs_512     | 200 | train_pairs.py --device cuda --sizes base --lengths 512 | train_pairs.py --sizes tiny --lengths 512 --rounds 1 --steps 2 --sentences 5000 --peers fairseq
+pairs_128     | 230 | train_pairs.py --device cuda --sizes base --lengths 128 | train_pairs.py --sizes tiny --rounds 1 --steps 2 --peer-steps 2 --sentences 5000
+pairs_512     | 200 | train_pairs.py --device cuda --sizes base --lengths 512 | train_pairs.py --sizes tiny --lengths 512 --rounds 1 --steps 2 --peer-steps 2 --sentences 5000 --peers fairseq
 train_step    |  45 | train_step.py --device cuda --sizes base --precisions bf16 --rows 256 | train_step.py --sizes tiny --precisions fp32 --rounds 1
 step_profile  |  40 | step_profile.py --device cuda --sizes base --precisions bf16 --rows 256 --rounds 2 | step_profile.py --sizes tiny --precisions fp32 --rounds 1
 trainer_parts |  40 | trainer_parts.py --device cuda --updates 50           | trainer_parts.py --size tiny --updates 3

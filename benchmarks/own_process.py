@@ -6,6 +6,7 @@ glibc gives what one system has freed to the next within a process, so that ther
 
 import multiprocessing
 import time
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -53,6 +54,13 @@ class Started(AbstractContextManager["Started"], ABC):
     def __call__(self, steps: int) -> Turn:
         """Take a turn of so many steps."""
 
+    @abstractmethod
+    def close(self) -> None:
+        """Give everything back; a second time nothing happens."""
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 class Here(Started):
     """A step of this process."""
@@ -73,17 +81,17 @@ class Here(Started):
             check()
         return Turn(seconds, tokens)
 
-    def __exit__(self, *_: object) -> None:
-        del self.step
+    def close(self) -> None:
+        self.__dict__.pop("step", None)
 
 
 class OwnProcess(Started):
-    """A step of a process that is started for it and waits between turns."""
+    """A step of a process that is started for it, makes it when it is first asked for, and waits between turns."""
 
     def __init__(self, system: System) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(system, theirs), daemon=True)
+        self._process = context.Process(target=_serve, args=(system, theirs))
         self._process.start()
         theirs.close()
 
@@ -97,7 +105,7 @@ class OwnProcess(Started):
             raise UserError(answer)
         return answer
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._connection.close()  # it ends when nobody asks any more
         self._process.join(timeout=10)
         if self._process.is_alive():
@@ -106,15 +114,22 @@ class OwnProcess(Started):
 
 
 def _serve(system: System, connection: Connection) -> None:
-    """Take turns until the other side closes; what went wrong is the answer to the turn asked for."""
-    try:
-        if system.keeps_memory:
-            keep_freed_memory()
-        turn = Here(system.make(*system.arguments))
-        while True:
-            connection.send(turn(connection.recv()))
-    except EOFError:
-        return
-    except Exception as error:
-        connection.recv()
-        connection.send(f"{type(error).__name__}: {error}")
+    """Take turns until the other side closes; what goes wrong is the answer to the turn asked for."""
+    turn: Here | None = None
+    while True:
+        try:
+            steps = connection.recv()
+        except EOFError:
+            return
+        try:
+            turn = turn or _made(system)
+            connection.send(turn(steps))
+        except Exception as error:
+            traceback.print_exc()
+            connection.send(f"{type(error).__name__}: {error}")
+
+
+def _made(system: System) -> Here:
+    if system.keeps_memory:
+        keep_freed_memory()
+    return Here(system.make(*system.arguments))

@@ -41,12 +41,16 @@ class FairseqTraining:
             yield from GroupedIterator(iterator.next_epoch_itr(shuffle=True), 1)
 
     def __call__(self) -> int:
-        """Train a step; 0 tokens if it changed no weight: fairseq skips batches that overflow or find too little memory."""
+        """Train a step; 0 tokens if it changed no weight because half precision overflowed.
+
+        Raises:
+            RuntimeError: if there was too little memory, which fairseq would skip.
+        """
         from fairseq.logging import metrics
 
         update, before = next(self.updates), self.trainer.get_num_updates()
         with metrics.aggregate("train_inner"):
-            self.trainer.train_step(update)
+            self.trainer.train_step(update, raise_oom=True)
         if self.trainer.get_num_updates() == before:
             return 0
         if self.trainer.get_num_updates() % self.cfg.common.log_interval == 0:

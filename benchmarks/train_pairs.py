@@ -93,7 +93,7 @@ def masked_lm(args: argparse.Namespace, data: Path, size: str, length: int) -> S
 
 def bert_for_pretraining(args: argparse.Namespace, data: Path, size: str, length: int, compiled: bool) -> Step:
     """Hugging Face's."""
-    batches = Samples(data, length).batches(TOKENS[args.device][size], 8)  # the warm-up has seen them all
+    batches = Samples(data, length).batches(TOKENS[args.device][size], 8)  # no more than the warm-up on a GPU sees
     shape = (*ARCHITECTURES[size], VOCABULARY, max(length, 512))
     return TransformersTraining(shape, batches, args.device, args.precision == "bf16", compiled)
 
@@ -144,8 +144,8 @@ def take_turns(
     """Start the systems one after the other and fill in what is measured: a number a turn.
 
     The first ``--warm-up`` steps and each turn's first do not count. The first turn follows the warm-up, what may take minutes to begin
-    comes last, and ``changed`` is called whenever there is more: who stops this, and be it at once, has all that was. A system that
-    fails is left out from then on.
+    comes last, and ``changed`` is called whenever there is more: even if this is killed, the record holds all measured so far. A system that
+    fails is left out from then on. Loaders go on between turns, so that a short turn may live on what they have ready.
     """
     order = sorted(systems, key=lambda name: "compiled" in name)
     with ExitStack() as stack:
@@ -161,6 +161,8 @@ def take_turns(
                     turn(name, started[name], found, args)
                 except Exception as error:
                     traceback.print_exc()
+                    if name in started:
+                        started.pop(name).close()  # others want its memory
                     found.failed[name] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
                 if number == 0:
                     changed()
@@ -321,8 +323,8 @@ def main() -> None:
             for length in map(int, args.lengths.split(","))
             for line in measure(args, size, length, data, recorder)
         ]
-        if failed:
-            raise UserError("; ".join(failed))
+    if failed:
+        raise UserError("; ".join(failed))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python benchmarks/train_step.py [--sizes small,base] [--precisions fp32,bf16] [--json FILE]
 
 Every row times two systems on the same batch in turns (A B A B ...) and gives medians. A step is forward,
-loss, backward and optimizer, dropout 0.1 in both; sequences are full, so neither side needs a padding mask. On a CPU each system has a process of its own (`own_process.py`)
-and its memory as its users have it; once more the peer keeps what it frees, as training with the plugin does.
+loss, backward and optimizer, dropout 0.1 in both; sequences are full, so neither side needs a padding mask. On a CPU Hugging Face and we have a process each (`own_process.py`)
+with the memory that users have; once more the peer keeps what it frees, as training with the plugin does.
 What fairseq's trainer and the data cost beside it is in `train_pairs.py`, where its time goes in `step_profile.py`.
 """
 
@@ -184,10 +184,11 @@ def run(size: str, precision: str, args: argparse.Namespace, recorder: Recorder)
         what = f"{size}, {rows} x {LENGTH}, {precision}{suffix}"
         recorder.add(Row(what, "s", ours, better="lower", peer=theirs, peer_name=peer_name, device=device))
 
-    with System(our_step, step, keeps_memory=True).start(args.device) as flat:
-        for suffix, peer_name, system in peers_of(step, args.peers.split(","), args.device):
-            with system.start(args.device) as other:
-                add(suffix, peer_name, flat, other)
+    if peers := peers_of(step, args.peers.split(","), args.device):
+        with System(our_step, step, keeps_memory=True).start(args.device) as flat:
+            for suffix, peer_name, system in peers:
+                with system.start(args.device) as other:
+                    add(suffix, peer_name, flat, other)
     if "flat" in args.peers.split(","):
         with System(three_and_flat, step, keeps_memory=True).start(args.device) as both:
             add(", three objectives with transfer", "our own flat step", both, both)

@@ -2,7 +2,8 @@
 
 Once an update fairseq's trainer derives every metric that may be printed, and asks twice whether the gradient is finite. On a GPU
 each of these waits for the device, which then idles while Python prepares the next batch. `save_work` replaces the one
-method that does the first, and lets the optimizer answer the second an update later (`HmtlAdamW.defer_check`).
+method that does the first, and lets the optimizer answer the second an update later (`HmtlAdamW.defer_check`). Around the comparison of
+norms between GPUs it puts another, so that numbers which are none are called that.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +38,7 @@ def _build_optimizer(self: Any) -> None:
 
 
 def _check_norms(self: Any, grad_norm: Tensor) -> None:
-    """`Trainer._check_grad_norms`, which calls norms that are no numbers on any rank inconsistent; the trainer then says what they are."""
+    """`Trainer._check_grad_norms`, which also calls norms inconsistent that are finite on no rank; of these the trainer says next what they are."""
     try:
         type(self)._check_grad_norms(self, grad_norm)
     except FloatingPointError:

@@ -48,8 +48,8 @@ class PairingConfig:
 
 
 def row_type(items: int) -> np.dtype:
-    """What a sample is, for a corpus of so many items. One row, not a column each: batches take samples at random, and memory that is far
-    larger than the cache makes them wait once for a row.
+    """What a sample is, for a corpus of so many items. One row, not a column each: batches take samples at random, and from
+    memory that is far larger than the cache a row costs one wait, columns five.
 
     Fields: ``a_start``, ``a_count`` first sentence of A (item number of the corpus) and how many; ``b_start``, ``b_count`` the same for B, count 0
     where there is none; ``label`` 1 B follows A (in order), 0 it does not (or swapped), -1 no pair. Counts fit 16 bits: a segment holds no more
@@ -91,11 +91,9 @@ class PairIndex:
         return len(self.sizes)
 
     def batch(self, corpus: Corpus, index_B: Int64Array, vocabulary: Vocabulary) -> FlatBatch:
-        """The samples ``index_B`` as ``<s> A </s> [B </s>]``, uncorrupted, with the label of the pairs as a
-        target.
+        """The samples ``index_B`` as ``<s> A </s> [B </s>]``, uncorrupted, with the label of the pairs as a target.
 
-        Two rows a sample, A and B: their sentences are laid out with room for the special tokens around them,
-            all
+        Two segments a sample, A and B: their sentences are laid out with room for the special tokens around them, all
         tokens are read in one gather, and the special ones written over what was read in their places.
         """
         batch = len(index_B)
@@ -162,9 +160,7 @@ class PairIndex:
         before[last[0::2] - counts[:, 0]] = 1
         after[last[0::2] - 1] = 1
         after[last[1::2][paired] - 1] = 1
-        corpus.tokens.take(
-            sources, mode="clip"
-        )  # fetches what is far from the cache all at once; the gather would wait for each in turn
+        corpus.tokens.take(sources, mode="clip")  # touches every sentence first, so that cache misses overlap
         read = expand_ranges(sources - before, lengths + before + after)
         tokens = corpus.tokens.take(read).astype(np.int64)
         tokens[offsets[:-1]] = vocabulary.bos

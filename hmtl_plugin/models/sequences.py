@@ -148,5 +148,5 @@ def attention_mask(keep_BT: Tensor) -> Tensor:
 
 
 def rows_at(state: Tensor, positions_R: Tensor) -> Tensor:
-    """(R, H) of states (B, T, H) or (N, H); no position is there twice, or the order of the gradient's sum would be left to the GPU."""
+    """(R, H) of states (B, T, H) or (N, H); a position may be there twice, not more often, or the GPU would choose the order of the gradient's sum."""
     return state.flatten(0, -2).index_select(0, positions_R)

@@ -207,7 +207,7 @@ def selected_cross_entropy(
         positions = labels = torch.zeros(0, dtype=torch.long, device=logits.device)
     else:
         positions, labels = target["positions"], target["labels"]
-    selected = rows[positions].float()
+    selected = rows.index_select(0, positions).float()
     # `new_tensor` would copy from the host; a filled tensor does not
     count = torch.full((), float(labels.numel()), device=logits.device)
     return F.cross_entropy(selected, labels, reduction="sum"), selected, labels, count

@@ -50,7 +50,7 @@ class ShiftTokenHead(Head):
     def classify(self, z: Tensor, embedding_VH: Tensor, first_B: Tensor) -> dict[str, Tensor]:
         logits = {TOKEN: self.out(z)}
         if self.sentence is not None:
-            z_BH = z.flatten(0, -2)[first_B]
+            z_BH = z.flatten(0, -2).index_select(0, first_B)
             logits |= self.sentence.classify(self.sentence.transform(z_BH), embedding_VH, first_B)
         return logits
 

@@ -58,7 +58,7 @@ class MaskedLMHead(Head):
 
 
 def aligned_linear(z: Tensor, matrix_VH: Tensor, bias_V: Tensor) -> Tensor:
-    """Logits of ``V`` words and of none, whose probability is 0, up to a multiple of 64.
+    """Logits of the V words, and of as many impossible ones (probability 0) as make a multiple of 64.
 
     Fast matrix kernels of GPUs want rows of a multiple of 16 bytes, and neither BERT's 30,522 words nor a dictionary with ``<mask>`` behind
     it give them.
