@@ -4,6 +4,7 @@ glibc gives what one system has freed to the next within a process, so that ther
 (`host_memory`) would serve its peers as well.
 """
 
+import logging
 import multiprocessing
 import time
 import traceback
@@ -115,6 +116,7 @@ class OwnProcess(Started):
 
 def _serve(system: System, connection: Connection) -> None:
     """Take turns until the other side closes; what goes wrong is the answer to the turn asked for."""
+    logging.disable(logging.WARNING)  # fairseq's and hydra's
     turn: Here | None = None
     while True:
         try:

@@ -11,6 +11,7 @@ loss       on these samples after some updates with dropout: does it train?
 """
 
 import argparse
+import logging
 import tempfile
 import traceback
 from pathlib import Path
@@ -129,6 +130,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=20)
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
+    logging.disable(logging.WARNING)  # fairseq's and hydra's
     with tempfile.TemporaryDirectory() as folder, Recorder("same_step", args.json) as recorder:
         dictionary = make_dictionary(VOCABULARY)
         dictionary.save(f"{folder}/dict.txt")

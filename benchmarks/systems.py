@@ -5,7 +5,6 @@ and fairseq's masked_lm differ in the command line alone. `TransformersTraining`
 beforehand.
 """
 
-import logging
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import count, cycle
@@ -22,7 +21,6 @@ class FairseqTraining:
         from fairseq.dataclass.utils import convert_namespace_to_omegaconf
         from fairseq.trainer import Trainer
 
-        logging.disable(logging.WARNING)  # fairseq's and hydra's
         parser = options.get_training_parser()
         self.cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, list(arguments)))
         utils.import_user_module(self.cfg.common)

@@ -10,6 +10,7 @@ process of its own (`own_process.py`) and its memory as its users have it; once 
 """
 
 import argparse
+import logging
 import tempfile
 import time
 import traceback
@@ -299,6 +300,7 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, help="of the corpus (default: 1 M, 100,000)")
     parser.add_argument("--json", type=Path, help="where to write the record")
     args = parser.parse_args()
+    logging.disable(logging.WARNING)  # fairseq's and hydra's
     on_gpu = args.device == "cuda"
     defaults = {
         "steps": (15, 200),

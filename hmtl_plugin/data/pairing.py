@@ -84,12 +84,13 @@ def build_pairs(
     threads = threads or min(4, len(os.sched_getaffinity(0)))
     # room for the most samples there can be: pages of it that are never written take no memory
     rows = np.empty(last - first, row_type(len(corpus_sizes)))
+    opaque = rows.view(f"V{rows.itemsize}")  # numpy would copy field by field, in 36 times the time
     lengths = np.empty(last - first, np.int32)
     filled = 0
     with ThreadPoolExecutor(threads) as pool:
         for piece in pool.map(builder.block, spans) if threads > 1 else map(builder.block, spans):
             begin, filled = filled, filled + len(piece.sizes)
-            rows[begin:filled], lengths[begin:filled] = piece
+            opaque[begin:filled], lengths[begin:filled] = piece.rows.view(opaque.dtype), piece.sizes
     return PairIndex.of({"rows": rows[:filled], "sizes": lengths[:filled]}, config, seed, epoch)
 
 
