@@ -38,7 +38,11 @@ def _build_optimizer(self: Any) -> None:
 
 
 def _check_norms(self: Any, grad_norm: Tensor) -> None:
-    """`Trainer._check_grad_norms`, which also calls norms inconsistent that are finite on no rank; of these the trainer says next what they are."""
+    """`Trainer._check_grad_norms`, which also calls norms inconsistent that are finite on no rank; of these the trainer says next what they are.
+
+    Raises:
+        FloatingPointError: if the ranks' norms differ, and one of them is finite.
+    """
     try:
         type(self)._check_grad_norms(self, grad_norm)
     except FloatingPointError:

@@ -100,7 +100,7 @@ class Sequences:
         return before.clamp_(max=1)
 
     def at_positions(self, table_PH: Tensor) -> Tensor:
-        """Rows of a position table, as they broadcast over states in the shape of the ids.
+        """Rows of a position table, (T, H) of rows, packed (N, H), as they broadcast over states in the shape of the ids.
 
         Not by indexing: its gradient adds up packed tokens one by one, an embedding's in parallel.
         """
