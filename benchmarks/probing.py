@@ -27,7 +27,8 @@ from turns import interleaved
 from hmtl_plugin.data.tokenizer import SENTENCEPIECE, Tokenizer
 from hmtl_plugin.data.tokenizer_training import train_tokenizer
 from hmtl_plugin.errors import run_cli
-from hmtl_plugin.models.encoder import Encoder, EncoderConfig
+from hmtl_plugin.models.config import EncoderConfig
+from hmtl_plugin.models.encoder import Encoder
 from hmtl_plugin.models.pooling import pool
 from hmtl_plugin.precision import autocast
 from hmtl_plugin.probing.api import probe

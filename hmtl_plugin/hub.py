@@ -101,10 +101,9 @@ class HierarchicalBert(nn.Module):
         ids = [self.vocabulary.bos, *self._pieces(text), self.vocabulary.eos]
         if pair is not None:
             ids += [*self._pieces(pair), self.vocabulary.eos]
-        if len(ids) > self.model.max_positions():
-            raise UserError(
-                f"a text of {len(ids)} tokens is longer than the model's {self.model.max_positions()} positions: cut it"
-            )
+        longest = self.model.max_positions()
+        if longest is not None and len(ids) > longest:
+            raise UserError(f"a text of {len(ids)} tokens is longer than the model's {longest} positions: cut it")
         return torch.tensor(ids)
 
     def decode(self, ids: Tensor | Sequence[int]) -> str:
@@ -280,7 +279,7 @@ class HierarchicalBert(nn.Module):
             labels: Sequence[str] = SENTENCE_LABELS[self._need(head)]
             if second is None:
                 raise UserError(f"predict: {head} takes pairs: give b too")
-            longest = self.model.max_positions()
+            longest = self.model.config.max_positions
         else:
             task = self._task(head, 1 if second is None else 2)
             labels, longest = task.labels, int(self.checkpoint.config["task"]["tokens_per_sample"])

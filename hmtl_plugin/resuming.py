@@ -10,7 +10,7 @@ from hmtl_plugin.checkpoints import plain_config
 from hmtl_plugin.compat import load_explained
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.hierarchy import Hierarchy
-from hmtl_plugin.models.encoder import EncoderConfig
+from hmtl_plugin.models.config import EncoderConfig
 from hmtl_plugin.models.state import RECORD_KEY, decode_record
 
 _FRESH = "to start from its weights only, add --reset-optimizer --reset-lr-scheduler --reset-dataloader --reset-meters"

@@ -2,16 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from hmtl_plugin.checkpoints import PRETRAINING, find_checkpoint, plain_config, read_state
 from hmtl_plugin.data.manifest import file_sha256
 from hmtl_plugin.errors import UserError
-
-_ARCHITECTURE = (
-    *("encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim", "encoder_attention_heads"),
-    *("activation_fn", "layer_norm_eps", "init_std", "max_positions"),
-)
+from hmtl_plugin.models.config import CARRIED, RECORDED, EncoderConfig, flag, option_name
 
 _LEARNING_RATES = ((768, "3e-5"), (512, "1e-4"), (256, "3e-4"), (0, "1e-3"))  # from this width on
 
@@ -67,17 +64,23 @@ class Start:
             UserError: if these are longer than the encoder's and may not be resized.
         """
         values = dict(self.model)
+        has_table = EncoderConfig.of(SimpleNamespace(**values), 0).has_position_table
+        if resize_positions and not has_table:
+            raise UserError(f"--resize-positions: the positions of {self.path} are no table: leave it out")
         if max_tokens > values["max_positions"]:
-            if not resize_positions:
+            if has_table and not resize_positions:
                 raise UserError(
                     f"--tokens-per-sample {max_tokens} is more than the {values['max_positions']} positions of {self.path}: "
                     f"give --tokens-per-sample {values['max_positions']}, or --resize-positions for longer sequences"
                 )
             values["max_positions"] = max_tokens
         options = ["--arch", "hmtl_bert", "--finetune-from-model", str(self.path)]
-        for name in _ARCHITECTURE:
-            options += [f"--{name.replace('_', '-')}", str(values[name])]
-        options += ["--encoder-normalize-before"] if values["encoder_normalize_before"] else []
+        for option in EncoderConfig.options(RECORDED, CARRIED):
+            value = values.get(option_name(option), option.default)
+            if isinstance(option.default, bool):
+                options += [flag(option)] if value else []
+            elif option_name(option) in values or value != option.default:
+                options += [flag(option), str(value)]
         return options + (["--resize-positions"] if resize_positions else [])
 
     def default_learning_rate(self) -> str:

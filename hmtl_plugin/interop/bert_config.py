@@ -8,7 +8,7 @@ from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.interop.names import Family, first_position
 from hmtl_plugin.interop.tokenizer_files import special_ids
-from hmtl_plugin.models.encoder import EncoderConfig
+from hmtl_plugin.models.config import RECORDED, EncoderConfig, flag
 
 CONFIG = "config.json"
 ACTIVATIONS = {
@@ -83,6 +83,30 @@ def model_options(config: dict[str, Any]) -> dict[str, Any]:
         "dropout": float(config.get("hidden_dropout_prob", 0.1)),
         "attention_dropout": float(config.get("attention_probs_dropout_prob", 0.1)),
     }
+
+
+def refuse_other_parts(encoder: EncoderConfig, path: Path) -> None:
+    """Of the encoder's parts their classes have BERT's alone, and the activations of `ACTIVATIONS`.
+
+    Raises:
+        UserError: naming the options that none of their classes holds.
+    """
+    known = {
+        "positions": ["learned"],
+        "norm": ["layer"],
+        "feed_forward": ["plain"],
+        "activation_fn": list(ACTIVATIONS.values()),
+    }
+    found = [
+        f"{flag(option)} {getattr(encoder, option.name)}"
+        for option in EncoderConfig.options(RECORDED)
+        if option.metadata["choices"] and getattr(encoder, option.name) not in known[option.name]
+    ]
+    if found:
+        raise UserError(
+            f"{path}: no Hugging Face class that is known here holds an encoder with {', '.join(found)}: "
+            "use it through this project's hub interface, or pre-train without"
+        )
 
 
 def config_of(

@@ -16,7 +16,7 @@ from typing import Any
 from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.glue.tasks import TASKS
-from hmtl_plugin.interop.bert_config import CONFIG, config_of
+from hmtl_plugin.interop.bert_config import CONFIG, config_of, refuse_other_parts
 from hmtl_plugin.interop.card import CARD, model_card
 from hmtl_plugin.interop.names import BERT, PRE_NORM, Family, Names, Weights, first_position, to_theirs
 from hmtl_plugin.interop.output import refuse_existing, write_folder
@@ -107,7 +107,12 @@ def export_hf(run: str | Path, out: Path, encoder_only: bool = False) -> Exporte
 
 
 def make_plan(loaded: LoadedCheckpoint, encoder_only: bool = False) -> Plan:
-    """Which of their classes serves a checkpoint, and what it cannot hold."""
+    """Which of their classes serves a checkpoint, and what it cannot hold.
+
+    Raises:
+        UserError: if none holds its encoder.
+    """
+    refuse_other_parts(loaded.model.config, loaded.path)
     family = PRE_NORM if loaded.model.config.normalize_before else BERT
     if loaded.head:
         return _finetuned(loaded, family, encoder_only)

@@ -1,93 +1,80 @@
 """The BERT encoder: token, position and segment embeddings, and layers that run up to the highest tap."""
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.attention import SelfAttention
+from hmtl_plugin.models.config import EncoderConfig
 from hmtl_plugin.models.dropout import add_dropout, dropout
-from hmtl_plugin.models.initialisation import STANDARD_DEVIATION, embedding, generator_for, initialise, linear
+from hmtl_plugin.models.initialisation import embedding, generator_for, initialise, linear
+from hmtl_plugin.models.parts import ACTIVATIONS, FEED_FORWARDS, NORMS, POSITIONS
 from hmtl_plugin.models.sequences import Packing, Sequences, rows_at
 from hmtl_plugin.precision import recomputing
 
 
-def _gelu_tanh(x: Tensor) -> Tensor:
-    return F.gelu(x, approximate="tanh")
-
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "gelu_tanh": _gelu_tanh, "relu": F.relu}
-"""Activation functions by the name of ``--activation-fn``; ``gelu`` is the exact one."""
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """Sizes and functions of an encoder. ``hidden`` is a multiple of ``heads``."""
-
-    vocabulary: int
-    hidden: int = 768
-    layers: int = 12
-    heads: int = 12
-    ffn: int = 3072
-    max_positions: int = 512
-    dropout: float = 0.1
-    attention_dropout: float = 0.1
-    activation_dropout: float = 0.0
-    activation_fn: str = "gelu"
-    normalize_before: bool = False
-    layer_norm_eps: float = 1e-12
-    init_std: float = STANDARD_DEVIATION
-    checkpoint_activations: bool = False
-
-
 class Embeddings(nn.Module):
-    """Sum of token, learned position (0..T-1) and segment embedding, layer norm, dropout."""
+    """Sum of token embedding, learned positions if the encoder has these, and segment embedding; norm, dropout."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.token = embedding(config.vocabulary, config.hidden)
-        self.position = embedding(config.max_positions, config.hidden)
+        self.position = POSITIONS[config.positions](
+            config.max_positions, config.hidden, config.hidden // config.heads, config.rotary_base
+        )
         self.segment = embedding(2, config.hidden)
-        self.norm = nn.LayerNorm(config.hidden, eps=config.layer_norm_eps)
+        self.norm = _norm(config)
         self.p = config.dropout
 
     def forward(self, sequences: Sequences) -> Tensor:
-        x = self.token(sequences.tokens) + sequences.at_positions(self.position.weight)
+        x = self.token(sequences.tokens)
+        places = self.position.added(sequences)
+        if places is not None:
+            x = x + places
         first_H, second_H = self.segment.weight.unbind(0)
         # no look-up: on a GPU the gradient of a table of two rows would add up the tokens of each one after the other
         x = x + first_H + sequences.segments()[..., None] * (second_H - first_H)
         return dropout(self.norm(x), self.p, self.training)
 
 
+def _norm(config: EncoderConfig) -> nn.Module:
+    return NORMS[config.norm](config.hidden, eps=config.layer_norm_eps)
+
+
 class Layer(nn.Module):
-    """Self-attention and feed-forward, each with a residual; layer norm after (BERT) or before each."""
+    """Self-attention and feed-forward, each with a residual; a norm after (BERT) or before each."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.attention = SelfAttention(config.hidden, config.heads, config.attention_dropout)
-        self.attention_norm = nn.LayerNorm(config.hidden, eps=config.layer_norm_eps)
-        self.fc1 = linear(config.hidden, config.ffn)
+        self.attention_norm = _norm(config)
+        self.feed_forward = FEED_FORWARDS[config.feed_forward]
+        self.fc1 = linear(config.hidden, self.feed_forward.blocks * config.ffn)
+        self.fc1.blocks = self.feed_forward.blocks  # matrices, for optimizers that take them apart
         self.fc2 = linear(config.ffn, config.hidden)
-        self.ffn_norm = nn.LayerNorm(config.hidden, eps=config.layer_norm_eps)
+        self.ffn_norm = _norm(config)
         self.activation = ACTIVATIONS[config.activation_fn]
         self.pre_norm = config.normalize_before
         self.p, self.activation_p = config.dropout, config.activation_dropout
 
     def forward(
-        self, x: Tensor, mask: Tensor | None, packing: Packing | None = None, rows_R: Tensor | None = None
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        packing: Packing | None = None,
+        rotation: Tensor | None = None,
+        rows_R: Tensor | None = None,
     ) -> Tensor:
         """One layer on states (B, T, H) or (N, H). With ``rows_R``, positions, only these are finished: (R, H)."""
-        context = self.attention.context(self.attention_norm(x) if self.pre_norm else x, mask, packing)
+        context = self.attention.context(self.attention_norm(x) if self.pre_norm else x, mask, packing, rotation)
         if rows_R is not None:
             x, context = rows_at(x, rows_R), rows_at(context, rows_R)
         x = add_dropout(x, self.attention.out(context), self.p, self.training)
         if not self.pre_norm:
             x = self.attention_norm(x)
-        inner = self.activation(self.fc1(self.ffn_norm(x) if self.pre_norm else x))
+        inner = self.feed_forward.combine(self.fc1(self.ffn_norm(x) if self.pre_norm else x), self.activation)
         x = add_dropout(x, self.fc2(dropout(inner, self.activation_p, self.training)), self.p, self.training)
         return x if self.pre_norm else self.ffn_norm(x)
 
@@ -95,8 +82,8 @@ class Layer(nn.Module):
 class Encoder(nn.Module):
     """A BERT encoder whose hidden states can be read at any layer.
 
-    With layers that normalise before (``normalize_before``), each layer's *output* has a layer norm of its
-    own that is applied where the layer is read, never on the way up: every tap sees a normalised state.
+    With layers that normalise before (``normalize_before``), each layer's *output* has a norm of its own that is
+    applied where the layer is read, never on the way up: every tap sees a normalised state.
     """
 
     def __init__(self, config: EncoderConfig, seed: int) -> None:
@@ -105,12 +92,13 @@ class Encoder(nn.Module):
         self.config = config
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
-        self.output_norms = nn.ModuleList(
-            nn.LayerNorm(config.hidden, eps=config.layer_norm_eps)
-            for _ in range(config.layers if config.normalize_before else 0)
-        )
+        self.output_norms = nn.ModuleList(_norm(config) for _ in range(config.layers if config.normalize_before else 0))
         for name, part in [*self.embeddings.named_children(), *self.layers.named_children()]:
             initialise(part, generator_for(seed, f"encoder.{name}"), config.init_std)
+        if config.zero_init_outputs:
+            for name, weight in self.layers.named_parameters():
+                if name.endswith(("attention.out.weight", "fc2.weight")):
+                    nn.init.zeros_(weight)
 
     def forward(
         self,
@@ -133,15 +121,16 @@ class Encoder(nn.Module):
             layer -> (B, T, H), packed (N, H). States at padded positions mean nothing.
 
         Raises:
-            UserError: if T exceeds the position table.
+            UserError: if T exceeds the table of learned positions.
         """
         sequences = tokens if isinstance(tokens, Sequences) else Sequences(tokens, padded)
-        self._check_length(sequences.width)
-        mask, top = sequences.mask(), max(layers)
+        self.embeddings.position.check_length(sequences.width)
+        mask, rotation, top = sequences.mask(), self.embeddings.position.rotation(sequences), max(layers)
         x = self.embeddings(sequences)
         states = {0: x} if 0 in layers else {}
         for number in range(1, top + 1):
-            x = self._run(self.layers[number - 1], x, mask, sequences.packing, top_rows_R if number == top else None)
+            rows_R = top_rows_R if number == top else None
+            x = self._run(self.layers[number - 1], x, mask, sequences.packing, rotation, rows_R)
             if number in layers:
                 if trunk is not None:
                     trunk[number] = x
@@ -153,11 +142,3 @@ class Encoder(nn.Module):
             output: Tensor = checkpoint(layer, *inputs, use_reentrant=False, context_fn=recomputing)
             return output
         return layer(*inputs)
-
-    def _check_length(self, length: int) -> None:
-        if length > self.config.max_positions:
-            raise UserError(
-                f"a sequence of {length} tokens is longer than the model's {self.config.max_positions} "
-                f"positions: shorten the input, or continue training "
-                f"with --max-positions {length} --resize-positions"
-            )

@@ -2,19 +2,21 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from typing import Any, Optional
 
 import torch
-from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.dataclass import FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
 from torch import Tensor, nn
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.hierarchy import Hierarchy, HierarchyError
 from hmtl_plugin.models import state
-from hmtl_plugin.models.encoder import ACTIVATIONS, Encoder, EncoderConfig
-from hmtl_plugin.models.initialisation import STANDARD_DEVIATION, generator_for, initialise
+from hmtl_plugin.models.config import EncoderConfig, fairseq_fields
+from hmtl_plugin.models.encoder import Encoder
+from hmtl_plugin.models.initialisation import generator_for, initialise
+from hmtl_plugin.models.parts import ACTIVATIONS
 from hmtl_plugin.models.sequences import Sequences
 from hmtl_plugin.models.solver import Solver, Targets
 from hmtl_plugin.models.transfer import OPERATORS
@@ -24,9 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class HierarchicalBertConfig(FairseqDataclass):
-    """Options of ``hmtl_bert``; the defaults are BERT base."""
-
+class _HierarchyOptions(FairseqDataclass):
     hierarchy: str = field(
         default="nsp@-1,mlm@-1",
         metadata={
@@ -41,29 +41,17 @@ class HierarchicalBertConfig(FairseqDataclass):
             "! stops the gradient into the source, ~ hands on what another sample's source found (a control)"
         },
     )
-    encoder_layers: int = field(default=12, metadata={"help": "number of layers"})
-    encoder_embed_dim: int = field(default=768, metadata={"help": "width of the hidden states"})
-    encoder_ffn_embed_dim: int = field(
-        default=0, metadata={"help": "inner width of the feed-forward layers; 0: four times the hidden width"}
-    )
-    encoder_attention_heads: int = field(
-        default=0, metadata={"help": "attention heads; 0: one for every 64 of the hidden width"}
-    )
-    activation_fn: ChoiceEnum(list(ACTIVATIONS)) = field(  # type: ignore[valid-type]
-        default="gelu", metadata={"help": "activation of the feed-forward layers and heads"}
-    )
-    encoder_normalize_before: bool = field(
-        default=False, metadata={"help": "layer norm before each block instead of after it (BERT)"}
-    )
-    layer_norm_eps: float = field(default=1e-12, metadata={"help": "epsilon of the layer norms"})
-    init_std: float = field(
-        default=STANDARD_DEVIATION,
-        metadata={"help": "standard deviation of the first weights; narrow models learn faster from larger ones"},
-    )
-    dropout: float = field(default=0.1, metadata={"help": "dropout of embeddings and block outputs"})
-    attention_dropout: float = field(default=0.1, metadata={"help": "dropout of attention probabilities"})
-    activation_dropout: float = field(default=0.0, metadata={"help": "dropout after the feed-forward activation"})
-    max_positions: int = field(default=512, metadata={"help": "rows of the position table: the longest sequence"})
+
+
+_EncoderOptions: Any = make_dataclass(
+    "_EncoderOptions", fairseq_fields(), bases=(_HierarchyOptions,), namespace={"__module__": __name__}
+)
+
+
+@dataclass
+class HierarchicalBertConfig(_EncoderOptions):
+    """Options of ``hmtl_bert``, those of its encoder (`EncoderConfig`) among them; the defaults are BERT base."""
+
     resize_positions: bool = field(
         default=False,
         metadata={"help": "accept a checkpoint with another number of positions and resize its table"},
@@ -71,9 +59,6 @@ class HierarchicalBertConfig(FairseqDataclass):
     untied_output: bool = field(
         default=False,
         metadata={"help": "the masked-LM head has an output matrix of its own, not the input embedding (BERT)"},
-    )
-    checkpoint_activations: bool = field(
-        default=False, metadata={"help": "recompute activations in the backward pass: less memory, more time"}
     )
     compile: bool = field(
         default=False,
@@ -134,8 +119,11 @@ class HierarchicalBertModel(BaseFairseqModel):
         objectives = getattr(task, "objectives", None)
         try:
             hierarchy = Hierarchy.parse(cfg.hierarchy, cfg.transfer) if objectives else None
+            config = EncoderConfig.of(cfg, len(task.source_dictionary))
+            if cfg.resize_positions and not config.has_position_table:
+                raise UserError(f"--resize-positions: {config.positions} positions have no table: leave it out")
             return cls(
-                _encoder_config(cfg, len(task.source_dictionary)),
+                config,
                 hierarchy,
                 objectives,
                 torch.initial_seed(),
@@ -246,9 +234,9 @@ class HierarchicalBertModel(BaseFairseqModel):
         states = self.encoder(sequences, layers)
         return states[wanted], {"hidden_states": [states[number] for number in layers] if return_all_hiddens else None}
 
-    def max_positions(self) -> int:
-        """The longest sequence, in tokens."""
-        return self.config.max_positions
+    def max_positions(self) -> Optional[int]:
+        """The longest sequence, in tokens; None if there is no limit."""
+        return self.config.max_positions if self.config.has_position_table else None
 
     def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
         """Called by fairseq before loading: refuses other architectures, fits positions and heads."""
@@ -286,30 +274,6 @@ def _resolve_sizes(cfg: Any) -> None:
         raise UserError(f"--encoder-layers {cfg.encoder_layers}: give 1 or more")
     if not 0 < cfg.init_std < 1:
         raise UserError(f"--init-std {cfg.init_std}: use a number above 0 and below 1")
-    if hidden % cfg.encoder_attention_heads:
-        raise UserError(
-            f"--encoder-embed-dim {hidden} does not divide by --encoder-attention-heads "
-            f"{cfg.encoder_attention_heads}: give a multiple of the number of heads"
-        )
-
-
-def _encoder_config(cfg: Any, vocabulary: int) -> EncoderConfig:
-    return EncoderConfig(
-        vocabulary=vocabulary,
-        hidden=cfg.encoder_embed_dim,
-        layers=cfg.encoder_layers,
-        heads=cfg.encoder_attention_heads,
-        ffn=cfg.encoder_ffn_embed_dim,
-        max_positions=cfg.max_positions,
-        dropout=cfg.dropout,
-        attention_dropout=cfg.attention_dropout,
-        activation_dropout=cfg.activation_dropout,
-        activation_fn=str(cfg.activation_fn),
-        normalize_before=cfg.encoder_normalize_before,
-        layer_norm_eps=cfg.layer_norm_eps,
-        init_std=cfg.init_std,
-        checkpoint_activations=cfg.checkpoint_activations,
-    )
 
 
 # Sizes of Google's BERT miniatures (Turc et al. 2019): layers, hidden width.

@@ -20,18 +20,16 @@ def generator_for(seed: int, name: str) -> torch.Generator:
 
 @torch.no_grad()
 def initialise(module: nn.Module, generator: torch.Generator, std: float = STANDARD_DEVIATION) -> None:
-    """Fill every parameter: matrices from N(0, std), layer norms 1 and 0, all other vectors 0.
+    """Fill every parameter: matrices from N(0, std), vectors called ``weight``, the scales of norms, 1, all others 0.
 
     Modules with weights that must start elsewhere (transfer operators) set them afterwards.
     """
     for part in module.modules():
         for name, parameter in part.named_parameters(recurse=False):
-            if isinstance(part, nn.LayerNorm):
-                parameter.fill_(1.0 if name == "weight" else 0.0)
-            elif parameter.ndim >= 2:
+            if parameter.ndim >= 2:
                 parameter.copy_(_normal(parameter, generator, std))
-            else:
-                parameter.zero_()
+            else:  # a scale must not be 0, of whatever norm it is: nothing would pass it
+                parameter.fill_(1.0 if name == "weight" else 0.0)
 
 
 def _normal(like: Tensor, generator: torch.Generator, std: float) -> Tensor:

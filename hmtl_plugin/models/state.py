@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.models.encoder import EncoderConfig
+from hmtl_plugin.models.config import RECORDED, EncoderConfig, flag
 
 logger = logging.getLogger(__name__)
 
@@ -24,22 +24,14 @@ WEIGHTS_KEY = "task_weights"
 _RECORD_BYTES = 2048
 _UNTIED_KEY, _MLM_KEY = "heads.mlm.decoder.weight", "heads.mlm.bias"
 _HEAD_PREFIXES = ("heads.", "transfers.", "task_head.")
-_COMPARED = {
-    "layers": "--encoder-layers",
-    "hidden": "--encoder-embed-dim",
-    "ffn": "--encoder-ffn-embed-dim",
-    "heads": "--encoder-attention-heads",
-    "normalize_before": "--encoder-normalize-before",
-    "activation_fn": "--activation-fn",
-    "layer_norm_eps": "--layer-norm-eps",
-    "segments": "",
-}
 _SEGMENTS = "eos2"  # how segments are derived: min(1, number of </s> before)
+_VERSION = 2  # of the record; 1 had no version and fewer options, which then were as their defaults are
 
 
 def encode_record(config: EncoderConfig, objectives: tuple[str, ...], head: str = "") -> Tensor:
     """The record of a model as a uint8 vector: its architecture, the order of its ``task_weights``, its task's head."""
-    record = {name: getattr(config, name) for name in _COMPARED if name != "segments"}
+    record: dict[str, Any] = {"version": _VERSION}
+    record |= {option.name: getattr(config, option.name) for option in EncoderConfig.options(RECORDED)}
     record |= {"segments": _SEGMENTS, "vocabulary": config.vocabulary, "objectives": list(objectives), "head": head}
     content = json.dumps(record, separators=(",", ":")).encode()
     if len(content) > _RECORD_BYTES:
@@ -100,22 +92,27 @@ def upgrade(
 
 
 def _refuse_other_architecture(record: dict[str, Any], config: EncoderConfig) -> None:
-    for name, option in _COMPARED.items():
-        theirs, ours = record.get(name), _SEGMENTS if name == "segments" else getattr(config, name)
+    if record.get("version", 1) > _VERSION:
+        raise UserError(
+            "the checkpoint was written by a newer version of this project: use that version, or a newer one"
+        )
+    if record.get("segments") != _SEGMENTS:
+        raise UserError(
+            f"the checkpoint numbers segments by scheme '{record.get('segments')}', this version by '{_SEGMENTS}': "
+            "use the version that wrote it"
+        )
+    for option in EncoderConfig.options(RECORDED):
+        theirs, ours = record.get(option.name, option.default), getattr(config, option.name)
         if theirs == ours:
             continue
-        if name == "segments":
-            raise UserError(
-                f"the checkpoint numbers segments by scheme '{theirs}', this version by '{ours}': "
-                "use the version that wrote it"
-            )
         if isinstance(ours, bool):
             raise UserError(
-                f"the checkpoint was trained {'with' if theirs else 'without'} {option}: "
+                f"the checkpoint was trained {'with' if theirs else 'without'} {flag(option)}: "
                 f"{'add it' if theirs else 'leave it out'}"
             )
         raise UserError(
-            f"the checkpoint was trained with {option} {theirs}, this model has {ours}: give {option} {theirs}"
+            f"the checkpoint was trained with {flag(option)} {theirs}, this model has {ours}: "
+            f"give {flag(option)} {theirs}"
         )
     if record.get("vocabulary") != config.vocabulary:
         raise UserError(

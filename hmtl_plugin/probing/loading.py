@@ -8,7 +8,8 @@ from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint
 from hmtl_plugin.data.manifest import file_sha256
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.models.encoder import Encoder, EncoderConfig
+from hmtl_plugin.models.config import EncoderConfig
+from hmtl_plugin.models.encoder import Encoder
 from hmtl_plugin.models.pooling import POOLINGS
 from hmtl_plugin.precision import check_device, resolved
 from hmtl_plugin.probing.encoders import About, TransformerEncoder, fingerprint

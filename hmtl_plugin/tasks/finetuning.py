@@ -14,6 +14,7 @@ from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.heads import HEADS
 from hmtl_plugin.models.adaptation import Adaptation, adapt
+from hmtl_plugin.models.config import hold_sequences
 from hmtl_plugin.precision import AUTOCAST
 from hmtl_plugin.tasks.steps import AutocastTask
 from hmtl_plugin.vocabulary_state import check_dictionary, vocabulary_state
@@ -77,11 +78,7 @@ class FinetuningTask(AutocastTask):
 
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> torch.nn.Module:
         """The encoder with a fresh head, adapted as the options say."""
-        if cfg.max_positions < self.cfg.tokens_per_sample:
-            raise UserError(
-                f"--tokens-per-sample {self.cfg.tokens_per_sample} is more than the model's --max-positions "
-                f"{cfg.max_positions}: lower the one, or raise the other with --resize-positions"
-            )
+        hold_sequences(cfg, self.cfg.tokens_per_sample)
         model = super().build_model(cfg, from_checkpoint)
         layers = cfg.encoder_layers
         layer = self.cfg.head_layer + layers + 1 if self.cfg.head_layer < 0 else self.cfg.head_layer

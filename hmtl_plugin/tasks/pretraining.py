@@ -19,6 +19,7 @@ from hmtl_plugin.data.splits import open_split, pairing_kind
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.hierarchy import Hierarchy, HierarchyError
+from hmtl_plugin.models.config import hold_sequences
 from hmtl_plugin.models.transfer import OPERATORS
 from hmtl_plugin.objectives.base import Objective, build_objectives, objective_names
 from hmtl_plugin.precision import AUTOCAST, computes_in_bf16
@@ -139,11 +140,7 @@ class HmtlPretrainingTask(AutocastTask):
     def build_model(self, cfg: Any, from_checkpoint: bool = False) -> torch.nn.Module:
         """Take the hierarchy from the model's config, check it and that the data can serve it, build the model."""
         self.place(cfg)
-        if cfg.max_positions < self.cfg.tokens_per_sample:
-            raise UserError(
-                f"--tokens-per-sample {self.cfg.tokens_per_sample} is more than the model's --max-positions "
-                f"{cfg.max_positions}: lower the one or raise the other (with --resize-positions for a trained model)"
-            )
+        hold_sequences(cfg, self.cfg.tokens_per_sample)
         self._check_data()
         if str(self.cfg.autocast) == "bf16" and not torch.cuda.is_available() and not computes_in_bf16("cpu"):
             logger.warning(

@@ -17,7 +17,7 @@ from torch import Tensor
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.hierarchy import Hierarchy
 from hmtl_plugin.models.adaptation import Adaptation, adapt
-from hmtl_plugin.models.encoder import EncoderConfig
+from hmtl_plugin.models.config import EncoderConfig
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
 from hmtl_plugin.models.sentence_head import SentenceHead
 from hmtl_plugin.objectives.base import ObjectiveOptions, build_objectives

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hmtl_plugin import precision
-from hmtl_plugin.models.encoder import EncoderConfig
+from hmtl_plugin.models.config import EncoderConfig
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
 from hmtl_plugin.models.pooling import POOLINGS
 from hmtl_plugin.models.sentence_head import SentenceHead

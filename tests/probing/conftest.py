@@ -9,7 +9,8 @@ import torch
 
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.data.tokenizer_training import train_tokenizer
-from hmtl_plugin.models.encoder import Encoder, EncoderConfig
+from hmtl_plugin.models.config import EncoderConfig
+from hmtl_plugin.models.encoder import Encoder
 from hmtl_plugin.probing.encoders import About, TransformerEncoder
 from tests.probing.texts import sentences, write_task
 

@@ -1,0 +1,57 @@
+"""The parts that an encoder is made of, by the names of their options: norms, activations, feed-forward layers, positions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hmtl_plugin.models.positions import LearnedPositions, Positions, RotaryPositions
+
+Activation = Callable[[Tensor], Tensor]
+
+
+def _gelu_tanh(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+def _relu_squared(x: Tensor) -> Tensor:
+    return F.relu(x).square()
+
+
+ACTIVATIONS: dict[str, Activation] = {"gelu": F.gelu, "gelu_tanh": _gelu_tanh, "relu": F.relu, "relu2": _relu_squared}
+"""``--activation-fn``: ``gelu`` is the exact one, ``relu2`` the square of ReLU (So et al. 2021)."""
+
+
+NORMS: dict[str, Callable[..., nn.Module]] = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
+"""``--norm``: called with the width and ``eps``. RMS norm is Zhang and Sennrich's (2019): no mean taken off, no bias."""
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    """What happens between the two matrices of a feed-forward layer.
+
+    Attributes:
+        blocks: how many times the inner width the first matrix gives.
+        combine: its product (..., blocks * F), and the activation, to (..., F).
+    """
+
+    blocks: int
+    combine: Callable[[Tensor, Activation], Tensor]
+
+
+def _plain(inner: Tensor, activation: Activation) -> Tensor:
+    return activation(inner)
+
+
+def _gated(inner: Tensor, activation: Activation) -> Tensor:
+    gate, value = inner.chunk(2, dim=-1)
+    return activation(gate) * value
+
+
+FEED_FORWARDS: dict[str, FeedForward] = {"plain": FeedForward(1, _plain), "gated": FeedForward(2, _gated)}
+"""``--feed-forward``: ``gated`` is the activation of one product times another (Shazeer 2020)."""
+
+
+POSITIONS: dict[str, type[Positions]] = {"learned": LearnedPositions, "rotary": RotaryPositions}
+"""``--positions``."""
