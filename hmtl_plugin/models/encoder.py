@@ -13,6 +13,7 @@ from hmtl_plugin.models.attention import SelfAttention
 from hmtl_plugin.models.dropout import add_dropout, dropout
 from hmtl_plugin.models.initialisation import STANDARD_DEVIATION, embedding, generator_for, initialise, linear
 from hmtl_plugin.models.sequences import Packing, Sequences, rows_at
+from hmtl_plugin.optim.marks import mark_layers
 from hmtl_plugin.precision import recomputing
 
 
@@ -111,6 +112,7 @@ class Encoder(nn.Module):
         )
         for name, part in [*self.embeddings.named_children(), *self.layers.named_children()]:
             initialise(part, generator_for(seed, f"encoder.{name}"), config.init_std)
+        mark_layers(self.layers)
 
     def forward(
         self,
