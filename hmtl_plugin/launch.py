@@ -29,6 +29,7 @@ import torch
 from hmtl_plugin.compat import load_explained
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.host_memory import keep_freed_memory
+from hmtl_plugin.optim.base import is_own, own_names
 from hmtl_plugin.resuming import check_checkpoint
 from hmtl_plugin.run_lock import hold_save_dir
 from hmtl_plugin.trainer_step import save_work
@@ -84,14 +85,15 @@ def check_precision(cfg: Any, on_cpu: bool, training: bool = True) -> None:
         raise UserError("--fp16 needs a GPU: use --autocast bf16")
     if common.fp16 and str(getattr(cfg.task, "autocast", "none")) != "none":
         raise UserError("--fp16 and bf16 autocast exclude each other: leave out --fp16, or give --autocast none")
-    own = getattr(cfg.optimizer, "_name", None) == "hmtl_adamw"
+    optimizer = getattr(cfg.optimizer, "_name", None)
+    own = is_own(optimizer)
     if training and common.memory_efficient_fp16 and own:
         raise UserError(
             "--memory-efficient-fp16 needs an optimizer of fairseq: add --optimizer adam, or use --autocast bf16"
         )
     flat = common.fp16 and not (common.memory_efficient_fp16 or common.fp16_no_flatten_grads)
     if training and flat and own:
-        raise UserError("--fp16 with --optimizer hmtl_adamw needs --fp16-no-flatten-grads: add it")
+        raise UserError(f"--fp16 with --optimizer {optimizer} needs --fp16-no-flatten-grads: add it")
 
 
 def check_parts(cfg: Any) -> None:
@@ -102,8 +104,10 @@ def check_parts(cfg: Any) -> None:
         raise UserError(f"--task {cfg.task._name} needs --criterion {needed}, not {criterion}")
     if optimizer is None:
         raise UserError("no --optimizer: give one, as --optimizer hmtl_adamw")
-    if getattr(cfg.task, "layer_decay", 1.0) != 1.0 and optimizer != "hmtl_adamw":
-        raise UserError(f"--layer-decay needs --optimizer hmtl_adamw: {optimizer} gives all layers one learning rate")
+    if getattr(cfg.task, "layer_decay", 1.0) != 1.0 and not is_own(optimizer):
+        raise UserError(
+            f"--layer-decay needs --optimizer {' or '.join(own_names())}: {optimizer} gives all layers one learning rate"
+        )
 
 
 def check_trainer(cfg: Any, environ: Mapping[str, str]) -> None:

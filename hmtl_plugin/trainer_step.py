@@ -2,7 +2,7 @@
 
 Once an update fairseq's trainer derives every metric that may be printed, and asks twice whether the gradient is finite. On a GPU
 each of these waits for the device, which then idles while Python prepares the next batch. `save_work` replaces the one
-method that does the first, and lets the optimizer answer the second an update later (`HmtlAdamW.defer_check`). Around the comparison of
+method that does the first, and lets the optimizer answer the second an update later (`HmtlOptimizer.defer_check`). Around the comparison of
 norms between GPUs it puts another, so that numbers which are none are called that.
 """
 
@@ -15,7 +15,7 @@ from fairseq.logging import metrics
 from torch import Tensor
 
 from hmtl_plugin.models.compilation import compile_parts
-from hmtl_plugin.optim.adamw import HmtlAdamW
+from hmtl_plugin.optim.base import HmtlOptimizer
 
 
 def save_work(trainer: Any) -> None:
@@ -33,7 +33,7 @@ def save_work(trainer: Any) -> None:
 def _build_optimizer(self: Any) -> None:
     """`Trainer._build_optimizer`, which runs again after a checkpoint is loaded."""
     type(self)._build_optimizer(self)
-    if isinstance(self.optimizer, HmtlAdamW):
+    if isinstance(self.optimizer, HmtlOptimizer):
         self.optimizer.defer_check()
 
 

@@ -18,6 +18,7 @@ from hmtl_plugin.criterions.hierarchical import HmtlCriterionConfig  # noqa: E40
 from hmtl_plugin.errors import run_cli  # noqa: E402
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertConfig  # noqa: E402
 from hmtl_plugin.optim.adamw import HmtlAdamWConfig  # noqa: E402
+from hmtl_plugin.optim.muon import HmtlMuonConfig  # noqa: E402
 from hmtl_plugin.tasks.glue import GlueConfig  # noqa: E402
 from hmtl_plugin.tasks.pretraining import HmtlPretrainingConfig  # noqa: E402
 from hmtl_plugin.tasks.squad import SquadConfig  # noqa: E402
@@ -27,6 +28,7 @@ SECTIONS = {
     "--arch hmtl_bert (hmtl_bert_tiny ... hmtl_bert_large set the sizes)": HierarchicalBertConfig,
     "--criterion hmtl": HmtlCriterionConfig,
     "--optimizer hmtl_adamw": HmtlAdamWConfig,
+    "--optimizer hmtl_muon": HmtlMuonConfig,
     "--task glue": GlueConfig,
     "--task squad": SquadConfig,
 }

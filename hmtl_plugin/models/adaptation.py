@@ -9,7 +9,7 @@ from torch import nn
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
-from hmtl_plugin.optim.adamw import LR_SCALE
+from hmtl_plugin.optim.marks import LR_SCALE, mark
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,7 @@ def adapt(model: HierarchicalBertModel, choices: Adaptation) -> None:
         part.requires_grad_(False)
     for layer, part in enumerate(parts[: top + 1]):
         for parameter in part.parameters():
-            # an attribute that fairseq copies to the fp32 parameters of half-precision training
-            parameter.optim_overrides = {LR_SCALE: choices.layer_decay ** (top + 1 - layer)}  # type: ignore[attr-defined]
+            mark(parameter, **{LR_SCALE: choices.layer_decay ** (top + 1 - layer)})
     model.fresh_layers = tuple(range(top - choices.reinit_layers + 1, top + 1))
 
 

@@ -12,6 +12,7 @@ from hmtl_plugin.models.dropout import add_dropout, dropout
 from hmtl_plugin.models.initialisation import embedding, generator_for, initialise, linear
 from hmtl_plugin.models.parts import ACTIVATIONS, FEED_FORWARDS, NORMS, POSITIONS
 from hmtl_plugin.models.sequences import Packing, Sequences, rows_at
+from hmtl_plugin.optim.marks import mark_layers
 from hmtl_plugin.precision import recomputing
 
 
@@ -52,7 +53,8 @@ class Layer(nn.Module):
         self.attention_norm = _norm(config)
         self.feed_forward = FEED_FORWARDS[config.feed_forward]
         self.fc1 = linear(config.hidden, self.feed_forward.blocks * config.ffn)
-        self.fc1.blocks = self.feed_forward.blocks  # matrices, for optimizers that take them apart
+        # for optimizers that take a weight of several matrices apart
+        self.fc1.blocks = self.feed_forward.blocks  # type: ignore[assignment]
         self.fc2 = linear(config.ffn, config.hidden)
         self.ffn_norm = _norm(config)
         self.activation = ACTIVATIONS[config.activation_fn]
@@ -99,6 +101,7 @@ class Encoder(nn.Module):
             for name, weight in self.layers.named_parameters():
                 if name.endswith(("attention.out.weight", "fc2.weight")):
                     nn.init.zeros_(weight)
+        mark_layers(self.layers)
 
     def forward(
         self,

@@ -10,9 +10,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+
+from fairseq.optim import OPTIMIZER_DATACLASS_REGISTRY
 
 from hmtl_plugin.checkpoints import save_for_use
 from hmtl_plugin.errors import UserError
@@ -28,6 +30,7 @@ from hmtl_plugin.study.slots import Slot
 from hmtl_plugin.study.sources import SQUAD
 
 MODEL, MARK, RESULTS = "model.pt", "fingerprint", "results.jsonl"
+_ADAMW = "hmtl_adamw"
 PLUGIN = Path(__file__).resolve().parents[1]
 _UNTRAINED = ("nsp@100%,mlm@100%", "", "fixed")  # heads for the evaluation; their weights are as initialised too
 
@@ -140,18 +143,19 @@ def pretraining_command(context: Context, run: Run, slot: Slot, folder: Path) ->
     hierarchy, transfer, weighting = (
         (variant.hierarchy, variant.transfer, variant.weighting) if variant.trained else _UNTRAINED
     )
-    options = dict(settings.options)
+    options = {"optimizer": _ADAMW, **settings.options}
     updates, rate = settings.updates, options.pop("lr")
     interval = max(1, updates // settings.curve_points)
     schedule = ["--lr", str(rate), "--lr-scheduler", "polynomial_decay", "--total-num-update", str(updates)]
     schedule += ["--warmup-updates", str(settings.warmup), "--validate-interval-updates", str(interval)]
     if not variant.trained:
         updates, schedule = 1, ["--lr", "0", "--lr-scheduler", "fixed", "--disable-validation"]
+        options = _with_adamw(options)  # others may refuse a learning rate of 0
     return [
         *(sys.executable, "-m", "fairseq_cli.train", str(context.data / CORPUS), "--user-dir", str(PLUGIN)),
         *("--save-dir", str(folder), "--task", "hmtl_pretraining", "--criterion", "hmtl"),
         *("--hierarchy", hierarchy, "--transfer", transfer, "--task-weighting", weighting),
-        *("--optimizer", "hmtl_adamw", "--max-update", str(updates), *schedule),
+        *("--max-update", str(updates), *schedule),
         *("--update-freq", str(settings.batches // slot.processes), "--seed", str(run.seed)),
         *("--autocast", context.profile.autocast, "--num-workers", str(context.profile.workers)),
         *("--validate-interval", "1000000", "--save-interval", "1000000"),
@@ -161,6 +165,13 @@ def pretraining_command(context: Context, run: Run, slot: Slot, folder: Path) ->
         *_flags(options),
         *variant.options,
     ]
+
+
+def _with_adamw(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with our AdamW for their optimizer, without those that the other one alone has."""
+    defined = [OPTIMIZER_DATACLASS_REGISTRY[name] for name in (options["optimizer"], _ADAMW)]
+    theirs, ours = ({f.name.replace("_", "-") for f in fields(each)} for each in defined)
+    return {name: value for name, value in options.items() if name not in theirs - ours} | {"optimizer": _ADAMW}
 
 
 def _flags(options: dict[str, Any]) -> list[str]:

@@ -217,7 +217,7 @@ class HmtlPretrainingTask(AutocastTask):
         """End the run at a loss that is not finite, and say whose it is; fp16 skips such a step itself.
 
         On a CPU look at once. On a GPU that would be a device synchronisation a step: fairseq itself finds that a gradient
-        was not finite, of this update or of the one before (`HmtlAdamW.defer_check`), and runs the micro-batches of the
+        was not finite, of this update or of the one before (`HmtlOptimizer.defer_check`), and runs the micro-batches of the
         update again, and that is when we look.
         """
         if isinstance(optimizer, FP16Optimizer):

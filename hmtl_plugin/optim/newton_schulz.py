@@ -1,0 +1,33 @@
+"""The nearest matrix with orthogonal rows, approximately, of many matrices of one shape at once."""
+
+import torch
+from torch import Tensor
+
+from hmtl_plugin.precision import computes_in_bf16
+
+STEPS = 5
+A, B, C = 3.4445, -4.7750, 2.0315  # of K. Jordan's Muon: steepest at 0; singular values end between about 0.7 and 1.2
+_LEAST_NORM = 1e-7
+
+
+def working_type(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device computes in it, else fp32.
+
+    Milliseconds of all steps, one thread of an AMD EPYC with AVX512-BF16, batches of 16 x 128 x 128, 8 x 128 x 512 and
+    16 x 512 x 512: bfloat16 5.8, 9.8, 351; fp32 12.4, 19.7, 693. torch's loop over matrices (bfloat16): 10.5, 10.5, 303.
+    """
+    return torch.bfloat16 if computes_in_bf16(device.type) else torch.float32
+
+
+def orthogonalise(x_NRC: Tensor) -> Tensor:
+    """Newton-Schulz steps on N matrices (R, C) with R <= C, in their own precision; the rows of the result are near orthonormal.
+
+    Each step maps every singular value s to A s + B s^3 + C s^5 (K. Jordan et al., "Muon: an optimizer for hidden layers in
+    neural networks", 2024), as `torch.optim.Muon` does for one matrix at a time. A matrix of zeros stays one.
+    """
+    x_NRC = x_NRC / torch.linalg.vector_norm(x_NRC, dim=(1, 2), keepdim=True).clamp_(min=_LEAST_NORM)
+    for _ in range(STEPS):
+        gram_NRR = x_NRC @ x_NRC.mT
+        update_NRR = torch.baddbmm(gram_NRR, gram_NRR, gram_NRR, beta=B, alpha=C)
+        x_NRC = torch.baddbmm(x_NRC, update_NRR, x_NRC, beta=A)
+    return x_NRC
