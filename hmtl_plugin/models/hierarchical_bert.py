@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, make_dataclass
 from typing import Any, Optional
 
 import torch
-from fairseq.dataclass import FairseqDataclass
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
 from torch import Tensor, nn
 
+from hmtl_plugin.corruption.vocabulary import MASK
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.hierarchy import Hierarchy, HierarchyError
 from hmtl_plugin.models import state
@@ -17,10 +18,12 @@ from hmtl_plugin.models.config import EncoderConfig, fairseq_fields
 from hmtl_plugin.models.encoder import Encoder
 from hmtl_plugin.models.initialisation import generator_for, initialise
 from hmtl_plugin.models.parts import ACTIVATIONS
+from hmtl_plugin.models.sentence_pooling import SENTENCE_POOLINGS
 from hmtl_plugin.models.sequences import Sequences
 from hmtl_plugin.models.solver import Solver, Targets
 from hmtl_plugin.models.transfer import OPERATORS
 from hmtl_plugin.objectives.base import HeadConfig, Objective, objective_names
+from hmtl_plugin.special_tokens import PAD
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +63,13 @@ class HierarchicalBertConfig(_EncoderOptions):
         default=False,
         metadata={"help": "the masked-LM head has an output matrix of its own, not the input embedding (BERT)"},
     )
+    sentence_pooling: ChoiceEnum(list(SENTENCE_POOLINGS)) = field(  # type: ignore[valid-type]
+        default="first",
+        metadata={
+            "help": "what nsp and sop read: first: the state of <s> (BERT); mean: of all words; "
+            "pair: the means of both segments, compared"
+        },
+    )
     compile: bool = field(
         default=False,
         metadata={
@@ -91,24 +101,28 @@ class HierarchicalBertModel(BaseFairseqModel):
         seed: int = 1,
         resize_positions: bool = False,
         untied_output: bool = False,
+        sentence_pooling: str = "first",
+        mask: int = PAD,
     ) -> None:
         """Weights depend on ``seed`` alone; ``objectives`` holds at least those that ``hierarchy`` places.
+
+        ``sentence_pooling``: what objectives that ask about pairs read; ``mask``: id of ``<mask>``, which it leaves out.
 
         Raises:
             HierarchyError: if the hierarchy cannot be on this encoder.
         """
         super().__init__()
         self.config, self.hierarchy, self.resize_positions = config, hierarchy, resize_positions
-        self.untied_output = untied_output
+        self.untied_output, self.sentence_pooling = untied_output, sentence_pooling
         self.encoder = Encoder(config, seed)
-        self.heads, self.transfers = nn.ModuleDict(), nn.ModuleDict()
+        self.heads, self.poolings, self.transfers = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
         self.solver: Optional[Solver] = None
         self.task_head: Optional[nn.Module] = None
         self.task_head_name, self.task_layer = "", config.layers
         self.fresh_layers: tuple[int, ...] = ()
         if hierarchy is not None:
             hierarchy.validate(config.layers, objective_names(), OPERATORS)
-            self._build_heads(hierarchy, objectives or {}, seed)
+            self._build_heads(hierarchy, objectives or {}, seed, mask)
         self.register_buffer(state.RECORD_KEY, state.encode_record(config, self.objective_names))
         self._freeze_unused()
 
@@ -128,7 +142,10 @@ class HierarchicalBertModel(BaseFairseqModel):
                 objectives,
                 torch.initial_seed(),
                 cfg.resize_positions,
-                getattr(cfg, "untied_output", False),  # not in checkpoints of versions before this option
+                # not in checkpoints of versions before these options
+                getattr(cfg, "untied_output", False),
+                str(getattr(cfg, "sentence_pooling", "first")),
+                task.source_dictionary.index(MASK) if hierarchy else PAD,
             )
         except HierarchyError as error:
             raise UserError(str(error)) from None
@@ -138,7 +155,7 @@ class HierarchicalBertModel(BaseFairseqModel):
         """Names of the placed objectives, in the order of ``task_weights``."""
         return self.hierarchy.objectives if self.hierarchy else ()
 
-    def _build_heads(self, hierarchy: Hierarchy, objectives: Mapping[str, Objective], seed: int) -> None:
+    def _build_heads(self, hierarchy: Hierarchy, objectives: Mapping[str, Objective], seed: int, mask: int) -> None:
         config = self.config
         head_config = HeadConfig(
             hidden=config.hidden,
@@ -152,6 +169,11 @@ class HierarchicalBertModel(BaseFairseqModel):
             for name in hierarchy.objectives:
                 self.heads[name] = objectives[name].build_head(head_config)
                 initialise(self.heads[name], generator_for(seed, f"heads.{name}"), config.init_std)
+        pooling = SENTENCE_POOLINGS[self.sentence_pooling]
+        for name in hierarchy.objectives:
+            if objectives[name].pairing and pooling.reads_all:
+                self.poolings[name] = pooling(config.hidden, mask)
+                initialise(self.poolings[name], generator_for(seed, f"poolings.{name}"), config.init_std)
         for edge in hierarchy.transfers:
             name = f"{edge.source}>{edge.target}:{edge.operator}"
             labels = objectives[edge.source].num_labels
@@ -159,7 +181,7 @@ class HierarchicalBertModel(BaseFairseqModel):
                 config.hidden, labels, generator_for(seed, f"transfers.{name}"), config.init_std
             )
         self.task_weights = nn.Parameter(torch.zeros(len(hierarchy.objectives)))
-        self.solver = Solver(hierarchy, config.layers, objectives)
+        self.solver = Solver(hierarchy, config.layers, objectives, tuple(self.poolings))
 
     def attach_head(self, head: nn.Module, name: str, layer: int, seed: int) -> None:
         """Add the head of a fine-tuning task, a function of (hidden_BTH, tokens_BT), on the states of ``layer``.
@@ -223,7 +245,7 @@ class HierarchicalBertModel(BaseFairseqModel):
         if targets is not None and not features_only:
             if self.solver is None:
                 raise ValueError("this model was built without objectives; call it without targets")
-            return self.solver.solve(self.encoder, self.heads, self.transfers, sequences, targets)
+            return self.solver.solve(self.encoder, self.heads, self.poolings, self.transfers, sequences, targets)
         if task_head:
             if self.task_head is None:
                 raise ValueError("this model has no head of a fine-tuning task; call attach_head first")

@@ -134,11 +134,23 @@ class Sequences:
 
     def mean_of_words(self, state: Tensor) -> Tensor:
         """(B, H) mean over the tokens that are not ``<s>``, ``</s>`` or padding; 0 for a sequence without any."""
+        return self._means(state, self.as_rows().words()[:, None]).squeeze(1)
+
+    def means_of_segments(self, state: Tensor, mask: int) -> Tensor:
+        """(B, 2, H) mean over each segment's words, those that are ``mask`` left out; 0 for a segment without any."""
         rows = self.as_rows()
+        words_BT, second_BT = rows.words(mask), rows.segments().bool()
+        return self._means(state, torch.stack([words_BT & ~second_BT, words_BT & second_BT], 1))
+
+    def words(self, mask: int = PAD) -> Tensor:
+        """In the shape of the ids, whether a token is none of ``<s>``, ``</s>``, padding and ``mask``."""
+        return self.tokens.ne(BOS) & self.tokens.ne(PAD) & self.tokens.ne(EOS) & self.tokens.ne(mask)
+
+    def _means(self, state: Tensor, chosen_BKT: Tensor) -> Tensor:
+        """(B, K, H) means of the states of chosen tokens of the rows."""
         state_BTH = state if self.packing is None else self.packing.pad(state)
-        weight_BT = (rows.tokens.ne(BOS) & rows.tokens.ne(PAD) & rows.tokens.ne(EOS)).to(state_BTH.dtype)
-        weight_BT = weight_BT / weight_BT.sum(1, keepdim=True).clamp(min=1)
-        return torch.bmm(weight_BT[:, None], state_BTH).squeeze(1)
+        weight_BKT = chosen_BKT.to(state_BTH.dtype)
+        return torch.bmm(weight_BKT / weight_BKT.sum(2, keepdim=True).clamp(min=1), state_BTH)
 
 
 def attention_mask(keep_BT: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Solving the objectives of a hierarchy in order: read the tap, apply transfers, run the head."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -35,7 +35,14 @@ class Solver:
         order: the objectives, sources before their targets.
     """
 
-    def __init__(self, hierarchy: Hierarchy, num_layers: int, objectives: Mapping[str, Objective]) -> None:
+    def __init__(
+        self,
+        hierarchy: Hierarchy,
+        num_layers: int,
+        objectives: Mapping[str, Objective],
+        reads_all: Collection[str] = (),
+    ) -> None:
+        """``reads_all``: sentence objectives whose pooling reads the states of all tokens."""
         self.hierarchy = hierarchy
         self.layers = hierarchy.layers(num_layers)
         self.order = hierarchy.order(num_layers)
@@ -44,7 +51,7 @@ class Solver:
         self.kinds = {name: self._kind(name, name in sources) for name in self.order}
         self.top = max(self.layers.values())
         self.at_top = [name for name in self.order if self.layers[name] == self.top]
-        self.few_rows_at_top = all(self.kinds[name] != "tokens" for name in self.at_top)
+        self.few_rows_at_top = all(self.kinds[name] != "tokens" and name not in reads_all for name in self.at_top)
 
     def _kind(self, name: str, is_source: bool) -> str:
         """The rows an objective's head works on. A sparse one that hands its z on needs every token."""
@@ -57,6 +64,7 @@ class Solver:
         self,
         encoder: Encoder,
         heads: nn.ModuleDict,
+        poolings: nn.ModuleDict,
         transfers: nn.ModuleDict,
         sequences: Sequences,
         targets: Targets,
@@ -80,10 +88,11 @@ class Solver:
         solved: dict[str, _Solved] = {}
         logits: dict[str, Tensor] = {}
         for name in self.order:
+            pooling = poolings[name] if name in poolings else None  # noqa: SIM401  a ModuleDict has no `get`
             h = (
                 inputs_at_top[name]
                 if name in inputs_at_top
-                else _select(states[self.layers[name]], rows[name], first_B)
+                else _select(states[self.layers[name]], rows[name], pooling, sequences)
             )
             for edge in self.hierarchy.into(name):
                 operator = transfers[f"{edge.source}>{edge.target}:{edge.operator}"]
@@ -128,7 +137,8 @@ class Solver:
         return z
 
 
-def _select(state: Tensor, rows: Rows, first_B: Tensor) -> Tensor:
+def _select(state: Tensor, rows: Rows, pooling: nn.Module | None, sequences: Sequences) -> Tensor:
+    """The rows that a head reads."""
     if rows.kind == "sentence":
-        return rows_at(state, first_B)
+        return rows_at(state, sequences.first()) if pooling is None else pooling(state, sequences)
     return rows.of(state) if rows.kind == "sparse" else state

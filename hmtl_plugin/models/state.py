@@ -23,7 +23,7 @@ POSITION_KEY = "encoder.embeddings.position.weight"
 WEIGHTS_KEY = "task_weights"
 _RECORD_BYTES = 2048
 _UNTIED_KEY, _MLM_KEY = "heads.mlm.decoder.weight", "heads.mlm.bias"
-_HEAD_PREFIXES = ("heads.", "transfers.", "task_head.")
+_HEAD_PREFIXES = ("heads.", "poolings.", "transfers.", "task_head.")
 _SEGMENTS = "eos2"  # how segments are derived: min(1, number of </s> before)
 _VERSION = 2  # of the record; 1 had no version and fewer options, which then were as their defaults are
 

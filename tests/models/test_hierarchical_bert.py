@@ -39,7 +39,7 @@ def build(
         "max_positions": 16,
     } | options
     config = HierarchicalBertConfig(hierarchy=hierarchy, transfer=transfer, **options)
-    task = SimpleNamespace(source_dictionary=range(tokens))
+    task = SimpleNamespace(source_dictionary=["<s>", "<pad>", "</s>", "<unk>", "<mask>", *range(tokens - 5)])
     if objectives:
         names = [item.split("@")[0] for item in hierarchy.split(",")]
         names = [name for name in names if name in NAMES]
