@@ -154,11 +154,12 @@ def test_precision_options_that_do_harm(cfg: Any, option: str, gpus: int, text: 
     refused(cfg, text, gpus=gpus)
 
 
-def test_fp16_on_gpus(cfg: Any) -> None:
+@pytest.mark.parametrize("optimizer", ["hmtl_adamw", "hmtl_muon"])
+def test_fp16_on_gpus(cfg: Any, optimizer: str) -> None:
     cfg.common.fp16 = True
     launch.check_launch(cfg, {}, gpus=1)
-    cfg.optimizer._name = "hmtl_adamw"
-    refused(cfg, "needs --fp16-no-flatten-grads", gpus=1)
+    cfg.optimizer._name = optimizer
+    refused(cfg, f"--optimizer {optimizer} needs --fp16-no-flatten-grads", gpus=1)
     launch.check_launch(cfg, {}, gpus=1, training=False)
     cfg.common.fp16_no_flatten_grads = True
     launch.check_launch(cfg, {}, gpus=1)
@@ -166,6 +167,18 @@ def test_fp16_on_gpus(cfg: Any) -> None:
     refused(cfg, "--memory-efficient-fp16 .*--optimizer adam", gpus=1)
     cfg.optimizer._name = "adam"
     launch.check_launch(cfg, {}, gpus=1)
+
+
+def test_layers_at_rates_of_their_own_need_an_optimizer_of_the_plugin(cfg: Any) -> None:
+    cfg.task._name = "squad"
+    cfg.criterion._name = "span_qa"
+    OmegaConf.update(cfg, "task.layer_decay", 0.5, force_add=True)
+    for optimizer in ("hmtl_adamw", "hmtl_muon"):
+        cfg.optimizer._name = optimizer
+        launch.check_parts(cfg)
+    cfg.optimizer._name = "adam"
+    with pytest.raises(UserError, match="needs --optimizer hmtl_adamw or hmtl_muon: adam gives all layers one"):
+        launch.check_parts(cfg)
 
 
 def test_fp16_weights_under_bf16_products(cfg: Any) -> None:

@@ -56,6 +56,8 @@ class HmtlMuon(HmtlOptimizer):
                 raise UserError(f"--optimizer hmtl_muon: {name} {rate:g}: use a learning rate above 0")
         if not 0 <= cfg.muon_momentum < 1:
             raise UserError(f"--muon-momentum {cfg.muon_momentum}: use a number from 0 to below 1")
+        if cfg.matrix_weight_decay is not None and not cfg.matrix_weight_decay >= 0:
+            raise UserError(f"--matrix-weight-decay {cfg.matrix_weight_decay}: use 0 or more")
         decay = cfg.weight_decay if cfg.matrix_weight_decay is None else cfg.matrix_weight_decay
         groups: list[dict[str, Any]] = []
         for scale in sorted(set(map(lr_scale, matrices)), reverse=True):

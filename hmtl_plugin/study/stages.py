@@ -18,6 +18,7 @@ from fairseq.optim import OPTIMIZER_DATACLASS_REGISTRY
 
 from hmtl_plugin.checkpoints import save_for_use
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.optim.adamw import HmtlAdamWConfig
 from hmtl_plugin.precision import resolved
 from hmtl_plugin.reporting.results import read_results
 from hmtl_plugin.study.curve import cost, learning_curve
@@ -169,8 +170,8 @@ def pretraining_command(context: Context, run: Run, slot: Slot, folder: Path) ->
 
 def _with_adamw(options: dict[str, Any]) -> dict[str, Any]:
     """The options with our AdamW for their optimizer, without those that the other one alone has."""
-    defined = [OPTIMIZER_DATACLASS_REGISTRY[name] for name in (options["optimizer"], _ADAMW)]
-    theirs, ours = ({f.name.replace("_", "-") for f in fields(each)} for each in defined)
+    their_config = OPTIMIZER_DATACLASS_REGISTRY.get(options["optimizer"], HmtlAdamWConfig)
+    theirs, ours = ({f.name.replace("_", "-") for f in fields(each)} for each in (their_config, HmtlAdamWConfig))
     return {name: value for name, value in options.items() if name not in theirs - ours} | {"optimizer": _ADAMW}
 
 

@@ -1,5 +1,6 @@
 """Stages: the command lines they are, and what is kept, removed and recorded of one, with commands that do not run."""
 
+import dataclasses
 import json
 import sys
 import threading
@@ -113,6 +114,20 @@ class TestPretrainingCommand:
         assert "--disable-validation" in found and "--total-num-update" not in found and "--warmup-updates" not in found
         assert found["--hierarchy"] == ["nsp@100%,mlm@100%"] and found["--seed"] == ["3"]  # flat's own first weights
         assert found["--arch"] == ["hmtl_bert_tiny"]
+
+    def test_a_profile_may_choose_another_optimizer(self, context: Context) -> None:
+        """Not for the encoder without pre-training: it may refuse a learning rate of 0."""
+        usual = {name: pretraining(context, name) for name in ("flat", "random")}
+        assert usual["flat"]["--optimizer"] == usual["random"]["--optimizer"] == ["hmtl_adamw"]
+        chosen = {"optimizer": "hmtl_muon", "matrix-lr": 0.01, "weight-decay": 0.1}
+        settings = dataclasses.replace(PROFILE.pretraining, options={**PROFILE.pretraining.options, **chosen})
+        muon = dataclasses.replace(context, profile=dataclasses.replace(PROFILE, pretraining=settings))
+        assert pretraining(muon, "flat") == usual["flat"] | {
+            "--optimizer": ["hmtl_muon"],
+            "--matrix-lr": ["0.01"],
+            "--weight-decay": ["0.1"],
+        }
+        assert pretraining(muon, "random") == usual["random"] | {"--weight-decay": ["0.1"]}
 
 
 class Commands:

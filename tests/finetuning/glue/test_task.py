@@ -121,6 +121,17 @@ def test_the_same_command_resumes_to_the_bit(data: Path, tmp_path: Path) -> None
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
+def test_other_rates_for_matrices_and_for_every_layer(data: Path, tmp_path: Path) -> None:
+    """The embeddings are frozen, the layers' matrices learn by Muon, each layer at half the rate of the one above."""
+    choices = ["--optimizer", "hmtl_muon", "--layer-decay", "0.5", "--freeze-up-to", "0"]
+    for updates in ("1", "4"):
+        train(arguments(data / "SST-2", tmp_path, "--max-update", updates, *choices))
+    state = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)["last_optimizer_state"]
+    rates = [group["lr"] for group in state["param_groups"] if "momentum" in group]
+    assert rates == pytest.approx([0.02 * 0.5**number for number in range(1, len(rates) + 1)])
+    assert len(rates) == 2
+
+
 def test_a_head_below_the_top_leaves_what_is_above_alone(data: Path, tmp_path: Path) -> None:
     for updates in ("1", "6"):
         options = ["--max-update", updates, "--head-layer", "1", "--weight-decay", "0.1"]
