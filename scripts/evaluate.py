@@ -3,7 +3,11 @@
 
 python scripts/evaluate.py runs/books runs/books-flat --data data/books
 
-"bigrams" is what counts of neighbouring pieces of the training text reach: what a model falls short of it, the text would still give.
+Samples are the same for every model of one vocabulary, whatever it was trained with (--view fixed). mlm_words are bits a character for whole
+words, which compare models of different vocabularies too: give each its own data folder, made from the same text.
+
+"counts" is what counting the training text reaches (neighbouring pieces; pieces that two segments share): what a model falls short of it,
+the text would still give.
 """
 
 import argparse
@@ -18,7 +22,7 @@ logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairs
 from hmtl_plugin.checkpoints import find_checkpoint, load_checkpoint  # noqa: E402
 from hmtl_plugin.data.manifest import file_sha256  # noqa: E402
 from hmtl_plugin.errors import run_cli  # noqa: E402
-from hmtl_plugin.evaluation import Estimate, evaluate  # noqa: E402
+from hmtl_plugin.evaluation import FIXED, TRAINING, Estimate, evaluate  # noqa: E402
 from hmtl_plugin.precision import AUTOCAST  # noqa: E402
 from hmtl_plugin.reporting.results import append_results, read_results  # noqa: E402
 from hmtl_plugin.reporting.text_table import text_table  # noqa: E402
@@ -31,6 +35,13 @@ def main() -> None:
     parser.add_argument("--split", default="valid", help="NAME.bin and NAME.idx of the data (default: %(default)s)")
     parser.add_argument(
         "--samples", type=_positive, default=2000, help="samples of each validation view (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--view",
+        choices=(FIXED, TRAINING),
+        default=FIXED,
+        help="fixed: samples of 64 tokens, 15 %% of the pieces masked, whatever training did; training: those of "
+        "fairseq-train's validation (default: %(default)s)",
     )
     parser.add_argument("--max-tokens", type=_positive, default=8192, help="tokens of a batch (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default: %(default)s)")
@@ -47,7 +58,17 @@ def main() -> None:
     rows: list[list[str]] = []
     for run in arguments.runs:
         rows += [[str(run), *_columns(estimate)] for estimate in _estimates(run, arguments, done)]
-    header = ["run", "objective", "metric", "held out", "95 % interval", "baseline", "beats it", "bigrams", "samples"]
+    header = [
+        "run",
+        "objective",
+        "metric",
+        "held out",
+        "95 % interval",
+        "baseline",
+        "counts",
+        "beats counts",
+        "samples",
+    ]
     print(text_table(header, rows))
 
 
@@ -70,12 +91,12 @@ def _estimates(run: str, arguments: argparse.Namespace, done: list[dict[str, Any
             "data_sha256": file_sha256(data) if data.is_file() else None,
             "samples": arguments.samples,
             "autocast": arguments.autocast,
+            "view": arguments.view,
         },
     }
-    known = [result for result in done if all(result.get(key) == value for key, value in question.items())]
-    known = [result for result in known if "bigrams" in result["metrics"]]  # older versions did not count
+    known = [result for result in done if _answers(result, question)]
     if known:
-        return [Estimate(**result["metrics"]) for result in known]
+        return [Estimate.of_record(result["metrics"]) for result in known]
     checkpoint = load_checkpoint(file)
     hierarchy = checkpoint.hierarchy
     estimates = evaluate(
@@ -86,6 +107,7 @@ def _estimates(run: str, arguments: argparse.Namespace, done: list[dict[str, Any
         arguments.max_tokens,
         arguments.autocast,
         arguments.device,
+        arguments.view,
     )
     if arguments.results:
         shared = {
@@ -102,18 +124,28 @@ def _estimates(run: str, arguments: argparse.Namespace, done: list[dict[str, Any
     return estimates
 
 
+def _answers(result: dict[str, Any], question: dict[str, Any]) -> bool:
+    """Whether a stored result is of this question. One without a view is of training's; those of before counting are left out."""
+    if any(result.get(key) != value for key, value in question.items() if key != "hyper"):
+        return False
+    counted = not {"counts", "bigrams"}.isdisjoint(result["metrics"])
+    return counted and {"view": TRAINING, **result.get("hyper", {})} == question["hyper"]
+
+
 def _columns(estimate: Estimate) -> list[str]:
-    digits = {"loss": 3, "accuracy": 1, "auc": 3}[estimate.metric]
-    unit = {"loss": "loss (nats)", "accuracy": "accuracy (%)", "auc": "AUC"}[estimate.metric]
-    baseline = {"loss": "unigram", "accuracy": "majority", "auc": "chance"}[estimate.metric]
+    digits = {"loss": 3, "accuracy": 1, "auc": 3, "bits": 3}[estimate.metric]
+    unit = {"loss": "loss (nats)", "accuracy": "accuracy (%)", "auc": "AUC", "bits": "bits a character"}
+    baseline = {"loss": "unigram", "accuracy": "majority", "auc": "chance", "bits": "unigram"}[estimate.metric]
+    if estimate.sizes is not None:
+        baseline += f"; sizes {estimate.sizes:.{digits}f}"
     return [
         estimate.target,
-        unit,
+        unit[estimate.metric],
         f"{estimate.value:.{digits}f}",
         f"{estimate.low:.{digits}f} to {estimate.high:.{digits}f}",
         f"{estimate.baseline:.{digits}f} ({baseline})",
-        "yes" if estimate.better else "no",
-        "-" if estimate.bigrams is None else f"{estimate.bigrams:.{digits}f}",
+        "-" if estimate.counts is None else f"{estimate.counts:.{digits}f}",
+        "-" if estimate.beats_counts is None else "yes" if estimate.beats_counts else "no",
         str(estimate.samples),
     ]
 

@@ -136,7 +136,7 @@ def test_refusals_are_one_line(folder: Path, tmp_path: Path) -> None:
 def test_evaluation_agrees_with_validation(folder: Path) -> None:
     """The value on all samples is the trainer's; the interval holds it; the unigram baseline is that of the text."""
     checkpoint = load_checkpoint(folder / "run" / "checkpoint_last.pt")
-    estimates = {e.target: e for e in evaluate(checkpoint, folder / "data", samples=10**6)}
+    estimates = {e.target: e for e in evaluate(checkpoint, folder / "data", samples=10**6, view="training")}
     lines = train(arguments(folder / "data", folder / "again", "--max-update", "60", "--tokens-per-sample", "60"))
     valid = [line for line in lines if "valid_loss" in line][-1]
     assert estimates["mlm"].value == pytest.approx(valid["valid_mlm_loss"], abs=2e-3)
@@ -146,8 +146,9 @@ def test_evaluation_agrees_with_validation(folder: Path) -> None:
         assert estimate.low <= estimate.value <= estimate.high
     assert 2 < estimates["mlm"].baseline < np.log(80)
     assert estimates["nsp"].baseline >= 50 and estimates["bigram_shift"].baseline == 0.5
-    assert estimates["nsp"].bigrams is None
-    assert 0 < estimates["mlm"].bigrams < np.log(80) and 0 < estimates["bigram_shift"].bigrams < 1
+    assert set(estimates) == {"mlm", "nsp", "bigram_shift"}
+    assert 40 < estimates["nsp"].counts < 100 and 40 < estimates["nsp"].sizes < 100
+    assert 0 < estimates["mlm"].counts < np.log(80) and 0 < estimates["bigram_shift"].counts < 1
 
 
 def test_bigram_counts_find_moved_words_where_order_is_all(tmp_path: Path) -> None:
@@ -162,8 +163,8 @@ def test_bigram_counts_find_moved_words_where_order_is_all(tmp_path: Path) -> No
     train(arguments(data, tmp_path / "run", "--max-update", "1", "--tokens-per-sample", "60"))
     checkpoint = load_checkpoint(tmp_path / "run" / "checkpoint_last.pt")
     found = {e.target: e for e in evaluate(checkpoint, data, samples=200)}
-    assert found["bigram_shift"].bigrams > 0.9 > found["bigram_shift"].value
-    assert found["mlm"].bigrams < 0.5 * found["mlm"].baseline
+    assert found["bigram_shift"].counts > 0.9 > found["bigram_shift"].value
+    assert found["mlm"].counts < 0.5 * found["mlm"].baseline
 
 
 def test_evaluate_script_reuses_what_is_known(folder: Path, tmp_path: Path) -> None:
@@ -172,10 +173,13 @@ def test_evaluate_script_reuses_what_is_known(folder: Path, tmp_path: Path) -> N
     first, second = run(command), run(command)
     assert first.returncode == 0, first.stderr
     assert first.stdout == second.stdout and "unigram" in first.stdout
-    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 3
+    assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 4
+    assert "mlm_words" in first.stdout and "bits a character" in first.stdout
     assert "give a whole number from 1" in run([*command, "--samples", "0"]).stderr
     (tmp_path / "file").touch()
     unwritable = run([*command[:-1], str(tmp_path / "file" / "results.jsonl")])
-    assert unwritable.returncode == 1 and unwritable.stderr.count("\n") == 1
+    assert unwritable.returncode == 1 and "Traceback" not in unwritable.stderr
+    *notes, error = unwritable.stderr.splitlines()
+    assert error.startswith("error: ") and all(note.startswith("mlm_words: ") for note in notes)
     wrong = run([*command[:3], "--data", str(tmp_path)])
     assert wrong.returncode == 1 and wrong.stderr.startswith("error: ") and wrong.stderr.count("\n") == 1

@@ -60,6 +60,9 @@ class PretrainingDataset(NumberedDataset):
         pad_to_multiple: batches are padded to a length that is a multiple of it.
         packed: batches hold their samples end to end, without padding.
         threads: for the pair index, see `build_pairs`.
+
+    Attributes:
+        pairing: how sentences are paired, by the kind of a view.
     """
 
     def __init__(
@@ -79,7 +82,7 @@ class PretrainingDataset(NumberedDataset):
         if not views:
             raise ValueError("a data set needs at least one view")
         self.corpus, self.vocabulary, self.views = corpus, vocabulary, tuple(views)
-        self._pairing = {view.kind: replace(pairing or PairingConfig(), kind=view.kind) for view in self.views}
+        self.pairing = {view.kind: replace(pairing or PairingConfig(), kind=view.kind) for view in self.views}
         self.seed, self.fixed_epoch, self.epoch = seed, fixed_epoch, fixed_epoch or 1
         self.pad_to_multiple, self.packed = pad_to_multiple, packed
         self._arrays = EpochArrays(corpus, seed, threads)
@@ -100,7 +103,7 @@ class PretrainingDataset(NumberedDataset):
     @cached_property
     def _indices(self) -> list[PairIndex]:
         """The pair index of each view; views of one kind share theirs."""
-        built = {kind: self._arrays.pairs(self.epoch, config) for kind, config in self._pairing.items()}
+        built = {kind: self._arrays.pairs(self.epoch, config) for kind, config in self.pairing.items()}
         return [built[view.kind] for view in self.views]
 
     @cached_property
@@ -140,7 +143,7 @@ class PretrainingDataset(NumberedDataset):
     @property
     def _samples(self) -> tuple[PairingConfig, ...]:
         """What the samples depend on beside corpus, seed and epoch."""
-        return tuple(self._pairing[view.kind] for view in self.views)
+        return tuple(self.pairing[view.kind] for view in self.views)
 
     def filter_indices_by_size(self, indices: Int64Array, max_sizes: Any) -> tuple[Int64Array, list[int]]:
         """fairseq's, without a copy of the indices where no sample can be too long."""

@@ -86,7 +86,7 @@ def collect(about: dict[str, Any], records: Records) -> StudyReport:
         measures=(*sorted(measures, key=_place), *probes),
         values=collected.values,
         chance=collected.chance,
-        bigrams=collected.bigrams,
+        counts=collected.counts,
         curves=collected.curves,
         costs=collected.costs,
         probes=collected.probes,
@@ -106,7 +106,7 @@ class _Collected:
         self.values: Values = {}
         self.measures: dict[str, Measure] = {}
         self.chance: dict[str, float] = {}
-        self.bigrams: dict[str, float] = {}
+        self.counts: dict[str, float] = {}
         self.curves: dict[str, dict[int, dict[str, list[float]]]] = {}
         self.costs: dict[str, dict[int, Cost]] = {}
         self.probes: list[Line] = []
@@ -135,8 +135,10 @@ class _Collected:
         self._probing(variant, seed, fingerprint, [line for line in lines if line["kind"] == "probe"])
 
     def _how(self, run: str, closing: Line, lines: Sequence[Line]) -> None:
-        for name, of in _MADE.items():
-            runs = self.made.setdefault(name, {}).setdefault(of(closing), [])
+        found = [(name, of(closing)) for name, of in _MADE.items()]
+        found += [("view", _view(line)) for line in lines if line["kind"] == "pretrain"]
+        for name, value in found:
+            runs = self.made.setdefault(name, {}).setdefault(value, [])
             if run not in runs:
                 runs.append(run)
         self.models.setdefault(run, set()).update(
@@ -179,8 +181,9 @@ class _Collected:
         as_shown = _AS_SHOWN[metrics["metric"]]
         self._put(variant, measure, seed, as_shown(metrics["value"]), fingerprint)
         self.chance.setdefault(measure.name, as_shown(metrics["baseline"]))
-        if metrics.get("bigrams") is not None:
-            self.bigrams.setdefault(measure.name, as_shown(metrics["bigrams"]))
+        counts = metrics.get("counts", metrics.get("bigrams"))  # what older versions called them
+        if counts is not None:
+            self.counts.setdefault(measure.name, as_shown(counts))
 
     def _finetuning(self, variant: str, seed: int, fingerprint: str, task: str, lines: Sequence[Line]) -> None:
         """Mean over the seeds of fine-tuning: what is compared is pre-training."""
@@ -219,6 +222,11 @@ class _Collected:
                     self.values.setdefault((variant, AVERAGE), {})[seed] = Value(mean, whole[0].fingerprint)
         if all(name in self.chance for name in names):
             self.chance[AVERAGE] = statistics.fmean(self.chance[name] for name in names)
+
+
+def _view(line: Line) -> str:
+    """Of a held-out value; the first versions knew the one of training only."""
+    return str(line.get("hyper", {}).get("view", "training"))
 
 
 def _perplexity(loss: float) -> float:

@@ -96,20 +96,28 @@ def _not_learnt(study: StudyReport) -> list[str]:
     ]
 
 
+_NEIGHBOURS = (
+    "less than counting pairs of neighbours does, so whatever models of this size make of the order of words, it is less than these "
+    "counts give."
+)
+_COUNTED = {
+    "nsp": "less than counting the pieces that two segments share does, so whatever models of this size make of what segments are "
+    "about, it is less than these counts give."
+}
+
+
 def _less_than_counting(study: StudyReport) -> list[str]:
-    """Where counting pairs of neighbours gives more than any model reached."""
+    """Where counting the text of pre-training gives more than any model reached."""
     trained = [row.name for row in study.rows if row.trained]
     found = []
     for measure in study.measures:
         reached = [value for name in trained for value in study.by_seed(name, measure.name).values()]
-        if not reached or measure.name not in study.bigrams:
+        if not reached or measure.name not in study.counts:
             continue
-        best, counts = (max if measure.higher_is_better else min)(reached), study.bigrams[measure.name]
+        best, counts = (max if measure.higher_is_better else min)(reached), study.counts[measure.name]
         if (best < counts) == measure.higher_is_better and best != counts:
-            found.append(
-                f"{measure.title}: the best run reaches {best:.1f}, {COUNTS} {counts:.1f}: less than counting pairs of neighbours does, so whatever models "
-                "of this size make of the order of words, it is less than these counts give."
-            )
+            what = _COUNTED.get(measure.name, _NEIGHBOURS)
+            found.append(f"{measure.title}: the best run reaches {best:.1f}, {COUNTS} {counts:.1f}: {what}")
     return found
 
 

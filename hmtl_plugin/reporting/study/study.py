@@ -89,7 +89,7 @@ class StudyReport:
         values: by (variant, measure) then seed.
         curves, costs: by variant, then seed.
         probes: result lines of kind ``probe``, the variant's name and the study's seed in them.
-        chance, bigrams: of a measure, what knows nothing reaches, and what counts of neighbouring pieces do.
+        chance, counts: of a measure, what knows nothing reaches, and what counting the text of pre-training does.
         plan: entries of study.json: variant, seed, stage -> fingerprint; done_stages: how many of them are recorded.
         not_finite: values that are no numbers, as texts; they are left out.
         made: how records were made: commit, versions, device, precision -> the runs that have it; more than one each: they are mixed.
@@ -109,7 +109,7 @@ class StudyReport:
     not_finite: tuple[str, ...] = ()
     made: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     remade: tuple[str, ...] = ()
-    bigrams: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
 
     def by_seed(self, variant: str, measure: str) -> dict[int, float]:

@@ -10,7 +10,7 @@ from hmtl_plugin.reporting.study.statistics import Comparison, mean_and_sd
 from hmtl_plugin.reporting.study.study import BASELINE, PRIMARY, PROBES, Measure, Row, StudyReport
 
 _BASELINES = ("bag of words",)
-COUNTS = "bigram counts"
+COUNTS = "counts"
 NOT_RUN, NOT_YET, NOTHING = "not run", "not yet", "–"
 
 
@@ -73,9 +73,10 @@ def main_table(study: StudyReport) -> Table:
         f"{NOT_RUN}: not in this study's plan; {NOTHING}: not measured for this variant, or not yet; (n): only n of its seeds have a value, so compare "
         "variants in the table of differences, which pairs seeds. The last row is what knows nothing: unigrams, the majority, random spans."
     )
-    if study.bigrams:
+    if study.counts:
         caption += (
-            f" {COUNTS}: what the pieces beside a piece tell of it, by counting pairs in the text of pre-training."
+            f" {COUNTS}: what counting the text of pre-training reaches: pairs of neighbouring pieces (MLM, shift), and the pieces "
+            "that two segments share (NSP)."
         )
     if any(row.reference for row in study.rows):
         caption += " A published checkpoint is one pre-training: its deviation is that of fine-tuning."
@@ -116,7 +117,7 @@ def _values_table(
     title: str, caption: str, study: StudyReport, measures: Sequence[Measure], shown: Sequence[Row]
 ) -> Table:
     rows = [(row.name, *_values(study, row, measures)) for row in shown]
-    for name, known in ((COUNTS, study.bigrams), ("knows nothing", study.chance)):
+    for name, known in ((COUNTS, study.counts), ("knows nothing", study.chance)):
         if name != COUNTS or any(m.name in known for m in measures):
             rows.append((name, *(_number(known.get(m.name, math.nan), m.digits) for m in measures)))
     header = ("variant", *(f"{m.title} ({m.unit})" if m.family == PRIMARY and m.unit else m.title for m in measures))

@@ -219,3 +219,19 @@ def test_what_counting_reaches_is_shown_and_said(tmp_path: Path) -> None:
     assert "MLM perplexity: the best run reaches 39" in sentences(study) and "shift: the best" not in sentences(study)
     change(tmp_path, count(6.5))
     assert "the best run reaches" not in sentences(read_study(tmp_path))
+
+
+def test_counts_of_next_sentences_and_the_view_of_the_records(tmp_path: Path) -> None:
+    """Newer records call them counts, and know their view; where some are of another view, the report says so."""
+    assert "view is" not in sentences(written(tmp_path))
+
+    def newer(line: dict[str, Any]) -> None:
+        if line.get("kind") == "pretrain":
+            line["metrics"]["counts"] = {"mlm": 6.5, "nsp": 95.0}.get(line["task"])
+            line["hyper"] = {"view": "fixed"} if line["checkpoint_sha256"].startswith("flat") else {}
+
+    study = read_study(change(tmp_path, newer))
+    assert column(tables.main_table(study), "NSP (% right)")[tables.COUNTS] == "95.0"
+    assert "counting the pieces that two segments share" in sentences(study)
+    assert "order of words" not in sentences(study)
+    assert "view is" in sentences(study) and "fixed (flat" in sentences(study)

@@ -1,0 +1,70 @@
+"""What counting the training text of a data folder gives: counted once a process, for all runs that are evaluated on it."""
+
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from fairseq.data import Dictionary
+
+from hmtl_plugin.bigram_counts import BigramCounts
+from hmtl_plugin.corruption.vocabulary import Vocabulary
+from hmtl_plugin.data.corpus import Corpus
+from hmtl_plugin.data.pair_index import PairingConfig
+from hmtl_plugin.objectives.base import Objective
+from hmtl_plugin.pair_counts import PairCounts, inverse_document_frequency
+
+UNIGRAM_TOKENS = 50_000_000
+
+
+class TrainingText:
+    """What counting the training text of a data folder gives.
+
+    Attributes:
+        unigram_V: (V,) log-probability of each id (from the first 50 M tokens), add-one smoothed; no specials.
+        bigrams: pairs of neighbours.
+    """
+
+    def __init__(self, corpus: Corpus, vocabulary: Vocabulary) -> None:
+        counts = np.ones(vocabulary.size)
+        for start in range(0, min(len(corpus.tokens), UNIGRAM_TOKENS), 1 << 20):
+            counts += np.bincount(corpus.tokens[start : start + (1 << 20)], minlength=vocabulary.size)
+        counts[vocabulary.special_V] = 0
+        probability_V = counts / counts.sum()
+        with np.errstate(divide="ignore"):
+            self.unigram_V = torch.from_numpy(np.log(probability_V))
+        self.bigrams = BigramCounts(corpus, vocabulary, probability_V)
+        self._corpus, self._vocabulary = corpus, vocabulary
+        self._idf_V: npt.NDArray[np.float64] | None = None
+        self._pairs: dict[Any, PairCounts] = {}
+
+    @classmethod
+    def of(cls, folder: Path, dictionary: Dictionary) -> "TrainingText":
+        """Of ``folder/train``; that of the folder asked for last is kept, so that several runs share it.
+
+        Raises:
+            UserError: if the split cannot be opened.
+        """
+        vocabulary = Vocabulary.from_dictionary(dictionary)
+        corpus = Corpus(str(folder / "train"), eos=vocabulary.eos)
+        key = (corpus.fingerprint, tuple(dictionary.symbols))
+        if key not in _last_text:
+            _last_text.clear()
+            _last_text[key] = cls(corpus, vocabulary)
+        return _last_text[key]
+
+    def pairs(self, config: PairingConfig, corrupting: tuple[Objective, ...], seed: int) -> PairCounts | None:
+        """Next sentences by counting, on pairs made as those of a view; None for a text of one document, which has no such pairs."""
+        if len(self._corpus.document_start) < 2:
+            return None
+        if self._idf_V is None:
+            self._idf_V = inverse_document_frequency(self._corpus, self._vocabulary)
+        key = (config, seed, tuple(sorted((o.name, astuple(o.options)) for o in corrupting)))
+        if key not in self._pairs:
+            self._pairs[key] = PairCounts(self._corpus, self._vocabulary, self._idf_V, config, corrupting, seed)
+        return self._pairs[key]
+
+
+_last_text: dict[Any, TrainingText] = {}
