@@ -3,9 +3,9 @@
 
     python benchmarks/busy.py data/quickstart/corpus [--setting GOMP_SPINCOUNT=3000] [--repeats 3] [--json FILE]
 
-The command is that of the quick start, from its start to its end. "ours" asks scripts/openmp_waiting.py first, as recipes do; what that takes
-is in its time. "default" has none of OpenMP's variables for waiting, and each --setting has its own. All take turns, and
-all are compared with the default on an idle machine, so nothing else may run.
+The command is that of the quick start, from its start to its end. "ours" asks scripts/openmp_waiting.py first, as
+recipes do; what that takes is in its time. "default" has none of OpenMP's variables for waiting, and each --setting has
+its own. All take turns, and all are compared with the default on an idle machine, so nothing else may run.
 """
 
 import argparse
@@ -25,11 +25,13 @@ from turns import Seconds, interleaved, timed
 from hmtl_plugin.errors import UserError, run_cli
 from hmtl_plugin.reporting.text_table import text_table
 
-OPTIONS = """--task hmtl_pretraining --arch hmtl_bert_mini --criterion hmtl
-    --encoder-embed-dim 128 --encoder-normalize-before --init-std 0.06 --dropout 0 --attention-dropout 0
-    --hierarchy bigram_shift@2,nsp@3,mlm@4 --transfer nsp>mlm:concat --tokens-per-sample 64 --max-positions 128 --autocast auto
-    --optimizer hmtl_adamw --lr 2e-3 --lr-scheduler polynomial_decay --warmup-updates 100 --clip-norm 1.0
-    --max-tokens 2048 --cpu --num-workers 0 --seed 1 --disable-validation --log-format simple --log-interval 50""".split()
+OPTIONS = """
+    --task hmtl_pretraining --arch hmtl_bert_mini --criterion hmtl --encoder-embed-dim 128 --encoder-normalize-before
+    --init-std 0.06 --dropout 0 --attention-dropout 0 --hierarchy bigram_shift@2,nsp@3,mlm@4 --transfer nsp>mlm:concat
+    --tokens-per-sample 64 --max-positions 128 --autocast auto --optimizer hmtl_adamw --lr 2e-3 --lr-scheduler
+    polynomial_decay --warmup-updates 100 --clip-norm 1.0 --max-tokens 2048 --cpu --num-workers 0 --seed 1
+    --disable-validation --log-format simple --log-interval 50
+""".split()
 """Those of recipes/quickstart.sh."""
 VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "HMTL_WAITING")
 DEFAULT, OURS = "default", "ours"

@@ -1,26 +1,26 @@
 #!/usr/bin/env python3
 """How the threads of OpenMP wait for each other, chosen by what else the machine does, before torch is imported.
 
-At the end of every parallel loop torch's threads spin until the last of them is there. That is the fastest way while each has a core
-of its own. Where another process needs one of the cores, a thread that spins there keeps the late one from running, and training slows down
-several times over; threads that sleep while they wait are a little slower on an idle machine, and hardly slower on a busy one.
-What each setting costs is measured by benchmarks/busy.py.
+At the end of every parallel loop torch's threads spin until the last of them is there. That is the fastest way while
+each has a core of its own. Where another process needs one of the cores, a thread that spins there keeps the late one
+from running, and training slows down several times over; threads that sleep while they wait are a little slower on an
+idle machine, and hardly slower on a busy one. What each setting costs is measured by benchmarks/busy.py.
 
     eval "$(python scripts/openmp_waiting.py)"    # in a shell, before fairseq-train
 
     from openmp_waiting import choose_waiting     # in a script, before anything that imports torch
     choose_waiting()
 
-The machine is looked at once, and what is chosen holds for this process and all that it starts. It changes no result: the number
-of threads, on which the order of sums depends, stays. Nothing is chosen
+The machine is looked at once, and what is chosen holds for this process and all that it starts. It changes no result:
+the number of threads, on which the order of sums depends, stays. Nothing is chosen
 
 - where the user has: one of `USERS` is set, or ``OMP_NUM_THREADS=1``, which leaves nobody to wait for;
 - where a parent has: it leaves `CHOSEN` in the environment. Set it yourself (to anything) to keep everything as it is.
 
-What is seen is the share of time that the processors which this process may use were not idle, from /proc/stat: in a container that
-is everything that runs on the host's processors, inside and outside; a limit on processor time (``docker run --cpus``) is not seen.
-Systems without that file have the load average, of which whole processes count, as it remembers a minute.
-Needs nothing but Python: it runs before the package is imported, which imports torch.
+What is seen is the share of time that the processors which this process may use were not idle, from /proc/stat: in a
+container that is everything that runs on the host's processors, inside and outside; a limit on processor time
+(``docker run --cpus``) is not seen. Systems without that file have the load average, of which whole processes count, as
+it remembers a minute. Needs nothing but Python: it runs before the package is imported, which imports torch.
 """
 
 import os
@@ -52,9 +52,14 @@ def processors() -> set[int]:
 
 
 def busy_cores(seconds: float, stat: Path = STAT, used: set[int] | None = None) -> float:
-    """How many of the processors ``used`` (default: all that this process may use) are busy, on average over the next ``seconds``.
+    """How many of the processors ``used`` are busy, on average over the next ``seconds``.
 
     This process sleeps meanwhile, so that others are what is seen. 0 where the system tells nothing.
+
+    Args:
+        seconds: to look for.
+        stat: where the kernel keeps count of processors.
+        used: numbers of processors; default: all that this process may use.
     """
     used = processors() if used is None else used
     before = _times(stat)
@@ -121,9 +126,10 @@ def _line(why: str, chosen: Mapping[str, str]) -> str:
 
 
 def choose_waiting(environ: MutableMapping[str, str] = os.environ) -> dict[str, str]:
-    """Choose, put it into ``environ``, say so in a line on stderr where anything but a note to children changes; what was put there.
+    """Choose, and put it into ``environ``; what was put there.
 
-    Does nothing once torch is imported: OpenMP has read its variables by then.
+    A line on stderr says so, unless there is nothing in it but the mark for children. Does nothing once torch is
+    imported: OpenMP has read its variables by then.
     """
     if "torch" in sys.modules:
         return {}

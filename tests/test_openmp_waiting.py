@@ -34,7 +34,7 @@ def script() -> ModuleType:
 
 
 def environment(script: ModuleType, **variables: str) -> dict[str, str]:
-    """Of a process in which nobody has chosen anything yet; more threads than cores find no core each, on any machine."""
+    """Of a process in which nobody has chosen yet; on any machine some of its threads find no core."""
     chosen = {*script.USERS, script.CHOSEN}
     kept = {name: value for name, value in os.environ.items() if name not in chosen}
     return kept | {"OMP_NUM_THREADS": str(len(script.processors()) + 1)} | variables
