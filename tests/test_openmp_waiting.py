@@ -155,7 +155,8 @@ def test_choices_are_said_and_inherited(
     monkeypatch.setattr(script, "processors", lambda: {0, 1})
     monkeypatch.setattr(script, "busy_cores", lambda seconds: 1.0)
     environ: dict[str, str] = {}
-    assert script.choose_waiting(environ) == {}  # torch is loaded here: too late
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
+    assert script.choose_waiting(environ) == {}  # too late
     monkeypatch.delitem(sys.modules, "torch")
     chosen = script.choose_waiting(environ)
     assert environ == chosen == {**script.BUSY, script.CHOSEN: "busy"}
