@@ -49,6 +49,7 @@ interval=$((updates > 20000 ? 1000 : updates > 20 ? updates / 20 : 1))
 
 python=$(bash "$repo/scripts/setup.sh" --python)
 bin=$(dirname "$python")
+eval "$("$python" "$repo/scripts/openmp_waiting.py")" # how threads wait, by what else runs here; your own setting stays
 options=()
 if "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("tensorboard") is None)'; then
     options+=(--tensorboard-logdir "$run/tensorboard")

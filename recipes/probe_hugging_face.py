@@ -8,20 +8,26 @@ Any model in any library is probed like this: a function from sentences to (sent
 
 import argparse
 import hashlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoConfig, AutoModel, AutoTokenizer, set_seed
+sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
+from openmp_waiting import choose_waiting
 
-from hmtl_plugin.data.manifest import file_sha256
-from hmtl_plugin.errors import UserError, run_cli
-from hmtl_plugin.precision import AUTOCAST, autocast
-from hmtl_plugin.probing import GivenEncoder, probe
-from hmtl_plugin.reporting.probing.html import write_html
-from hmtl_plugin.reporting.probing.plots import write_plots
-from hmtl_plugin.reporting.probing.table import probing_table
+choose_waiting()  # before torch, whose OpenMP reads its variables once
+
+import torch  # noqa: E402
+from transformers import AutoConfig, AutoModel, AutoTokenizer, set_seed  # noqa: E402
+
+from hmtl_plugin.data.manifest import file_sha256  # noqa: E402
+from hmtl_plugin.errors import UserError, run_cli  # noqa: E402
+from hmtl_plugin.precision import AUTOCAST, autocast  # noqa: E402
+from hmtl_plugin.probing import GivenEncoder, probe  # noqa: E402
+from hmtl_plugin.reporting.probing.html import write_html  # noqa: E402
+from hmtl_plugin.reporting.probing.plots import write_plots  # noqa: E402
+from hmtl_plugin.reporting.probing.table import probing_table  # noqa: E402
 
 Features = dict[str, torch.Tensor]
 

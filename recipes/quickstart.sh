@@ -31,6 +31,7 @@ step "2/6 corpus"
 "$python" scripts/embedded_corpus.py --out "$text" --max-megabytes 5
 "$python" scripts/prepare_corpus.py "$text" --format paragraphs --vocab-size 6000 --valid-fraction 0.2 --out "$data"
 
+eval "$("$python" scripts/openmp_waiting.py)" # how threads wait, by what else runs here; your own setting stays
 format=simple
 [ ! -t 2 ] || format=tqdm
 

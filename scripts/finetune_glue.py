@@ -12,7 +12,10 @@ a line for each run in RUN/results.jsonl.
 import logging
 from pathlib import Path
 
+from openmp_waiting import choose_waiting
+
 logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairseq, which would log everything
+choose_waiting()  # before torch, whose OpenMP reads its variables once
 
 import hmtl_plugin  # noqa: E402, F401
 from hmtl_plugin.checkpoints import load_vocabulary  # noqa: E402

@@ -11,7 +11,10 @@ best run in the official layout, a folder for each run; and a line for each run 
 import logging
 from pathlib import Path
 
+from openmp_waiting import choose_waiting
+
 logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairseq, which would log everything
+choose_waiting()  # before torch, whose OpenMP reads its variables once
 
 import hmtl_plugin  # noqa: E402, F401
 from hmtl_plugin.checkpoints import load_vocabulary  # noqa: E402

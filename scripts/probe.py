@@ -9,7 +9,10 @@ import importlib.util
 import logging
 from pathlib import Path
 
+from openmp_waiting import choose_waiting
+
 logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairseq, which would log everything
+choose_waiting()  # before torch, whose OpenMP reads its variables once
 
 from hmtl_plugin.errors import UserError, run_cli  # noqa: E402
 from hmtl_plugin.finetuning.grid import parse_seeds  # noqa: E402

@@ -20,7 +20,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from openmp_waiting import choose_waiting
+
 logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairseq, which would log everything
+choose_waiting()  # before torch, whose OpenMP reads its variables once
 
 import hmtl_plugin  # noqa: E402, F401
 from hmtl_plugin.errors import UserError, run_cli  # noqa: E402

@@ -13,10 +13,11 @@ def run_script(name: str, *arguments: str | Path) -> None:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    before = sys.argv
+    before = sys.argv, sys.path
     sys.argv = [f"scripts/{name}.py", *map(str, arguments)]
+    sys.path = [str(REPOSITORY / "scripts"), *sys.path]  # as for a script, whose own folder comes first
     try:
         spec.loader.exec_module(module)
         module.main()
     finally:
-        sys.argv = before
+        sys.argv, sys.path = before

@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""Time of a short training on an idle machine and beside a process that fills a core, by how OpenMP's threads wait.
+
+    python benchmarks/busy.py data/quickstart/corpus [--setting GOMP_SPINCOUNT=3000] [--repeats 3] [--json FILE]
+
+The command is that of the quick start, from its start to its end. "ours" asks scripts/openmp_waiting.py first, as
+recipes do; what that takes is in its time. "default" has none of OpenMP's variables for waiting, and each --setting has
+its own. All take turns, and all are compared with the default on an idle machine, so nothing else may run.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+from machine import REPOSITORY
+from record import Recorder, Row
+from turns import Seconds, interleaved, timed
+
+from hmtl_plugin.errors import UserError, run_cli
+from hmtl_plugin.reporting.text_table import text_table
+
+OPTIONS = """
+    --task hmtl_pretraining --arch hmtl_bert_mini --criterion hmtl --encoder-embed-dim 128 --encoder-normalize-before
+    --init-std 0.06 --dropout 0 --attention-dropout 0 --hierarchy bigram_shift@2,nsp@3,mlm@4 --transfer nsp>mlm:concat
+    --tokens-per-sample 64 --max-positions 128 --autocast auto --optimizer hmtl_adamw --lr 2e-3 --lr-scheduler
+    polynomial_decay --warmup-updates 100 --clip-norm 1.0 --max-tokens 2048 --cpu --num-workers 0 --seed 1
+    --disable-validation --log-format simple --log-interval 50
+""".split()
+"""Those of recipes/quickstart.sh."""
+VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "HMTL_WAITING")
+DEFAULT, OURS = "default", "ours"
+_CHOOSE = f'eval "$("{sys.executable}" "{REPOSITORY / "scripts" / "openmp_waiting.py"}")"; exec "$@"'
+_FILL = "import os; parent = os.getppid(); print(flush=True)\nwhile os.getppid() == parent:\n    sum(range(100_000))"
+
+
+def training(data: Path, updates: int, folder: Path) -> list[str]:
+    """The command; it saves nothing."""
+    limits = ["--max-update", str(updates), "--total-num-update", str(max(updates, 200))]
+    places = ["--user-dir", str(REPOSITORY / "hmtl_plugin"), "--no-save", "--save-dir", str(folder)]
+    return [sys.executable, "-m", "fairseq_cli.train", str(data), *OPTIONS, *limits, *places]
+
+
+def systems_of(command: Sequence[str], settings: Sequence[str]) -> dict[str, list[str]]:
+    """The command by name: without a choice, with ours, with each of the settings."""
+    clean = ["env", *(word for name in VARIABLES for word in ("-u", name))]
+    systems = {DEFAULT: [*clean, *command], OURS: [*clean, "sh", "-c", _CHOOSE, "sh", *command]}
+    return systems | {setting: [*clean, *setting.split(","), *command] for setting in settings}
+
+
+@contextmanager
+def busy_processes(number: int) -> Iterator[None]:
+    """So many that compute all the time, each on one core; they end with this process, too."""
+    processes = [subprocess.Popen([sys.executable, "-c", _FILL], stdout=subprocess.PIPE) for _ in range(number)]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            process.stdout.readline()  # it has begun
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def measure(systems: Mapping[str, Sequence[str]], busy: int, repeats: int) -> Seconds:
+    """Seconds of each system, under ``NAME`` on an idle machine and ``NAME, beside`` beside ``busy`` processes."""
+
+    def beside(command: Sequence[str]) -> float:
+        with busy_processes(busy):
+            return timed(command)
+
+    runs: dict[str, Callable[[], float]] = {name: partial(timed, command) for name, command in systems.items()}
+    runs |= {f"{name}, beside": partial(beside, command) for name, command in systems.items()}
+    timed(systems[DEFAULT])  # files and caches are warm for all
+    return interleaved(runs, repeats)
+
+
+def rows(seconds: Seconds, updates: int, busy: int) -> list[Row]:
+    """Two for each system, both beside the default's on an idle machine."""
+    made = []
+    where = f"beside {busy} busy process{'es' if busy != 1 else ''}"
+    what = f"{updates} updates of the quick start"
+    idle = seconds[DEFAULT]
+    for name in seconds:
+        if name.endswith(", beside"):
+            continue
+        if name != DEFAULT:
+            made.append(
+                Row(f"{what}, idle machine, {name}", "s", seconds[name], "lower", idle, "default, idle machine")
+            )
+        beside = seconds[f"{name}, beside"]
+        made.append(Row(f"{what}, {where}, {name}", "s", beside, "lower", idle, "default, idle machine"))
+    return made
+
+
+def summary(seconds: Seconds) -> str:
+    """Medians, and what they are of the default's on an idle machine."""
+    idle = median(seconds[DEFAULT])
+    table = []
+    for name in (name for name in seconds if not name.endswith(", beside")):
+        alone, beside = median(seconds[name]), median(seconds[f"{name}, beside"])
+        table.append(
+            (name, f"{alone:.1f}", f"{100 * (alone / idle - 1):+.1f} %", f"{beside:.1f}", f"{beside / idle:.2f}x")
+        )
+    return text_table(("threads wait by", "idle, s", "price", "beside, s", "of default's idle"), table)
+
+
+def main() -> None:
+    """Measure and print."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("data", type=Path, help="a prepared corpus, such as the quick start's data/quickstart/corpus")
+    p.add_argument(
+        "--setting", action="append", default=[], metavar="NAME=VALUE[,...]", help="one more; may be repeated"
+    )
+    p.add_argument("--updates", type=int, default=100)
+    p.add_argument("--busy", type=int, default=1, metavar="N", help="processes beside, each filling a core (default 1)")
+    p.add_argument("--repeats", type=int, default=3)
+    p.add_argument("--json", type=Path, metavar="FILE")
+    args = p.parse_args()
+    if not (args.data / "train.idx").is_file():
+        raise UserError(f"{args.data}: no train.idx in it: give a folder that scripts/prepare_corpus.py wrote")
+    for setting in args.setting:
+        if not all(part.partition("=")[0] and "=" in part for part in setting.split(",")):
+            raise UserError(f"--setting {setting}: write NAME=VALUE, as in GOMP_SPINCOUNT=3000")
+    with tempfile.TemporaryDirectory() as folder, Recorder("busy", args.json) as recorder:
+        systems = systems_of(training(args.data.resolve(), args.updates, Path(folder)), args.setting)
+        seconds = measure(systems, args.busy, args.repeats)
+        for row in rows(seconds, args.updates, args.busy):
+            recorder.add(row)
+        print(f"\n{summary(seconds)}")
+
+
+if __name__ == "__main__":
+    run_cli(main)
