@@ -21,14 +21,20 @@ from hmtl_plugin.errors import UserError
 from hmtl_plugin.host_memory import keep_freed_memory
 
 Step = Callable[[], int]
-"""Trains once; tokens of the batch that are no padding. May have a method ``check`` that raises if it trains no more."""
+"""Trains once; tokens of the batch that are no padding. Of two methods that it may have, both called after a turn when the
+clock has stopped, ``check`` raises if it trains no more, and ``measure`` gives a number."""
 
 
 class Turn(NamedTuple):
-    """Some steps one after the other."""
+    """Some steps one after the other.
+
+    Attributes:
+        measured: what the step's ``measure`` gave afterwards, which is no part of the seconds; None if it has none.
+    """
 
     seconds: float
     tokens: int
+    measured: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,8 @@ class Here(Started):
         seconds = time.perf_counter() - begin
         if check := getattr(self.step, "check", None):
             check()
-        return Turn(seconds, tokens)
+        measure = getattr(self.step, "measure", None)
+        return Turn(seconds, tokens, measure() if measure else None)
 
     def close(self) -> None:
         self.__dict__.pop("step", None)

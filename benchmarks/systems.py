@@ -6,11 +6,15 @@ beforehand.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, cycle
 from typing import Any
 
 import torch
+
+from hmtl_plugin.corruption.vocabulary import Vocabulary
+
+UNLABELLED = -100  # to Hugging Face's losses
 
 
 class FairseqTraining:
@@ -55,6 +59,30 @@ class FairseqTraining:
             metrics.get_smoothed_values("train_inner")
             metrics.reset_meters("train_inner")
         return sum(int(batch["ntokens"]) for batch in update)
+
+
+def bert_batch(sample: Mapping[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
+    """A padded batch of our loader as Hugging Face's BertForPreTraining takes it: the same ids, masks and labels.
+
+    Returns:
+        ``input_ids``, ``token_type_ids``, ``attention_mask`` and ``labels``, all (B, T); ``next_sentence_label`` (B,) where
+        the sample has labels of nsp; ``tokens``, how many are no padding.
+    """
+    tokens_BT = sample["net_input"]["src_tokens"]
+    is_end_BT = tokens_BT.eq(vocabulary.eos).long()
+    labels = torch.full((tokens_BT.numel(),), UNLABELLED)
+    labels[sample["targets"]["mlm"]["positions"]] = sample["targets"]["mlm"]["labels"]
+    batch = {
+        "input_ids": tokens_BT,
+        "token_type_ids": (is_end_BT.cumsum(1) - is_end_BT).clamp(max=1),
+        "attention_mask": tokens_BT.ne(vocabulary.pad).long(),
+        "labels": labels.view_as(tokens_BT),
+        "tokens": sample["ntokens"],
+    }
+    if "nsp" in sample["targets"]:
+        batch["next_sentence_label"] = torch.full((len(tokens_BT),), UNLABELLED)
+        batch["next_sentence_label"][sample["targets"]["nsp"]["positions"]] = sample["targets"]["nsp"]["labels"]
+    return batch
 
 
 class TransformersTraining:

@@ -30,10 +30,9 @@ from own_process import Here, Started, Step, System
 from record import Recorder, Row
 from row import Detail
 from synthetic import make_dictionary, write_corpus
-from systems import FairseqTraining, TransformersTraining
+from systems import FairseqTraining, TransformersTraining, bert_batch
 
 import hmtl_plugin.objectives  # noqa: F401  registers the objectives
-from hmtl_plugin.corruption.batch import IGNORE
 from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.dataset import PretrainingDataset, View
@@ -122,21 +121,7 @@ class Samples:
         return [self._batch(self.order[n * rows : (n + 1) * rows]) for n in range(min(number, len(self.order) // rows))]
 
     def _batch(self, numbers: np.ndarray) -> dict[str, Any]:
-        sample = self.dataset.collater(numbers.tolist())
-        tokens_BT = sample["net_input"]["src_tokens"]
-        is_end_BT = tokens_BT.eq(self.vocabulary.eos).long()
-        labels = torch.full((tokens_BT.numel(),), -100)
-        labels[sample["targets"]["mlm"]["positions"]] = sample["targets"]["mlm"]["labels"]
-        next_sentence_B = torch.full((len(tokens_BT),), IGNORE)
-        next_sentence_B[sample["targets"]["nsp"]["positions"]] = sample["targets"]["nsp"]["labels"]
-        return {
-            "input_ids": tokens_BT,
-            "token_type_ids": (is_end_BT.cumsum(1) - is_end_BT).clamp(max=1),
-            "attention_mask": tokens_BT.ne(self.vocabulary.pad).long(),
-            "labels": labels.view_as(tokens_BT),
-            "next_sentence_label": next_sentence_B,
-            "tokens": sample["ntokens"],
-        }
+        return bert_batch(self.dataset.collater(numbers.tolist()), self.vocabulary)
 
 
 def take_turns(
@@ -185,8 +170,8 @@ def turn(name: str, system: Started, found: "Found", args: argparse.Namespace) -
     metrics.reset()  # of whoever came before: fairseq has one set of meters a process
     system(1)
     steps = args.steps if name.startswith(f"{OURS},") else args.peer_steps
-    seconds, tokens = system(max(1, steps // args.rounds))
-    found.speeds.setdefault(name, []).append(tokens / seconds)
+    taken = system(max(1, steps // args.rounds))
+    found.speeds.setdefault(name, []).append(taken.tokens / taken.seconds)
 
 
 def step_bytes(step: Step) -> int:

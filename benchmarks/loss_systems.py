@@ -1,0 +1,259 @@
+"""Systems whose held-out loss is followed while they train: ours and two of Hugging Face, in one loop on one loader.
+
+A call is an update on the next batch of the plugin's own loader; peers get the same ids, masks and labels. Nothing is
+loaded ahead, so that the clock of every system sees what its batches cost. ``measure`` gives the held-out loss, while
+the clock stands still.
+"""
+
+import sys
+from abc import ABC, abstractmethod
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+import torch
+from fairseq import optim, options, tasks, utils
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from held_out import HeldOut, Sample
+from systems import bert_batch
+from torch import Tensor, nn
+
+from hmtl_plugin.precision import autocast
+
+WARM_UP = 100
+WEIGHT_DECAY = 0.01
+
+
+def rate(peak: float, update: int) -> float:
+    """Learning rate of an update (from 1), for every system.
+
+    It rises linearly for `WARM_UP` updates, then falls as the inverse root of the updates (fairseq's
+    ``inverse_sqrt``). It does not depend on when a run ends, so that a run that is stopped is the beginning of a
+    longer one.
+    """
+    return peak * min(update / WARM_UP, (WARM_UP / update) ** 0.5)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all systems share.
+
+    Attributes:
+        data: folder of binarised data.
+        arguments: of ``fairseq-train``, those that say what a batch is, and the shape of our model.
+        samples: held-out samples.
+        threads: of torch.
+    """
+
+    data: str
+    arguments: tuple[str, ...]
+    samples: int
+    threads: int
+
+
+def parsed(arguments: Sequence[str]) -> Any:
+    """The configuration that ``fairseq-train`` makes of these arguments."""
+    parser = options.get_training_parser()
+    cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, list(arguments)))
+    utils.import_user_module(cfg.common)
+    return cfg
+
+
+def held_out(plan: Plan) -> HeldOut:
+    """The samples that every system of the plan is measured on, whatever its own options are."""
+    cfg = parsed([plan.data, *plan.arguments, "--hierarchy", "mlm@-1"])
+    chosen = Namespace(pairing="auto", tokens_per_sample=cfg.task.tokens_per_sample, short_seq_prob=0.1)
+    return HeldOut(Path(plan.data), tasks.setup_task(cfg.task).vocabulary, chosen, plan.samples)
+
+
+class Training(ABC):
+    """A system in training; a call is an update.
+
+    Args:
+        own: arguments of ``fairseq-train`` beyond the plan's: at least ``--hierarchy``, whose targets the batches
+        have, and
+            ``--lr``, the peak.
+    """
+
+    model: Any
+
+    def __init__(self, plan: Plan, own: Sequence[str]) -> None:
+        torch.set_num_threads(plan.threads)
+        self.cfg = parsed([plan.data, *plan.arguments, *own])
+        utils.set_torch_seed(self.cfg.common.seed)
+        self.task: Any = tasks.setup_task(self.cfg.task)
+        self.build()
+        self.held_out, self.updates = held_out(plan), 0
+        batches = self._batches()
+        self.batches = chain([next(batches)], batches)  # the first is made now: opening the data is no training
+
+    @abstractmethod
+    def build(self) -> None:
+        """Make model and optimizer, and tell the task the objectives."""
+
+    @abstractmethod
+    def update(self, sample: Sample, learning_rate: float) -> None:
+        """Train on a batch."""
+
+    @abstractmethod
+    def logits(self, sample: Sample) -> Tensor:
+        """(M, V) at the masked positions of a batch."""
+
+    def __call__(self) -> int:
+        sample = next(self.batches)
+        self.updates += 1
+        self.update(sample, rate(self.cfg.optimization.lr[0], self.updates))
+        return int(sample["ntokens"])
+
+    def measure(self) -> float:
+        """Held-out loss, in nats."""
+        self.model.eval()
+        with torch.inference_mode(), self.precision():
+            loss = self.held_out.loss(self.logits)
+        self.model.train()
+        return loss
+
+    def precision(self) -> Any:
+        """Context of a forward pass."""
+        return autocast(str(self.cfg.task.autocast), "cpu")
+
+    def _batches(self) -> Iterator[Sample]:
+        """Those of ``fairseq-train``, epoch after epoch, made when they are asked for."""
+        self.task.load_dataset("train")
+        for epoch in count(1):
+            iterator = self.task.get_batch_iterator(
+                self.task.dataset("train"),
+                max_tokens=self.cfg.dataset.max_tokens,
+                max_positions=self.task.max_positions(),
+                required_batch_size_multiple=self.cfg.dataset.required_batch_size_multiple,
+                seed=self.cfg.common.seed,
+                epoch=epoch,
+            )
+            yield from iterator.next_epoch_itr(shuffle=True)
+
+
+class OurTraining(Training):
+    """The plugin: task, model, criterion and optimizer as ``fairseq-train`` makes them of its options."""
+
+    def build(self) -> None:
+        self.model = self.task.build_model(self.cfg.model)
+        self.criterion = self.task.build_criterion(self.cfg.criterion)
+        parameters = [*self.model.parameters(), *self.criterion.parameters()]
+        self.optimizer = optim.build_optimizer(self.cfg.optimizer, parameters)
+
+    def update(self, sample: Sample, learning_rate: float) -> None:
+        self.optimizer.set_lr(learning_rate)
+        self.optimizer.zero_grad()
+        _, size, _ = self.task.train_step(sample, self.model, self.criterion, self.optimizer, self.updates - 1)
+        self.optimizer.multiply_grads(1 / size)
+        self.optimizer.clip_grad_norm(self.cfg.optimization.clip_norm)
+        self.optimizer.step()
+
+    def logits(self, sample: Sample) -> Tensor:
+        logits, _ = self.model(**sample["net_input"], targets=sample["targets"])
+        found: Tensor = logits["mlm"]
+        return found
+
+
+class PeerTraining(Training):
+    """A model of Hugging Face with torch's fused AdamW, of our model's layers, width and heads.
+
+    Its batches carry no mask where nothing is padded, and it has no dropout, which in so short a training only costs.
+    """
+
+    def build(self) -> None:
+        # transformers imports any, also one of another torch
+        sys.modules.setdefault("torchaudio", None)  # type: ignore[arg-type]
+        self.task.place(self.cfg.model)
+        hidden, vocabulary = self.cfg.model.encoder_embed_dim, self.task.vocabulary
+        self.model = self.make(
+            {
+                "vocab_size": vocabulary.size,
+                "hidden_size": hidden,
+                "num_hidden_layers": self.cfg.model.encoder_layers,
+                "num_attention_heads": max(1, hidden // 64),
+                "max_position_embeddings": self.cfg.model.max_positions,
+                "pad_token_id": vocabulary.pad,
+                "attn_implementation": "sdpa",
+            }
+        ).train()
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.0, weight_decay=WEIGHT_DECAY, fused=True)
+
+    @abstractmethod
+    def make(self, shape: Mapping[str, Any]) -> Any:
+        """The model; ``shape`` is of its configuration."""
+
+    def inputs(self, sample: Sample) -> dict[str, Tensor]:
+        """Of the model, for a batch."""
+        batch = bert_batch(sample, self.task.vocabulary)
+        del batch["tokens"]
+        if not sample["net_input"]["padded"]:
+            del batch["attention_mask"]
+        return batch
+
+    def update(self, sample: Sample, learning_rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.zero_grad()
+        with self.precision():
+            loss = self.model(**self.inputs(sample)).loss
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.optimization.clip_norm)
+        self.optimizer.step()
+
+
+class BertTraining(PeerTraining):
+    """`transformers.BertForPreTraining`: masked LM and next sentence."""
+
+    def make(self, shape: Mapping[str, Any]) -> Any:
+        import transformers
+
+        inner = 4 * shape["hidden_size"]
+        config = transformers.BertConfig(
+            **shape, intermediate_size=inner, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+        )
+        return transformers.BertForPreTraining(config)
+
+    def logits(self, sample: Sample) -> Tensor:
+        found: Tensor = self.model(**self.inputs(sample)).prediction_logits
+        return found.flatten(0, 1)[sample["targets"]["mlm"]["positions"]]
+
+
+class ModernBertTraining(PeerTraining):
+    """`transformers.ModernBertForMaskedLM`, its head on masked pieces alone.
+
+    Padded, for it works without padding only on FlashAttention, which CPUs do not have. Its gated feed-forward layers
+    are two thirds as wide as plain ones, so that they have as many weights.
+    """
+
+    def make(self, shape: Mapping[str, Any]) -> Any:
+        import transformers
+
+        vocabulary = self.task.vocabulary
+        config = transformers.ModernBertConfig(
+            **shape,
+            intermediate_size=gated_width(shape["hidden_size"]),
+            sparse_prediction=True,
+            bos_token_id=self.task.dictionary.bos(),
+            cls_token_id=self.task.dictionary.bos(),
+            eos_token_id=vocabulary.eos,
+            sep_token_id=vocabulary.eos,
+        )
+        return transformers.ModernBertForMaskedLM(config)
+
+    def inputs(self, sample: Sample) -> dict[str, Tensor]:
+        batch = super().inputs(sample)
+        del batch["token_type_ids"]
+        return batch
+
+    def logits(self, sample: Sample) -> Tensor:
+        found: Tensor = self.model(**self.inputs(sample)).logits  # of masked pieces alone, as there are labels
+        return found
+
+
+def gated_width(hidden: int) -> int:
+    """Inner width at which three matrices hold what two of ``4 * hidden`` do, a multiple of 8."""
+    return 8 * round(4 * hidden * 2 / 3 / 8)

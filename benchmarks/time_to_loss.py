@@ -1,0 +1,275 @@
+"""Seconds of training until the masked LM's held-out loss is that of counts of neighbouring pieces, ours against peers.
+
+    python benchmarks/time_to_loss.py --data data/quickstart/corpus [--curves FILE.svg] [--json FILE]
+
+The data are the quick start's (recipes/quickstart.sh, step 2). Compared are, on the same batches, with the same loop,
+threads and precision,
+
+    ModernBertForMaskedLM   with ours on the masked LM alone
+    BertForPreTraining      with ours on next sentence and masked LM
+    the first defaults      with ours on both: the plugin as the quick start had it first (learned positions, AdamW)
+
+Every system has a process of its own, and they train in turns (`loss_race.py`). Clocks run while a system trains, its
+batches included, and stand still while it is measured, every 20 updates on the same held-out samples (`held_out.py`).
+Each system is trained at three learning rates, of which the best counts; all warm up and decay by one rule
+(`loss_systems.rate`). A peer that has not arrived after 15 times our seconds is stopped: its row then says so, and
+its ratio is a lower bound. All processes keep the memory that a step frees, as training with the plugin does.
+"""
+
+import argparse
+import logging
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from loss_curves import write_curves
+from loss_race import Race, Rules, Run
+from loss_systems import BertTraining, ModernBertTraining, OurTraining, Plan, held_out
+from own_process import System
+from record import Recorder, Row
+from row import Detail
+from synthetic import make_dictionary, write_corpus
+
+from hmtl_plugin.errors import UserError, run_cli
+from hmtl_plugin.precision import AUTOCAST, resolved
+
+PLUGIN = str(Path(__file__).parents[1] / "hmtl_plugin")
+
+# ---- what is compared: options of fairseq-train; each of `rates` is a run, of which the best counts ----
+
+NEW_OPTIONS = False
+"""Whether this version has the options that `_NEW` and `_NEW_AS_BEFORE` name; until then ours are those of before."""
+
+_BEFORE = "--encoder-normalize-before --init-std 0.06 --dropout 0 --attention-dropout 0 --optimizer hmtl_adamw"
+_NEW_AS_BEFORE = "--positions learned --norm layer --feed-forward plain --activation-fn gelu --sentence-pooling first"
+_NEW = (
+    "--encoder-normalize-before --init-std 0.06 --dropout 0 --attention-dropout 0 --positions rotary --norm rms "
+    "--feed-forward plain --activation-fn relu2 --sentence-pooling pair --optimizer hmtl_muon"
+)
+BEFORE = f"{_BEFORE} {_NEW_AS_BEFORE}" if NEW_OPTIONS else _BEFORE
+ADAMW_RATES = ("--lr 1e-3", "--lr 2e-3", "--lr 4e-3")
+OURS = _NEW if NEW_OPTIONS else BEFORE
+OUR_RATES = (
+    ("--lr 2e-3 --matrix-lr 0.01", "--lr 4e-3 --matrix-lr 0.02", "--lr 8e-3 --matrix-lr 0.04")
+    if NEW_OPTIONS
+    else ADAMW_RATES
+)
+MLM, BOTH = "--hierarchy mlm@-1", "--hierarchy nsp@-1,mlm@-1"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A system to train.
+
+    Attributes:
+        make: `loss_systems.Training` of it.
+        options: of ``fairseq-train``, for all learning rates.
+        rates: options that say how fast it learns; a run for each.
+    """
+
+    make: Any
+    options: str
+    rates: tuple[str, ...]
+
+
+OURS_MLM, OURS_BOTH = "ours, mlm", "ours, nsp and mlm"
+MODERN_BERT, BERT, FIRST = "ModernBertForMaskedLM", "BertForPreTraining", "the first defaults"
+CONTESTANTS = {
+    OURS_MLM: Contestant(OurTraining, f"{MLM} {OURS}", OUR_RATES),
+    OURS_BOTH: Contestant(OurTraining, f"{BOTH} {OURS}", OUR_RATES),
+    MODERN_BERT: Contestant(ModernBertTraining, MLM, ADAMW_RATES),
+    BERT: Contestant(BertTraining, BOTH, ADAMW_RATES),
+    FIRST: Contestant(OurTraining, f"{BOTH} {BEFORE}", ADAMW_RATES),
+}
+RIVALS = {MODERN_BERT: OURS_MLM, BERT: OURS_BOTH, FIRST: OURS_BOTH}
+"""Peer -> what of ours it is compared with."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of models, batches and measurements.
+
+    Attributes:
+        options: of ``fairseq-train``.
+        samples: held-out samples.
+        every: updates between measurements.
+    """
+
+    layers: int
+    hidden: int
+    options: str
+    samples: int
+    every: int
+
+    def arguments(self, seed: int, precision: str) -> tuple[str, ...]:
+        """What all systems share."""
+        common = (
+            "--task hmtl_pretraining --criterion hmtl --arch hmtl_bert_mini --lr-scheduler fixed --clip-norm 1.0 --cpu"
+        )
+        shape = f"--encoder-layers {self.layers} --encoder-embed-dim {self.hidden} --num-workers 0 {self.options}"
+        return ("--user-dir", PLUGIN, *f"{common} {shape} --seed {seed} --autocast {precision}".split())
+
+
+FULL = Size(4, 128, "--tokens-per-sample 64 --max-positions 128 --max-tokens 2048", samples=384, every=20)
+QUICK = Size(1, 32, "--tokens-per-sample 32 --max-positions 32 --max-tokens 512", samples=24, every=2)
+"""To see that it runs."""
+
+
+def systems_of(plan: Plan, peers: list[str], middle_rate: bool) -> dict[tuple[str, str], System]:
+    """(system, learning rate) -> how it is made: the peers, and ours that they are compared with."""
+    names = [name for name in CONTESTANTS if name in peers or name in {RIVALS[peer] for peer in peers}]
+    found = {}
+    for name in names:
+        contestant = CONTESTANTS[name]
+        for rate in contestant.rates[1:2] if middle_rate else contestant.rates:
+            arguments = (plan, (*contestant.options.split(), *rate.split()))
+            found[name, rate] = System(contestant.make, arguments, keeps_memory=True)
+    return found
+
+
+def rows_of(race: Race, peers: list[str], goal: str, computed: str) -> list[Row]:
+    """For each peer the seconds until ours and it arrive, if one of them has, and the losses after the budget.
+
+    Args:
+        goal: name of the loss to reach.
+        computed: precision and threads.
+    """
+    rows = []
+    for peer in peers:
+        ours, budget = RIVALS[peer], race.rules.budget
+        if not all(any(run.losses for run in race.of(name)) for name in (ours, peer)):
+            continue
+        how = f"{ours.removeprefix('ours, ')}, {computed}, against {peer}"
+        if race.arrival(ours) is not None or race.arrival(peer) is not None:
+            rows.append(_until_there(race, ours, peer, f"until {goal}, {how}"))
+        mine, theirs = race.best_after(ours, budget), race.best_after(peer, budget)
+        if mine is not None and theirs is not None:
+            losses = [run.loss_after(budget) or 0.0 for run in (mine, theirs)]
+            details: dict[str, Detail] = {"rate": _rate(race, mine), "the peer's rate": _rate(race, theirs)}
+            what = f"loss after {budget:g} s, {how}"
+            rows.append(Row(what, "nats", losses[:1], "lower", losses[1:], peer, details=details))
+    return rows
+
+
+def _until_there(race: Race, ours: str, peer: str, what: str) -> Row:
+    """Who has not arrived stands there with the seconds of training it has had, and is said to."""
+    mine, theirs = _counted(race, ours), _counted(race, peer)
+    details: dict[str, Detail] = {
+        "loss to reach": f"{race.rules.goal:.3f}",
+        "updates": _updates(race, mine),
+        "the peer's updates": _updates(race, theirs),
+        "rate": _rate(race, mine),
+        "the peer's rate": _rate(race, theirs),
+    }
+    name = peer
+    if race.arrival(peer) is None:
+        name = f"{peer}, stopped at {theirs.losses[-1]:.2f} before it arrived, so the ratio is a lower bound"
+    if race.arrival(ours) is None:
+        details["ours"] = f"stopped at {mine.losses[-1]:.2f} before it arrived, so the ratio is an upper bound"
+    seconds = [race.arrival(run.system) or run.spent for run in (mine, theirs)]
+    return Row(what, "s", seconds[:1], "lower", seconds[1:], name, details=details)
+
+
+def _counted(race: Race, system: str) -> Run:
+    """The first to arrive; else, of those that trained longest, the one with the lowest loss."""
+    runs = [run for run in race.of(system) if run.losses]
+    longest = max(run.spent for run in runs)
+    near = [run for run in runs if run.spent > 0.95 * longest]
+    return race.first(system) or min(near, key=lambda run: run.losses[-1])
+
+
+def _updates(race: Race, run: Run) -> int:
+    arrival = run.arrival(race.rules.goal)
+    return run.updates[-1] if arrival is None else run.updates[run.seconds.index(arrival)]
+
+
+def _rate(race: Race, run: Run) -> str:
+    """A run's learning rate and what was tried: the best may be at an edge."""
+    return f"{run.rate}, tried: {', '.join(each.rate for each in race.of(run.system))}"
+
+
+def made_up_data(folder: Path) -> None:
+    """A small corpus of random words, for ``--quick``."""
+    dictionary = make_dictionary(300)
+    dictionary.save(str(folder / "dict.txt"))
+    for split in ("valid", "train"):  # the writer's file is always train
+        write_corpus(folder, len(dictionary), 2000, np.random.default_rng(len(split)))
+        for suffix in (".bin", ".idx"):
+            (folder / f"train{suffix}").replace(folder / f"{split}{suffix}")
+
+
+def measure(args: argparse.Namespace, data: Path, recorder: Recorder) -> list[str]:
+    """The rows, kept up to date while systems train; a line for each system that could not be trained at any rate."""
+    size = QUICK if args.quick else FULL
+    plan = Plan(str(data), size.arguments(args.seed, args.autocast), size.samples, args.threads)
+    view = held_out(plan)
+    counts = view.loss_of_counts()
+    goal, name = (counts, "the loss of counts") if args.target is None else (args.target, f"{args.target:g} nats")
+    print(f"{view.samples} held-out samples; counts reach {counts:.3f}, the goal is {goal:.3f}", flush=True)
+    budget = min(args.budget_seconds, args.cap_seconds)
+    race = Race(Rules(goal, budget, args.cap_seconds, args.factor, RIVALS, args.finalists, size.every))
+    computed = f"{resolved(args.autocast, 'cpu').replace('none', 'fp32')} on {args.threads} threads"
+
+    def changed() -> None:
+        for row in rows_of(race, args.peers, name, computed):
+            recorder.keep(row)
+        if args.curves:
+            write_curves(race, {"counts of neighbours": counts}, args.curves)
+
+    race.go(systems_of(plan, args.peers, args.middle_rate or args.quick), changed)
+    for row in rows_of(race, args.peers, name, computed):
+        recorder.add(row)
+    return [
+        f"{name}: {race.of(name)[0].failed}"
+        for name in CONTESTANTS
+        if (runs := race.of(name)) and all(run.failed for run in runs)
+    ]
+
+
+def main() -> None:
+    """Measure and print one line a row."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="binarised data with train and valid")
+    parser.add_argument("--peers", default=",".join(RIVALS), help=f"some of {', '.join(RIVALS)} (default: all)")
+    parser.add_argument(
+        "--threads", type=int, default=torch.get_num_threads(), help="of each system (default: torch's)"
+    )
+    parser.add_argument("--autocast", choices=AUTOCAST, default="auto")
+    parser.add_argument("--seed", type=int, default=1, help="of weights and of the order of batches")
+    parser.add_argument("--budget-seconds", type=float, default=300, help="training that every run gets (default: 300)")
+    parser.add_argument(
+        "--cap-seconds", type=float, default=2400, help="training after which any run is over (default: 2400)"
+    )
+    parser.add_argument("--factor", type=float, default=15, help="times our seconds that a peer gets (default: 15)")
+    parser.add_argument(
+        "--finalists", type=int, default=0, help="best rates of a system that go on after the budget (default: all)"
+    )
+    parser.add_argument("--middle-rate", action="store_true", help="one learning rate of each system, the middle one")
+    parser.add_argument("--target", type=float, metavar="NATS", help="loss to reach (default: that of counts)")
+    parser.add_argument("--quick", action="store_true", help="tiny models on made-up data, one rate each: does it run?")
+    parser.add_argument(
+        "--curves", type=Path, metavar="FILE.svg", help="draw losses by seconds; their numbers go beside it"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the record")
+    args = parser.parse_args()
+    args.peers = [name.strip() for name in args.peers.split(",")]
+    if unknown := [name for name in args.peers if name not in RIVALS]:
+        raise UserError(f"--peers {unknown[0]}: use some of {', '.join(RIVALS)}")
+    if (args.data is None) != args.quick:
+        raise UserError("give --data FOLDER, or --quick, which makes up its own")
+    if args.quick:
+        args.budget_seconds, args.cap_seconds = min(args.budget_seconds, 1), min(args.cap_seconds, 2)
+    logging.disable(logging.WARNING)  # fairseq's and hydra's
+    with tempfile.TemporaryDirectory() as folder, Recorder("time_to_loss", args.json) as recorder:
+        if args.quick:
+            made_up_data(Path(folder))
+        failed = measure(args, args.data or Path(folder), recorder)
+    if failed:
+        raise UserError("; ".join(failed))
+
+
+if __name__ == "__main__":
+    run_cli(main)
