@@ -110,7 +110,7 @@ def view_options(checkpoint: LoadedCheckpoint, view: str) -> SimpleNamespace:
     if view == TRAINING:
         return SimpleNamespace(**trained)
     needed, held = FIXED_OPTIONS["tokens_per_sample"], checkpoint.model.max_positions()
-    if held < needed:
+    if held is not None and held < needed:
         raise UserError(
             f"{checkpoint.path}: holds {held} positions, and samples of the fixed view have up to {needed}: "
             "give --view training, whose values compare only among runs of the same training options"
@@ -170,7 +170,7 @@ def evaluate(
             np.add.at(grouped, rows.numpy(), sums.numpy())
             found.setdefault(name, []).append(grouped[np.bincount(rows.numpy(), minlength=len(grouped)) > 0])
     if view == FIXED and "mlm" in objectives:
-        asked = masked_words(data.corpus, vocabulary, checkpoint.tokenizer, model.max_positions(), samples)
+        asked = masked_words(data.corpus, vocabulary, checkpoint.tokenizer, model.config.max_positions, samples)
         if isinstance(asked, str):
             logger.warning(f"{checkpoint.path}: no row {WORDS}: {asked}")
         else:
