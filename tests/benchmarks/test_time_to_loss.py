@@ -79,10 +79,10 @@ def test_all_systems_are_measured_on_the_same_samples_whatever_their_own_options
 
 def test_counts_are_measured_as_systems_are(data: Path) -> None:
     from hmtl_plugin.data.corpus import Corpus
-    from hmtl_plugin.evaluation import Counts
+    from hmtl_plugin.training_text import TrainingText
 
     view = training(data, "OurTraining").held_out
-    counts = Counts(Corpus(str(data / "train"), eos=view.vocabulary.eos), view.vocabulary)
+    counts = TrainingText(Corpus(str(data / "train"), eos=view.vocabulary.eos), view.vocabulary)
 
     def logits(sample: Any) -> torch.Tensor:
         """As a model would give them that counts: of every piece the probability between its neighbours."""
