@@ -97,6 +97,7 @@ class Encoder(nn.Module):
         self.output_norms = nn.ModuleList(_norm(config) for _ in range(config.layers if config.normalize_before else 0))
         for name, part in [*self.embeddings.named_children(), *self.layers.named_children()]:
             initialise(part, generator_for(seed, f"encoder.{name}"), config.init_std)
+        initialise(self.output_norms, generator_for(seed, "encoder.output_norms"), config.init_std)
         if config.zero_init_outputs:
             for name, weight in self.layers.named_parameters():
                 if name.endswith(("attention.out.weight", "fc2.weight")):

@@ -47,18 +47,14 @@ class MeanPooling(SentencePooling):
 
 
 class PairPooling(SentencePooling):
-    """The means u and v of the segments, compared: a layer over u, v, u - v and u * v (after Conneau et al. 2017).
-
-    Both pass one matrix first, so that the model can choose the directions in which likeness counts.
-    """
+    """The means u and v of the segments, compared: a layer over u, v, u - v and u * v (after Conneau et al. 2017)."""
 
     def __init__(self, hidden: int, mask: int) -> None:
         super().__init__(hidden, mask)
-        self.project = linear(hidden, hidden)
         self.compare = linear(4 * hidden, hidden)
 
     def forward(self, state: Tensor, sequences: Sequences) -> Tensor:
-        u, v = self.project(sequences.means_of_segments(state, self.mask)).unbind(1)
+        u, v = sequences.means_of_segments(state, self.mask).unbind(1)
         return F.gelu(self.compare(torch.cat([u, v, u - v, u * v], -1)))
 
 
