@@ -1,0 +1,111 @@
+"""What holds of a run with BERT's parts holds of one with none of them: repeated, resumed, in two processes, packed, passed on."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from fairseq import options as fairseq_options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+
+from hmtl_plugin.checkpoints import load_checkpoint
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.finetuning.start import Start
+from hmtl_plugin.interop.exporting import make_plan
+from hmtl_plugin.models.config import CARRIED, RECORDED, EncoderConfig
+from tests.finetuning.conftest import pretrained, tokenizer  # noqa: F401  fixtures
+from tests.finetuning.glue.conftest import glue, trainer  # noqa: F401  fixtures
+from tests.finetuning.glue.runs import Trainer, finetune, records
+from tests.training.runs import arguments, assert_same_weights, make_data, run, train, weights
+from tests.training.test_processes import NO_DROPOUT
+
+PARTS = (
+    "--positions rotary --norm rms --feed-forward gated --activation-fn relu2 --sentence-pooling pair "
+    "--optimizer hmtl_muon --zero-init-outputs"
+).split()
+UPDATES = ("--max-update", "12")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_data(tmp_path_factory.mktemp("data"), documents=40)
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that is never interrupted."""
+    save_dir = tmp_path_factory.mktemp("whole")
+    train(arguments(data, save_dir, *PARTS, *UPDATES))
+    return save_dir
+
+
+def test_the_same_command_gives_the_same_weights(data: Path, whole: Path, tmp_path: Path) -> None:
+    train(arguments(data, tmp_path, *PARTS, *UPDATES))
+    assert_same_weights(weights(tmp_path), weights(whole))
+
+
+def test_a_run_that_is_stopped_and_resumed_ends_as_the_whole_one(data: Path, whole: Path, tmp_path: Path) -> None:
+    train(arguments(data, tmp_path, *PARTS, "--max-update", "6"))
+    train(arguments(data, tmp_path, *PARTS, *UPDATES))
+    assert_same_weights(weights(tmp_path), weights(whole))
+
+
+def test_two_processes_give_the_gradients_of_one(data: Path, tmp_path: Path) -> None:
+    options = (*PARTS, *NO_DROPOUT, "--max-update", "5", "--disable-validation")
+    train(arguments(data, tmp_path / "one", *options, "--update-freq", "2"))
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29553"]
+    result = run([sys.executable, *torchrun, "-m", "fairseq_cli.train", *arguments(data, tmp_path / "two", *options)])
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert_same_weights(weights(tmp_path / "two"), weights(tmp_path / "one"))
+
+
+def test_packed_validation_is_that_of_padded_rows(data: Path, whole: Path, tmp_path: Path) -> None:
+    """Both validate the weights of the whole run; and packed training learns."""
+    found = []
+    for name, extra in {"padded": [], "packed": ["--pack"]}.items():
+        still = ("--lr", "1e-30", "--matrix-lr", "1e-30", "--max-update", "2")
+        start = ("--finetune-from-model", str(whole / "checkpoint_last.pt"))
+        lines = train(arguments(data, tmp_path / name, *PARTS, *still, *start, *extra))
+        found.append([line for line in lines if "valid_loss" in line][-1])
+    padded, packed = found
+    names = [name for name in padded if name.endswith("_loss")]
+    assert len(names) >= 4
+    for name in names:
+        assert packed[name] == pytest.approx(padded[name], abs=2e-4), name
+    lines = train(arguments(data, tmp_path / "anew", *PARTS, *UPDATES, "--pack"))
+    losses = [line["valid_mlm_loss"] for line in lines if "valid_mlm_loss" in line]
+    assert len(losses) == 2 and losses[1] < losses[0]
+
+
+def test_fine_tuning_is_told_of_the_same_encoder(whole: Path, tmp_path: Path) -> None:
+    options = Start.find(whole).options(64, False)
+    parsed = fairseq_options.parse_args_and_arch(
+        fairseq_options.get_training_parser(), [*arguments("data", tmp_path), *options]
+    )
+    wanted = load_checkpoint(whole).model.config
+    built = EncoderConfig.of(convert_namespace_to_omegaconf(parsed).model, wanted.vocabulary)
+    for option in EncoderConfig.options(RECORDED, CARRIED):
+        assert getattr(built, option.name) == getattr(wanted, option.name) or option.name == "ffn", option.name
+    assert (wanted.positions, wanted.norm, wanted.feed_forward) == ("rotary", "rms", "gated")
+    longer = Start.find(whole).options(100, False)  # no table: nothing has to be resized
+    assert longer[longer.index("--max-positions") + 1] == "100"
+    with pytest.raises(UserError, match=r"--resize-positions: the positions of .* are no table: leave it out"):
+        Start.find(whole).options(100, True)
+
+
+def test_it_is_fine_tuned(
+    pretrained: Path,  # noqa: F811
+    glue: Path,  # noqa: F811
+    trainer: Trainer,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    options = (*PARTS, "--max-update", "2", "--max-tokens", "2000")
+    train(arguments(pretrained.parents[1], tmp_path / "run", *options))
+    start = tmp_path / "run" / "checkpoint_last.pt"
+    finetune(start, glue, "RTE", "--grid", "lr=1e-3", "batch-size=16", "epochs=1", "--seeds", "1")
+    assert len(trainer.runs) == 1 and len(records(start)) >= 1
+
+
+def test_export_refuses_it_in_one_line(whole: Path) -> None:
+    with pytest.raises(UserError, match="--positions rotary, --norm rms, --feed-forward gated") as caught:
+        make_plan(load_checkpoint(whole))
+    assert "--activation-fn relu2" in str(caught.value) and "\n" not in str(caught.value)
