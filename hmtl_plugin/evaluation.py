@@ -1,6 +1,7 @@
 """Held-out values of every objective with 95 % intervals, beside what knows nothing (unigrams, the majority, chance) and what counts know.
 
-Samples are those of a view of the evaluation's own, the same for every model of one vocabulary, or those of the model's training.
+Samples are those of a view of the evaluation's own, the same for every model of one vocabulary, or those of the
+model's training.
 
 Each sample contributes sums (of losses, right answers, or a histogram of scores); values are ratios of sums, and intervals
 come from the bootstrap over samples, so that tokens of one sample are never taken for independent.
@@ -63,8 +64,8 @@ class Estimate:
         metric: ``loss`` (nats a masked token), ``accuracy`` (percent), ``auc`` or ``bits`` (a character).
         low, high: 95 % bootstrap interval over samples.
         baseline: the same metric without a model.
-        counts: what counting the training text reaches: `BigramCounts` for what asks for the order of words, `PairCounts` for next
-            sentences; None for others.
+        counts: what counting the training text reaches: `BigramCounts` for what asks for the order of words,
+            `PairCounts` for next sentences; None for others.
         sizes: of next sentences, what the sizes of the two segments alone reach; None for others.
     """
 
@@ -99,7 +100,7 @@ class Estimate:
 
 
 def view_options(checkpoint: LoadedCheckpoint, view: str) -> SimpleNamespace:
-    """The task's options that a view is made with: those of `FIXED_OPTIONS`, or those that the checkpoint was trained with.
+    """The task's options that a view is made with: `FIXED_OPTIONS`, or those that the checkpoint was trained with.
 
     The granularity of bigram shift is always the checkpoint's: its heads have these targets.
 
@@ -131,14 +132,16 @@ def evaluate(
     """Estimates of every target of a checkpoint's hierarchy on up to ``samples`` samples of each validation view.
 
     Args:
-        view: ``fixed``: the samples are made with `FIXED_OPTIONS` whatever the model was trained with, so that all models with one
-            vocabulary get the same; and with a masked LM there is `WORDS`, which compares models of different vocabularies.
+        view: ``fixed``: the samples are made with `FIXED_OPTIONS` whatever the model was trained with, so that all
+            models of one vocabulary get the same; and with a masked LM there is `WORDS`, which compares models of
+            different vocabularies.
             ``training``: they are those of ``fairseq-train``'s validation.
 
     Seed and epoch of the samples are fixed; MLM and NSP are measured in the view that is common to all hierarchies.
 
     Raises:
-        UserError: if the data cannot be opened or do not belong to the checkpoint, or the model is too short for the view.
+        UserError: if the data cannot be opened or do not belong to the checkpoint, or the model holds too few positions
+            for the view.
     """
     check_device(device)
     check_folder(folder, checkpoint.dictionary)

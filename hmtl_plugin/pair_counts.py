@@ -1,6 +1,7 @@
 """Next sentences by counting: how many pieces two segments share, how rare these are, and how long both are.
 
-Like `bigram_counts`, a baseline that needs no optimisation of an encoder: what it reaches and a model does not, the text would still give.
+Like `bigram_counts`, a baseline that needs no optimisation of an encoder: what it reaches and a model does not, the
+text would still give.
 """
 
 from collections.abc import Sequence
@@ -65,7 +66,11 @@ class PairCounts:
         self._whole, self._sizes = _Regression(features_M7, labels_M), _Regression(features_M7[:, SIZES], labels_M)
 
     def follows(self, tokens_BT: Int64Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """(B,) answers 1 (B follows A) or 0 by all features, and by sizes alone, for rows ``<s> A </s> B </s>`` as a model sees them."""
+        """(B,) answers 1 (B follows A) or 0 by all features, and by sizes alone.
+
+        Args:
+            tokens_BT: rows ``<s> A </s> B </s>`` as a model sees them, padded.
+        """
         row_N = np.repeat(np.arange(len(tokens_BT)), tokens_BT.shape[1])
         features_B7 = pair_features(tokens_BT.ravel(), row_N, len(tokens_BT), self._vocabulary, self._idf_V)
         return self._whole(features_B7), self._sizes(features_B7[:, SIZES])
@@ -81,7 +86,9 @@ class PairCounts:
 def pair_features(
     tokens_N: Int64Array, row_N: Int64Array, rows: int, vocabulary: Vocabulary, idf_V: FloatArray
 ) -> FloatArray:
-    """(B, 7) features of B rows ``<s> A </s> [B </s>]``, special ids and ``<mask>`` left out; 0 where a share is of nothing.
+    """(B, 7) features of B rows ``<s> A </s> [B </s>]``, special ids and ``<mask>`` left out.
+
+    A share of nothing is 0.
 
     1. idf of the shared distinct pieces, added up, as a share of that of all distinct pieces;
     2. share of A's distinct pieces that occur in B; 3. of B's that occur in A;
@@ -123,10 +130,10 @@ def pair_features(
 
 
 def inverse_document_frequency(corpus: Corpus, vocabulary: Vocabulary, tokens: int = 10_000_000) -> FloatArray:
-    """(V,) log((1 + n) / (1 + n_id)) with n the documents and n_id those that hold the id, in the first ``tokens`` ids of a corpus.
+    """(V,) log((1 + n) / (1 + n_id)) with n documents of which n_id hold the id, in the first ``tokens`` ids of a corpus.
 
-    Sentences take the place of documents where fewer than 100 documents begin there. Memory: a few arrays of a million ids
-    and 8 bytes an id of the vocabulary, however long corpus and documents are.
+    Sentences take the place of documents where fewer than 100 documents begin there. Memory: a few arrays of a million
+    ids, and of the vocabulary, however long corpus and documents are.
     """
     end = min(len(corpus.tokens), tokens)
     by_document = int((corpus.token_start(corpus.document_start[:_FEW_DOCUMENTS]) < end).sum()) == _FEW_DOCUMENTS
@@ -149,7 +156,7 @@ def inverse_document_frequency(corpus: Corpus, vocabulary: Vocabulary, tokens: i
 
 
 def _part(corpus: Corpus) -> tuple[Int64Array, Int64Array]:
-    """(start, end) of all documents, or of a bounded part of a large corpus: of some thousand random documents a run of sentences each."""
+    """(start, end) of all documents; of a large corpus, of one run of sentences in each of some thousand random ones."""
     start, end = corpus.documents
     if len(corpus) <= _MOST_SENTENCES:
         return start, end

@@ -1,4 +1,4 @@
-"""What counting the training text of a data folder gives: counted once a process, for all runs that are evaluated on it."""
+"""What counting the training text of a data folder gives, once for all runs that a process evaluates on it."""
 
 from dataclasses import astuple
 from pathlib import Path
@@ -56,7 +56,7 @@ class TrainingText:
         return _last_text[key]
 
     def pairs(self, config: PairingConfig, corrupting: tuple[Objective, ...], seed: int) -> PairCounts | None:
-        """Next sentences by counting, on pairs made as those of a view; None for a text of one document, which has no such pairs."""
+        """Next sentences by counting, on pairs made as those of a view; None for a text of one document."""
         if len(self._corpus.document_start) < 2:
             return None
         if self._idf_V is None:

@@ -1,15 +1,17 @@
 """Masked words in bits a character: a measure of masked LMs that compares across vocabularies.
 
-Every model is asked for the same words in the same contexts. Both are drawn from the text that the tokenizer makes of the held-out
-ids: contexts are consecutive whole sentences of one document, up to 200 characters; a word is what stands between blanks; and 15 % of
-the words are drawn by a hash of the sentence's text and of the character at which the word begins. So two vocabularies, each with a
-data folder made from the same text, ask the same as long as both tokenizers give the same text back (the same case and normalisation).
+Every model is asked for the same words in the same contexts. Both are drawn from the text that the tokenizer makes of
+the held-out ids: contexts are consecutive whole sentences of one document, up to 200 characters; a word is what
+stands between blanks; and 15 % of the words are drawn by a hash of the sentence's text and of the character at which
+the word begins. So two vocabularies, each with a data folder made from the same text, ask the same as long as both
+tokenizers give the same text back (the same case and normalisation).
 
-All pieces of a drawn word become ``<mask>``. The value is the sum of -log2 p over these pieces divided by the characters of the drawn words,
-blanks not counted. What it is not: the probability of the word alone. The number of masks tells a model into how many pieces its own
-vocabulary cuts the word, which helps more where words are cut finer; and the pieces of a word are predicted without sight of one another, which
-costs more where words are cut finer. The two work against each other and do not cancel exactly, so small differences between
-vocabularies of very different size mean little.
+All pieces of a drawn word become ``<mask>``. The value is the sum of -log2 p over these pieces divided by the
+characters of the drawn words, blanks not counted. What it is not: the probability of the word alone. The number of
+masks tells a model into how many pieces its own vocabulary cuts the word, which helps more where words are cut finer;
+and the pieces of a word are predicted without sight of one another, which costs more where words are cut finer. The
+two work against each other and do not cancel exactly, so small differences between vocabularies of very different
+size mean little.
 """
 
 import hashlib
@@ -93,8 +95,8 @@ def masked_words(
 ) -> list[MaskedContext] | str:
     """Up to ``samples`` contexts of a corpus, or why there are none.
 
-    Each document gives the same number, from a random sentence on. Words beyond a model's ``positions`` are not asked for, nor are words with
-    a piece that the vocabulary does not know.
+    Each document gives the same number, from a random sentence on. Words beyond a model's ``positions`` are not asked
+    for, nor are words with a piece that the vocabulary does not know.
     """
     if tokenizer is None:
         return "the checkpoint has no tokenizer: copy the data folder's (sentencepiece.bpe.model or tokenizer.json) beside it"
@@ -150,7 +152,11 @@ def word_bits(
     precision: str = "none",
     device: str = "cpu",
 ) -> npt.NDArray[np.float64]:
-    """(contexts, 3) bits of the drawn words, their characters, and their bits by unigrams ``unigram_V`` (log-probabilities, nats)."""
+    """(contexts, 3) bits of the drawn words, their characters, and their bits by unigrams.
+
+    Args:
+        unigram_V: (V,) log-probabilities, nats.
+    """
     sums = np.zeros((len(contexts), 3))
     for numbers in _batches(contexts, max_tokens):
         chosen = [contexts[number] for number in numbers]
@@ -182,7 +188,10 @@ def _sentences(corpus: Corpus, items: range, vocabulary: Vocabulary, tokenizer: 
 
 
 def _contexts(sentences: Iterator[Sentence]) -> Iterator[list[Sentence]]:
-    """Runs of whole sentences of up to `CHARACTERS` characters, blanks between them included; a longer sentence stands alone, cut at a word."""
+    """Runs of whole sentences of up to `CHARACTERS` characters, blanks between them included.
+
+    A longer sentence stands alone, cut at a word.
+    """
     run: list[Sentence] = []
     length = 0
     for sentence in sentences:

@@ -3,11 +3,12 @@
 
 python scripts/evaluate.py runs/books runs/books-flat --data data/books
 
-Samples are the same for every model of one vocabulary, whatever it was trained with (--view fixed). mlm_words are bits a character for whole
-words, which compare models of different vocabularies too: give each its own data folder, made from the same text.
+Samples are the same for every model of one vocabulary, whatever it was trained with (--view fixed). mlm_words are
+bits a character for whole words, which compare models of different vocabularies too: give each its own data folder,
+made from the same text.
 
-"counts" is what counting the training text reaches (neighbouring pieces; pieces that two segments share): what a model falls short of it,
-the text would still give.
+"counts" is what counting the training text reaches (neighbouring pieces; pieces that two segments share): what a
+model falls short of it, the text would still give.
 """
 
 import argparse
@@ -128,7 +129,7 @@ def _estimates(run: str, arguments: argparse.Namespace, done: list[dict[str, Any
 
 
 def _answers(result: dict[str, Any], question: dict[str, Any]) -> bool:
-    """Whether a stored result is of this question. One without a view is of training's; those of before counting are left out."""
+    """Whether a stored result is of this question. One without a view is of training's; one without counts is too old."""
     if any(result.get(key) != value for key, value in question.items() if key != "hyper"):
         return False
     counted = not {"counts", "bigrams"}.isdisjoint(result["metrics"])

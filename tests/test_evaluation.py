@@ -1,4 +1,4 @@
-"""The evaluation's own view: one and the same for all models, whatever their training options; records of before are read."""
+"""The evaluation's own view: the same for all models, whatever their training options; older records are read."""
 
 import json
 from pathlib import Path

@@ -167,7 +167,14 @@ def test_pairs_are_fitted_as_the_model_sees_them(folder: Path) -> None:
     dictionary.add_symbol(MASK)
     vocabulary = Vocabulary.from_dictionary(dictionary)
     corpus, idf_V = Corpus(str(folder / "train")), np.ones(vocabulary.size)
-    counts = PairCounts(corpus, vocabulary, idf_V, PairingConfig("nsp", 40), (MaskAll(),))  # type: ignore[arg-type]
     tokens_BT = np.random.default_rng(0).integers(5, vocabulary.size - 1, (50, 20))
     tokens_BT[:, [9, 19]] = vocabulary.eos
-    assert all(len(set(answers.tolist())) == 1 for answers in counts.follows(tokens_BT))
+    tokens_BT[:25, 10:19] = tokens_BT[:25, :9]  # every piece of B occurs in A
+
+    def answers(*corrupting: object) -> list[set[int]]:
+        config = PairingConfig("nsp", 40)
+        counts = PairCounts(corpus, vocabulary, idf_V, config, corrupting)  # type: ignore[arg-type]
+        return [set(found.tolist()) for found in counts.follows(tokens_BT)]
+
+    assert answers()[0] == {0, 1}
+    assert all(len(found) == 1 for found in answers(MaskAll()))

@@ -97,12 +97,12 @@ def _not_learnt(study: StudyReport) -> list[str]:
 
 
 _NEIGHBOURS = (
-    "less than counting pairs of neighbours does, so whatever models of this size make of the order of words, it is less than these "
-    "counts give."
+    "less than counting pairs of neighbours does, so whatever models of this size make of the order of words, it is "
+    "less than these counts give."
 )
 _COUNTED = {
-    "nsp": "less than counting the pieces that two segments share does, so whatever models of this size make of what segments are "
-    "about, it is less than these counts give."
+    "nsp": "less than counting the pieces that two segments share does, so whatever models of this size make of what "
+    "segments are about, it is less than these counts give."
 }
 
 
