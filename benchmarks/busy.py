@@ -26,9 +26,10 @@ from hmtl_plugin.errors import UserError, run_cli
 from hmtl_plugin.reporting.text_table import text_table
 
 OPTIONS = """
-    --task hmtl_pretraining --arch hmtl_bert_mini --criterion hmtl --encoder-embed-dim 128 --encoder-normalize-before
-    --init-std 0.06 --dropout 0 --attention-dropout 0 --hierarchy bigram_shift@2,nsp@3,mlm@4 --transfer nsp>mlm:concat
-    --tokens-per-sample 64 --max-positions 128 --autocast auto --optimizer hmtl_adamw --lr 2e-3 --lr-scheduler
+    --task hmtl_pretraining --arch hmtl_bert_mini --criterion hmtl --encoder-embed-dim 128 --positions rotary
+    --encoder-normalize-before --zero-init-outputs --init-std 0.06 --dropout 0 --attention-dropout 0 --sentence-pooling pair
+    --mask-prob 0.3 --hierarchy bigram_shift@2,nsp@3,mlm@4 --transfer nsp>mlm:concat --tokens-per-sample 64
+    --max-positions 128 --autocast auto --optimizer hmtl_muon --lr 4e-3 --matrix-lr 0.02 --lr-scheduler
     polynomial_decay --warmup-updates 100 --clip-norm 1.0 --max-tokens 2048 --cpu --num-workers 0 --seed 1
     --disable-validation --log-format simple --log-interval 50
 """.split()

@@ -40,23 +40,18 @@ PLUGIN = str(Path(__file__).parents[1] / "hmtl_plugin")
 
 # ---- what is compared: options of fairseq-train; each of `rates` is a run, of which the best counts ----
 
-NEW_OPTIONS = False
-"""Whether this version has the options that `_NEW` and `_NEW_AS_BEFORE` name; until then ours are those of before."""
-
-_BEFORE = "--encoder-normalize-before --init-std 0.06 --dropout 0 --attention-dropout 0 --optimizer hmtl_adamw"
-_NEW_AS_BEFORE = "--positions learned --norm layer --feed-forward plain --activation-fn gelu --sentence-pooling first"
-_NEW = (
-    "--encoder-normalize-before --init-std 0.06 --dropout 0 --attention-dropout 0 --positions rotary --norm rms "
-    "--feed-forward plain --activation-fn relu2 --sentence-pooling pair --optimizer hmtl_muon"
+BEFORE = (
+    "--encoder-normalize-before --init-std 0.06 --dropout 0 --attention-dropout 0 --optimizer hmtl_adamw "
+    "--positions learned --norm layer --feed-forward plain --activation-fn gelu --sentence-pooling first"
 )
-BEFORE = f"{_BEFORE} {_NEW_AS_BEFORE}" if NEW_OPTIONS else _BEFORE
+"""Of the quick start's first version."""
+OURS = (
+    "--encoder-normalize-before --init-std 0.06 --dropout 0 --attention-dropout 0 --positions rotary "
+    "--zero-init-outputs --sentence-pooling pair --mask-prob 0.3 --optimizer hmtl_muon"
+)
+"""Of today's, see docs/recipe.md."""
 ADAMW_RATES = ("--lr 1e-3", "--lr 2e-3", "--lr 4e-3")
-OURS = _NEW if NEW_OPTIONS else BEFORE
-OUR_RATES = (
-    ("--lr 2e-3 --matrix-lr 0.01", "--lr 4e-3 --matrix-lr 0.02", "--lr 8e-3 --matrix-lr 0.04")
-    if NEW_OPTIONS
-    else ADAMW_RATES
-)
+OUR_RATES = ("--lr 2e-3 --matrix-lr 0.02", "--lr 4e-3 --matrix-lr 0.02", "--lr 8e-3 --matrix-lr 0.02")
 MLM, BOTH = "--hierarchy mlm@-1", "--hierarchy nsp@-1,mlm@-1"
 
 
@@ -80,7 +75,7 @@ MODERN_BERT, BERT, FIRST = "ModernBertForMaskedLM", "BertForPreTraining", "the f
 CONTESTANTS = {
     OURS_MLM: Contestant(OurTraining, f"{MLM} {OURS}", OUR_RATES),
     OURS_BOTH: Contestant(OurTraining, f"{BOTH} {OURS}", OUR_RATES),
-    MODERN_BERT: Contestant(ModernBertTraining, MLM, ADAMW_RATES),
+    MODERN_BERT: Contestant(ModernBertTraining, f"{MLM} --mask-prob 0.3", ADAMW_RATES),
     BERT: Contestant(BertTraining, BOTH, ADAMW_RATES),
     FIRST: Contestant(OurTraining, f"{BOTH} {BEFORE}", ADAMW_RATES),
 }

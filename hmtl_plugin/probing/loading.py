@@ -48,9 +48,12 @@ def untrained_encoder(
     device: str = "cpu",
     name: str = "untrained",
 ) -> TransformerEncoder:
-    """An encoder of a checkpoint's shape and tokenizer with the weights that training would begin with under ``seed``."""
+    """An encoder of a checkpoint's shape and tokenizer with random weights, those that training would begin with under ``seed``.
+
+    None of its matrices is zero: with ``--zero-init-outputs`` all layers would be copies of the embeddings, and no control.
+    """
     loaded = load_checkpoint(path)
-    config, precision = loaded.model.config, _precision(precision, device)
+    config, precision = replace(loaded.model.config, zero_init_outputs=False), _precision(precision, device)
     about = About(
         name,
         "untrained",
@@ -67,9 +70,9 @@ def shape_of(encoder: TransformerEncoder) -> str:
 
 
 def _shape(config: EncoderConfig) -> str:
-    """All that features depend on but the weights: no dropout, no memory savings."""
+    """All that features depend on but the weights: no dropout, no memory savings, not where weights began."""
     plain = replace(config, dropout=0, attention_dropout=0, activation_dropout=0, checkpoint_activations=False)
-    return repr(plain)
+    return repr(replace(plain, zero_init_outputs=False))
 
 
 def _precision(choice: str, device: str) -> str:

@@ -14,6 +14,7 @@ from hmtl_plugin.models import parts
 from hmtl_plugin.models.config import EncoderConfig, option_name
 from hmtl_plugin.models.encoder import Encoder
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertConfig
+from hmtl_plugin.models.parts import ACTIVATIONS, FEED_FORWARDS
 from hmtl_plugin.models.positions import RotaryPositions, rotated
 from hmtl_plugin.models.sequences import Sequences
 from tests.models.test_encoder import CONFIG, TOKENS_BT
@@ -267,3 +268,9 @@ def test_what_rotary_positions_cannot_be_is_refused(options: dict[str, object], 
     with pytest.raises(UserError, match=message) as caught:
         build_model(positions="rotary", **options)
     assert "\n" not in str(caught.value)
+
+
+def test_a_gated_feed_forward_multiplies_the_activation_of_one_half_by_the_other() -> None:
+    inner, gated = torch.tensor([[-1.0, 2.0, 5.0, 3.0]]), FEED_FORWARDS["gated"]
+    assert gated.combine(inner, ACTIVATIONS["relu2"]).tolist() == [[0.0, 12.0]]
+    assert FEED_FORWARDS["plain"].combine(inner, ACTIVATIONS["relu2"]).tolist() == [[0.0, 4.0, 25.0, 9.0]]

@@ -88,6 +88,15 @@ def test_the_untrained_twin_is_the_model_before_its_first_update(folder: Path, t
     assert one != other
 
 
+def test_the_untrained_twin_of_a_run_whose_outputs_began_at_zero_is_no_copy_of_its_embeddings(
+    folder: Path, tmp_path: Path
+) -> None:
+    fresh = tmp_path / "fresh"
+    train(arguments(folder / "data", fresh, "--max-update", "1", "--disable-validation", "--zero-init-outputs"))
+    states = untrained_encoder(fresh, 3)(sentences(5))["mean"]
+    assert np.abs(states[:, 1] - states[:, 0]).max() > 0.01
+
+
 def test_a_run_named_untrained_and_a_run_named_twice(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
