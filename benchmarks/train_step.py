@@ -81,7 +81,7 @@ def our_step(size: str, rows: int, device: str, bf16: bool, hierarchy: tuple[str
     )
     names = [item.split("@")[0] for item in hierarchy[0].split(",")]
     objectives = build_objectives(names, ObjectiveOptions())
-    task = SimpleNamespace(objectives=objectives, source_dictionary=["<mask>", *range(1, VOCABULARY))]
+    task = SimpleNamespace(objectives=objectives, source_dictionary=["<mask>", *range(1, VOCABULARY)])
     model = HierarchicalBertModel.build_model(config, task).to(device).train()
     optimizer = HmtlAdamW(HmtlAdamWConfig(lr=[1e-4]), [p for p in model.parameters() if p.requires_grad])
 
