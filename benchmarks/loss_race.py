@@ -69,7 +69,8 @@ class Rules:
         cap: seconds of training after which any run is over.
         factor: a peer is over once it has trained this many times as long as what it is compared with needed to arrive.
         rivals: system -> that which it is compared with; for systems that are not here there is no such limit.
-        finalists: learning rates of a system, the best after the budget, that go on after it; 0: all.
+        finalists: learning rates of a system, the best after ``screening`` seconds, that go on after it; 0: all.
+        screening: seconds of training after which the finalists are known; None: after the budget.
         every: updates between measurements.
     """
 
@@ -79,6 +80,7 @@ class Rules:
     factor: float = 15.0
     rivals: Mapping[str, str] = field(default_factory=dict)
     finalists: int = 0
+    screening: float | None = None
     every: int = 20
 
 
@@ -112,23 +114,26 @@ class Race:
         rules = self.rules
         if run.failed or run.spent >= rules.cap:
             return True
+        if rules.finalists and run.spent >= self._screening and run not in self._finalists(run.system):
+            return True
         if run.spent < rules.budget:
             return False
         own = self.arrival(run.system)
         if own is not None:  # it has arrived, or comes too late to be the first
             return run.spent >= own
-        if rules.finalists and run not in self._finalists(run.system):
-            return True
         rival = self.arrival(rules.rivals[run.system]) if run.system in rules.rivals else None
         return rival is not None and run.spent >= rules.factor * rival
 
     def _finalists(self, system: str) -> list[Run]:
-        """The best that have not failed; all of these until the last has used up its budget."""
-        budget = self.rules.budget
+        """The best that have not failed; all of these until the last has been screened."""
         running = [run for run in self.of(system) if not run.failed]
-        if any(run.spent < budget for run in running):
+        if any(run.spent < self._screening for run in running):
             return running
-        return sorted(running, key=lambda run: run.loss_after(budget) or 0.0)[: self.rules.finalists]
+        return sorted(running, key=lambda run: run.loss_after(self._screening) or 0.0)[: self.rules.finalists]
+
+    @property
+    def _screening(self) -> float:
+        return self.rules.budget if self.rules.screening is None else self.rules.screening
 
     def go(self, systems: Mapping[tuple[str, str], System], changed: Callable[[], None]) -> None:
         """Train all systems, by name and learning rate, until each run is over. One that fails stops no other.

@@ -205,7 +205,10 @@ def measure(args: argparse.Namespace, data: Path, recorder: Recorder) -> list[st
     goal, name = (counts, "the loss of counts") if args.target is None else (args.target, f"{args.target:g} nats")
     print(f"{view.samples} held-out samples; counts reach {counts:.3f}, the goal is {goal:.3f}", flush=True)
     budget = min(args.budget_seconds, args.cap_seconds)
-    race = Race(Rules(goal, budget, args.cap_seconds, args.factor, RIVALS, args.finalists, size.every))
+    rules = Rules(
+        goal, budget, args.cap_seconds, args.factor, RIVALS, args.finalists, args.screen_seconds or None, size.every
+    )
+    race = Race(rules)
     computed = f"{resolved(args.autocast, 'cpu').replace('none', 'fp32')} on {args.threads} threads"
 
     def changed() -> None:
@@ -240,7 +243,10 @@ def main() -> None:
     )
     parser.add_argument("--factor", type=float, default=15, help="times our seconds that a peer gets (default: 15)")
     parser.add_argument(
-        "--finalists", type=int, default=0, help="best rates of a system that go on after the budget (default: all)"
+        "--finalists", type=int, default=0, help="best rates of a system that go on after screening (default: all)"
+    )
+    parser.add_argument(
+        "--screen-seconds", type=float, help="training after which the finalists are chosen (default: the budget)"
     )
     parser.add_argument("--middle-rate", action="store_true", help="one learning rate of each system, the middle one")
     parser.add_argument("--target", type=float, metavar="NATS", help="loss to reach (default: that of counts)")

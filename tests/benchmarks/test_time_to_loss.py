@@ -210,6 +210,14 @@ def test_only_finalists_go_on() -> None:
     assert {run.rate: run.spent for run in found.runs} == {"a": 5.0, "b": 40.0, "c": 5.0}
 
 
+def test_finalists_may_be_chosen_before_the_budget_is_spent() -> None:
+    rules = Rules(4.0, 20.0, 40.0, rivals={"peer": "ours"}, finalists=1, screening=5.0, every=1)
+    found, _ = race(rules, ours__a=(1.0, 0.01), ours__b=(1.0, 1.0), peer__a=(1.0, 0.02), peer__b=(1.0, 0.01))
+    assert [run.spent for run in found.runs] == [5.0, 20.0, 40.0, 5.0]
+    best = found.best_after("ours", 20.0)
+    assert best is not None and best.rate == "b"
+
+
 def test_who_has_trained_least_goes_next() -> None:
     _, calls = race(Rules(4.0, 5.0, 12.0, every=2), fast__one=(1.0, 0.0), slow__one=(3.0, 0.0))
     fast, slow = "fast__one", "slow__one"
