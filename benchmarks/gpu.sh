@@ -27,6 +27,7 @@ pairs_512     | 200 | train_pairs.py --device cuda --sizes base --lengths 512 | 
 train_step    |  45 | train_step.py --device cuda --sizes base --precisions bf16 --rows 256 | train_step.py --sizes tiny --precisions fp32 --rounds 1
 step_profile  |  40 | step_profile.py --device cuda --sizes base --precisions bf16 --rows 256 --rounds 2 | step_profile.py --sizes tiny --precisions fp32 --rounds 1
 trainer_parts |  40 | trainer_parts.py --device cuda --updates 50           | trainer_parts.py --size tiny --updates 3
+part_costs    |  60 | part_costs.py --device cuda --rounds 10                | part_costs.py --quick
 same_compiled | 120 | same_step.py --device cuda --compiled                 | same_step.py --updates 1
 loader        |  50 | loader.py --seconds 1.5                               | loader.py --seconds 0.5 --repeats 1 --sentences 20000
 '

@@ -40,14 +40,14 @@ BATCH = {"tiny": 16, "mini": 16, "small": 16, "medium": 8, "base": 8, "large": 4
 FLAT, THREE = ("nsp@-1,mlm@-1", ""), ("bigram_shift@50%,nsp@75%,mlm@100%", "nsp>mlm:concat")
 
 
-def make_batch(rows: int, device: str) -> SimpleNamespace:
+def make_batch(rows: int, device: str, vocabulary: int = VOCABULARY, length: int = LENGTH) -> SimpleNamespace:
     """Full pairs ``<s> A </s> B </s>`` of random words, 15 % of them masked, half of them shift targets."""
     generator = torch.Generator().manual_seed(0)
-    tokens_BT = torch.randint(5, VOCABULARY, (rows, LENGTH), generator=generator)
-    ends_B = torch.randint(LENGTH // 4, 3 * LENGTH // 4, (rows,), generator=generator)
+    tokens_BT = torch.randint(5, vocabulary, (rows, length), generator=generator)
+    ends_B = torch.randint(length // 4, 3 * length // 4, (rows,), generator=generator)
     tokens_BT[:, 0], tokens_BT[:, -1] = 0, 2
     tokens_BT[torch.arange(rows), ends_B] = 2
-    draw_BT = torch.rand(rows, LENGTH, generator=generator)
+    draw_BT = torch.rand(rows, length, generator=generator)
     masked_BT = (draw_BT < 0.15) & (tokens_BT > 4)
     shift_N = ((draw_BT >= 0.5) & (tokens_BT > 4)).flatten().nonzero().squeeze(1)
     masked_M = masked_BT.flatten().nonzero().squeeze(1)
@@ -61,7 +61,7 @@ def make_batch(rows: int, device: str) -> SimpleNamespace:
         },
     }
     tokens_BT[masked_BT] = MASK
-    segments_BT = (torch.arange(LENGTH) > ends_B[:, None]).long()
+    segments_BT = (torch.arange(length) > ends_B[:, None]).long()
     to = lambda tensor: tensor.to(device)  # noqa: E731
     return SimpleNamespace(
         tokens_BT=to(tokens_BT),
