@@ -49,14 +49,48 @@ class MeanPooling(SentencePooling):
 class PairPooling(SentencePooling):
     """The means u and v of the segments, compared: a layer over u, v, u - v and u * v (after Conneau et al. 2017)."""
 
+    features: ClassVar[int] = 4
+
     def __init__(self, hidden: int, mask: int) -> None:
         super().__init__(hidden, mask)
-        self.compare = linear(4 * hidden, hidden)
+        self.compare = linear(self.features * hidden, hidden)
 
     def forward(self, state: Tensor, sequences: Sequences) -> Tensor:
+        return F.gelu(self.compare(torch.cat(self._features(state, sequences), -1)))
+
+    def _features(self, state: Tensor, sequences: Sequences) -> list[Tensor]:
         u, v = sequences.means_of_segments(state, self.mask).unbind(1)
-        return F.gelu(self.compare(torch.cat([u, v, u - v, u * v], -1)))
+        return [u, v, u - v, u * v]
 
 
-SENTENCE_POOLINGS: dict[str, type[SentencePooling]] = {"first": FirstPooling, "mean": MeanPooling, "pair": PairPooling}
+class AlignedPooling(PairPooling):
+    """`PairPooling` that also sees which words the segments share.
+
+    A word's state attends to those of the other segment's words, as it is (Parikh et al. 2016, section 3.1, without their
+    projection); the mean over all words of its product with what it finds there is a fifth feature. In the means of
+    segments a rare word that stands in both is lost among the others.
+    """
+
+    features = 5
+
+    def _features(self, state: Tensor, sequences: Sequences) -> list[Tensor]:
+        state_BTH = sequences.state_rows(state)
+        words_B2T = sequences.words_of_segments(self.mask)
+        side_B2T = words_B2T.to(state_BTH.dtype)
+        may_attend_BTT = (side_B2T.flip(1).mT @ side_B2T).bool()  # to words of the other segment
+        score_BTT = (state_BTH @ state_BTH.mT).float() / state_BTH.shape[-1] ** 0.5
+        # a row that may attend to nothing gets some mean, which has no weight below
+        share_BTT = score_BTT.masked_fill(~may_attend_BTT, -1e4).softmax(-1).to(state_BTH.dtype)
+        product_BTH = state_BTH * (share_BTT @ state_BTH)
+        counts_BT = may_attend_BTT.any(2).to(state_BTH.dtype)
+        weight_BT = counts_BT / counts_BT.sum(1, keepdim=True).clamp(min=1)
+        return [*super()._features(state, sequences), torch.bmm(weight_BT[:, None], product_BTH).squeeze(1)]
+
+
+SENTENCE_POOLINGS: dict[str, type[SentencePooling]] = {
+    "first": FirstPooling,
+    "mean": MeanPooling,
+    "pair": PairPooling,
+    "aligned": AlignedPooling,
+}
 """By the names of the option."""

@@ -138,9 +138,17 @@ class Sequences:
 
     def means_of_segments(self, state: Tensor, mask: int) -> Tensor:
         """(B, 2, H) mean over each segment's words, those that are ``mask`` left out; 0 for a segment without any."""
+        return self._means(state, self.words_of_segments(mask))
+
+    def words_of_segments(self, mask: int) -> Tensor:
+        """(B, 2, T) of the rows, whether a token is a word of the first, of the second segment; ``mask`` is none."""
         rows = self.as_rows()
         words_BT, second_BT = rows.words(mask), rows.segments().bool()
-        return self._means(state, torch.stack([words_BT & ~second_BT, words_BT & second_BT], 1))
+        return torch.stack([words_BT & ~second_BT, words_BT & second_BT], 1)
+
+    def state_rows(self, state: Tensor) -> Tensor:
+        """(B, T, H) states of the rows."""
+        return state if self.packing is None else self.packing.pad(state)
 
     def words(self, mask: int = PAD) -> Tensor:
         """In the shape of the ids, whether a token is none of ``<s>``, ``</s>``, padding and ``mask``."""
@@ -148,7 +156,7 @@ class Sequences:
 
     def _means(self, state: Tensor, chosen_BKT: Tensor) -> Tensor:
         """(B, K, H) means of the states of chosen tokens of the rows."""
-        state_BTH = state if self.packing is None else self.packing.pad(state)
+        state_BTH = self.state_rows(state)
         weight_BKT = chosen_BKT.to(state_BTH.dtype)
         return torch.bmm(weight_BKT / weight_BKT.sum(2, keepdim=True).clamp(min=1), state_BTH)
 

@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from hmtl_plugin.models.sentence_pooling import SENTENCE_POOLINGS
+from hmtl_plugin.models.sentence_pooling import SENTENCE_POOLINGS, AlignedPooling
 from hmtl_plugin.models.sequences import Sequences
 from tests.models.test_hierarchical_bert import TARGETS, TOKENS_BT, VOCABULARY, build, learned, loss_of, touched
 
 MASK = 4
+WITH_WEIGHTS = ("pair", "aligned")
 # a masked word in each segment; a second segment of nothing but <mask>; none at all
 ROWS = torch.tensor(
     [[0, 9, 4, 8, 2, 7, 4, 6, 2, 1], [0, 9, 8, 7, 2, 4, 2, 1, 1, 1], [0, 9, 8, 2, 1, 1, 1, 1, 1, 1]],
@@ -63,6 +64,43 @@ def test_pairs_are_compared() -> None:
         torch.testing.assert_close(found, expected)
 
 
+def slow_alignment(state_BTH: Tensor, rows_BT: Tensor) -> Tensor:
+    """(B, H), word by word."""
+    result = torch.zeros(len(rows_BT), state_BTH.shape[2])
+    for row, tokens in enumerate(rows_BT.tolist()):
+        end = tokens.index(2)
+        words = [place for place, token in enumerate(tokens) if token not in (0, 1, 2, MASK)]
+        sides = [place for place in words if place < end], [place for place in words if place > end]
+        if not all(sides):
+            continue
+        products = []
+        for own, other in (sides, sides[::-1]):
+            candidates_NH = state_BTH[row, other]
+            for place in own:
+                word_H = state_BTH[row, place]
+                share_N = (candidates_NH @ word_H / len(word_H) ** 0.5).softmax(0)
+                products.append(word_H * (share_N @ candidates_NH))
+        result[row] = torch.stack(products).mean(0)
+    return result
+
+
+def test_words_are_aligned_with_those_of_the_other_segment() -> None:
+    """Against the formula; without a second segment there is nothing to find."""
+    torch.manual_seed(0)
+    state_BTH, pooling = torch.randn(3, 10, 8), AlignedPooling(8, MASK)
+    with torch.no_grad():
+        for parameter in pooling.parameters():
+            parameter.normal_()
+        found = pooling(state_BTH, Sequences(ROWS))
+        means = slow_means(state_BTH, ROWS)
+        u, v, shared = means[:, 0], means[:, 1], slow_alignment(state_BTH, ROWS)
+        assert shared[0].abs().sum() > 0 and not shared[1:].any()
+        expected = torch.nn.functional.gelu(pooling.compare(torch.cat([u, v, u - v, u * v, shared], 1)))
+        torch.testing.assert_close(found, expected)
+        other = state_BTH.masked_fill((ROWS.le(2) | ROWS.eq(MASK))[..., None], 1e2)
+        torch.testing.assert_close(pooling(other, Sequences(ROWS)), found)
+
+
 @pytest.mark.parametrize("name", SENTENCE_POOLINGS)
 def test_packed_is_rows(name: str) -> None:
     torch.manual_seed(0)
@@ -80,7 +118,7 @@ def test_its_loss_reaches_no_layer_above(name: str, pre_norm: bool) -> None:
     model = learned(build("nsp@2,mlm@3", sentence_pooling=name, encoder_normalize_before=pre_norm))
     loss_of(model, "nsp").backward()
     assert [touched(layer.parameters()) > 0 for layer in model.encoder.layers] == [True, True, False]
-    assert (touched(model.poolings.parameters()) > 0) == (name == "pair")
+    assert (touched(model.poolings.parameters()) > 0) == (name in WITH_WEIGHTS)
     model.zero_grad()
     loss_of(model, "mlm").backward()
     assert touched(model.poolings.parameters()) == 0
@@ -117,7 +155,8 @@ def test_few_rows_are_computed_at_the_top_where_they_are_enough() -> None:
         for name in SENTENCE_POOLINGS
         for hierarchy in ("nsp@2,mlm@3", "nsp@3,mlm@3")
     }
-    assert [key for key, value in few.items() if not value] == [("mean", "nsp@3,mlm@3"), ("pair", "nsp@3,mlm@3")]
+    read_all = [key for key, value in few.items() if not value]
+    assert read_all == [(name, "nsp@3,mlm@3") for name in SENTENCE_POOLINGS if name != "first"]
     model = build("nsp@2,mlm@3", sentence_pooling="pair")
     _, extra = model(TOKENS_BT, TARGETS)
     assert extra["taps"]["mlm"].shape == (len(TARGETS["mlm"]["positions"]), 32)
@@ -134,7 +173,7 @@ def test_transfers_start_as_the_identity_and_hand_it_on(name: str, operator: str
     logits = learned(joined)(TOKENS_BT, TARGETS)[0]
     joined.objectives["mlm"].loss(logits, TARGETS, 6.0).scaled_sum.backward()
     assert touched(joined.heads["nsp"].parameters()) > 0
-    assert (touched(joined.poolings.parameters()) > 0) == (name == "pair")
+    assert (touched(joined.poolings.parameters()) > 0) == (name in WITH_WEIGHTS)
 
 
 @pytest.mark.parametrize("name", SENTENCE_POOLINGS)

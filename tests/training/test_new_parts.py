@@ -19,7 +19,7 @@ from tests.training.runs import arguments, assert_same_weights, make_data, run, 
 from tests.training.test_processes import NO_DROPOUT
 
 PARTS = (
-    "--positions rotary --norm rms --feed-forward gated --activation-fn relu2 --sentence-pooling pair "
+    "--positions rotary --norm rms --feed-forward gated --activation-fn relu2 --sentence-pooling aligned "
     "--optimizer hmtl_muon --zero-init-outputs"
 ).split()
 UPDATES = ("--max-update", "12")
