@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from hmtl_plugin.models.initialisation import linear
 from hmtl_plugin.models.sequences import Sequences, rows_at
+from hmtl_plugin.optim.marks import mark_layers
 
 
 class SentencePooling(nn.Module, ABC):
@@ -54,6 +55,7 @@ class PairPooling(SentencePooling):
     def __init__(self, hidden: int, mask: int) -> None:
         super().__init__(hidden, mask)
         self.compare = linear(self.features * hidden, hidden)
+        mark_layers(self)
 
     def forward(self, state: Tensor, sequences: Sequences) -> Tensor:
         return F.gelu(self.compare(torch.cat(self._features(state, sequences), -1)))

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from hmtl_plugin.corruption.batch import FlatBatch
 from hmtl_plugin.corruption.random import BatchRandom
+from hmtl_plugin.optim.marks import mark_matrix
 
 Targets = Mapping[str, Mapping[str, Tensor]]
 """Target name -> {"positions": (M,) long into the flattened (B*T or N) tokens or the B samples, "labels": (M,) long}."""
@@ -173,13 +174,20 @@ def objective_names() -> tuple[str, ...]:
     return tuple(sorted(_REGISTRY))
 
 
+def hidden_layer(config: HeadConfig) -> nn.Linear:
+    """The layer (H to H) that stands before a head's classifier, for optimizers a matrix of a layer like the encoder's."""
+    layer = nn.Linear(config.hidden, config.hidden)
+    mark_matrix(layer.weight)
+    return layer
+
+
 class PooledHead(Head):
     """Sentence head: BERT's pooler (dense and tanh over ``<s>``) and a linear classifier."""
 
     def __init__(self, config: HeadConfig, target: str, num_labels: int = 2) -> None:
         super().__init__()
         self.target = target
-        self.dense = nn.Linear(config.hidden, config.hidden)
+        self.dense = hidden_layer(config)
         self.dropout = nn.Dropout(config.dropout)
         self.out = nn.Linear(config.hidden, num_labels)
 

@@ -26,6 +26,7 @@ from hmtl_plugin.objectives.base import (
     Targets,
     basic_counters,
     basic_metrics,
+    hidden_layer,
     register_objective,
     selected_cross_entropy,
 )
@@ -38,7 +39,7 @@ class ShiftTokenHead(Head):
 
     def __init__(self, config: HeadConfig, sentence: bool) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden, config.hidden)
+        self.dense = hidden_layer(config)
         self.activation = config.activation
         self.layer_norm = nn.LayerNorm(config.hidden, eps=config.layer_norm_eps)
         self.out = nn.Linear(config.hidden, 2)

@@ -24,6 +24,7 @@ from hmtl_plugin.objectives.base import (
     Targets,
     basic_counters,
     basic_metrics,
+    hidden_layer,
     register_objective,
 )
 
@@ -41,7 +42,7 @@ class MaskedLMHead(Head):
 
     def __init__(self, config: HeadConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden, config.hidden)
+        self.dense = hidden_layer(config)
         self.activation = config.activation
         self.layer_norm = nn.LayerNorm(config.hidden, eps=config.layer_norm_eps)
         self.decoder = nn.Linear(config.hidden, config.vocabulary, bias=False) if config.untied_output else None

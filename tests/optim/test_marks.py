@@ -8,6 +8,7 @@ from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
 from hmtl_plugin.models.sentence_head import SentenceHead
 from hmtl_plugin.optim.marks import LR_SCALE, lr_scale, mark, mark_layers, mark_matrix, matrix_blocks
 from tests.models.test_adaptation import config
+from tests.models.test_hierarchical_bert import build
 
 
 @pytest.mark.parametrize("pre_norm", [False, True])
@@ -21,6 +22,20 @@ def test_the_matrices_of_the_layers_and_nothing_else(pre_norm: bool) -> None:
             is_matrix = ".layers." in name and p.ndim == 2
             assert matrix_blocks(p) == is_matrix * (3 if "qkv" in name else 1), name
         assert lr_scale(model.get_parameter("encoder.layers.1.fc1.weight")) == decay**3
+
+
+def test_of_objectives_the_hidden_layers_and_neither_classifiers_nor_transfers() -> None:
+    model = build(
+        "bigram_shift@1,nsp@2,mlm@3",
+        "nsp>mlm:concat",
+        sentence_pooling="aligned",
+        granularity="both",
+        untied_output=True,
+    )
+    parts = (model.heads, model.poolings, model.transfers)
+    marked = {name for part in parts for name, p in part.named_parameters() if matrix_blocks(p)}
+    dense = {"bigram_shift.dense", "bigram_shift.sentence.dense", "nsp.dense", "mlm.dense"}
+    assert marked == {f"{name}.weight" for name in (*dense, "nsp.compare")}
 
 
 def test_marks_stand_beside_each_other_in_any_order() -> None:
