@@ -151,7 +151,8 @@ class HierarchicalBert(nn.Module):
 
         Args:
             layer: 0 (embeddings) to L, or from the top: -1 is L.
-            pooling: ``mean`` or ``max`` over the text's tokens, specials left out, or ``cls`` (``first``), the state of ``<s>``.
+            pooling: ``mean`` or ``max`` over the text's tokens, specials left out, or ``cls`` (or ``first``), the state
+                of ``<s>``.
         """
         how = find_pooling(pooling)
         depth = self.model.config.layers

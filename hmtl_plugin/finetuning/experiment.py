@@ -216,7 +216,7 @@ def _updates(experiment: Experiment, runs: Iterable[Run], settings: Settings) ->
 
 
 def named(options: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Names of options for `fairseq-train` and what follows each, whether written ``--name=value`` or ``--name value``."""
+    """Names of options for `fairseq-train` and what follows each, written ``--name=value`` or ``--name value``."""
     for number, option in enumerate(options):
         name, equals, value = option.partition("=")
         yield name, value if equals else next(iter(options[number + 1 : number + 2]), "")

@@ -16,7 +16,8 @@ def check_pooling(task: GlueTask, pooling: str) -> None:
     """Raise `UserError` if ``--head-pooling`` is made for pairs of sentences and the task has single ones."""
     if needs_pairs(pooling) and len(task.text) == 1:
         raise UserError(
-            f"--head-pooling {pooling}: is for pairs of sentences, {task.name} has single ones: use {', '.join(POOLINGS)}"
+            f"--head-pooling {pooling}: is for pairs of sentences, {task.name} has single ones: "
+            f"use {', '.join(POOLINGS)}"
         )
 
 

@@ -1,4 +1,4 @@
-"""One vector for a sequence from the states of its tokens, without weights: for embeddings, probes and fine-tuned heads."""
+"""One vector for a sequence from the states of its tokens, without weights: for embeddings, probes and heads."""
 
 import torch
 from torch import Tensor

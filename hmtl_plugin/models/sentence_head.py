@@ -10,8 +10,8 @@ from hmtl_plugin.models.sequences import Sequences
 from hmtl_plugin.special_tokens import PAD
 
 HEAD_POOLINGS = tuple(dict.fromkeys([*POOLINGS, *SENTENCE_POOLINGS]))
-"""Names of ``--head-pooling``. One that both tables have means what it did before there was the second: ``mean`` is over
-the whole text, so that it serves single sentences too and older checkpoints give the answers they gave."""
+"""Names of ``--head-pooling``. One that is in both tables means what `pool` does: ``mean`` is over the whole text, so
+that it serves single sentences too and older checkpoints give the answers they gave."""
 
 
 def needs_pairs(pooling: str) -> bool:

@@ -166,8 +166,8 @@ def _refuse_other_output(state: dict[str, Tensor], own: dict[str, Tensor]) -> No
 
 
 def _fit_heads(state: dict[str, Tensor], own: dict[str, Tensor], same_head: bool) -> None:
-    """Drop heads and transfers that the model lacks and a task's head that is another one's or has other parts, keep fresh
-    ones in their place, and say so.
+    """Drop heads and transfers that the model lacks and a task's head that is of another task or has other parts, keep
+    fresh ones in their place, and say so.
     """
     theirs = {key for key in state if key.startswith(_HEAD_PREFIXES)}
     ours = {key for key in own if key.startswith(_HEAD_PREFIXES)}

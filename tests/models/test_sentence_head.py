@@ -84,7 +84,7 @@ def test_first_is_another_name_of_cls() -> None:
 
 @pytest.mark.parametrize("pooling", HEAD_POOLINGS)
 def test_weights_depend_on_the_seed_and_the_other_layers_on_nothing_else(pooling: str) -> None:
-    """So that the cells of a grid differ in the pooling alone; and heads without one have the weights they always had."""
+    """So that the cells of a grid differ in the pooling alone, and older heads have the weights they always had."""
     found, cls = head_of(pooling).state_dict(), head_of("cls").state_dict()
     assert all(torch.equal(found[key], value) for key, value in cls.items())
     own = found.keys() - cls.keys()
