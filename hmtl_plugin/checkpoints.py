@@ -158,7 +158,8 @@ def build_model(
     )
     if task._name != PRETRAINING:
         layer = task.head_layer if task.head_layer > 0 else task.head_layer + model.config.layers + 1
-        model.attach_head(HEADS[task._name](head, model.config.hidden, task), head, layer, seed=1)
+        built = HEADS[task._name](head, model.config.hidden, task, dictionary.index(MASK))
+        model.attach_head(built, head, layer, seed=1)
     return model, objectives
 
 

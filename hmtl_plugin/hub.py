@@ -21,7 +21,7 @@ from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.glue.tasks import GlueTask, find_task
 from hmtl_plugin.finetuning.inference import Answered, QuestionAnswerer, sentence_rows
 from hmtl_plugin.hierarchy import Hierarchy
-from hmtl_plugin.models.pooling import POOLINGS, pool
+from hmtl_plugin.models.pooling import find_pooling, pool
 from hmtl_plugin.objectives import bigram_shift
 from hmtl_plugin.precision import check_device
 
@@ -151,10 +151,10 @@ class HierarchicalBert(nn.Module):
 
         Args:
             layer: 0 (embeddings) to L, or from the top: -1 is L.
-            pooling: ``mean`` or ``max`` over the text's tokens, specials left out, or ``cls``, the state of ``<s>``.
+            pooling: ``mean`` or ``max`` over the text's tokens, specials left out, or ``cls`` (or ``first``), the state
+                of ``<s>``.
         """
-        if pooling not in POOLINGS:
-            raise UserError(f"pooling '{pooling}': use one of {', '.join(POOLINGS)}")
+        how = find_pooling(pooling)
         depth = self.model.config.layers
         number = layer + depth + 1 if layer < 0 else layer
         if not 0 <= number <= depth:
@@ -163,7 +163,7 @@ class HierarchicalBert(nn.Module):
         result = torch.empty(len(rows), self.model.config.hidden, device=self.device)
         for numbers, tokens_BT in self._batches(rows, batch_size):
             hidden_BTH, _ = self.model(tokens_BT, features_only=True, layer=number)
-            result[numbers] = pool(hidden_BTH.float(), tokens_BT, pooling)
+            result[numbers] = pool(hidden_BTH.float(), tokens_BT, how)
         return result[0] if isinstance(texts, str) else result
 
     # ---- the objectives' answers ----

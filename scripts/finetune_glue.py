@@ -9,6 +9,7 @@ What comes out is in RUN/glue/TASK: model.pt, the leaderboard's files, a folder 
 a line for each run in RUN/results.jsonl.
 """
 
+import itertools
 import logging
 from pathlib import Path
 
@@ -21,11 +22,12 @@ import hmtl_plugin  # noqa: E402, F401
 from hmtl_plugin.checkpoints import load_vocabulary  # noqa: E402
 from hmtl_plugin.errors import UserError, run_cli  # noqa: E402
 from hmtl_plugin.finetuning import command  # noqa: E402
-from hmtl_plugin.finetuning.experiment import Settings, published_checkpoint, run_grid  # noqa: E402
+from hmtl_plugin.finetuning.experiment import Settings, named, published_checkpoint, run_grid  # noqa: E402
 from hmtl_plugin.finetuning.glue.experiment import GlueExperiment  # noqa: E402
 from hmtl_plugin.finetuning.glue.prepare import prepare_glue  # noqa: E402
 from hmtl_plugin.finetuning.glue.submission import ZIP, zip_submission  # noqa: E402
 from hmtl_plugin.finetuning.glue.tasks import TASKS, choose_tasks  # noqa: E402
+from hmtl_plugin.finetuning.heads import check_pooling  # noqa: E402
 from hmtl_plugin.finetuning.start import Start  # noqa: E402
 from hmtl_plugin.reporting.finetuning import glue_table  # noqa: E402
 from hmtl_plugin.reporting.results import read_results  # noqa: E402
@@ -47,7 +49,10 @@ def main() -> None:
     args, extra = p.parse_known_args()
     settings = command.settings(args, extra)
     tasks = choose_tasks(args.tasks, args.glue_dir)
-    command.cells(args, {}, command.GRID_NAMES)  # refuse a wrong grid before anything is prepared
+    # refuse a wrong grid, and heads that a task cannot have, before anything is prepared
+    cells, passed_on = command.cells(args, {}, command.GRID_NAMES), dict(named(settings.options))
+    for cell, task in itertools.product(cells, tasks):
+        check_pooling(task, passed_on.get("--head-pooling", cell.get("head-pooling", "cls")))
     out = args.out or command.folder_of(settings.start) / "glue"
     max_tokens = args.tokens_per_sample or min(DEFAULT_TOKENS, settings.start.model["max_positions"])
     settings.start.options(max_tokens, args.resize_positions)

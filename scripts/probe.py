@@ -36,7 +36,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("runs", nargs="+", metavar="RUN", help="checkpoint files or run folders")
     p.add_argument("--tasks", nargs="+", required=True, metavar="PLACE", help="task files, or folders of .txt files")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="results, plots, report.html")
-    p.add_argument("--pooling", default="mean,cls", metavar="A,B", help="mean, cls, max (default: %(default)s)")
+    p.add_argument(
+        "--pooling", default="mean,cls", metavar="A,B", help="mean, cls or first, max (default: %(default)s)"
+    )
     p.add_argument("--probe", choices=PROBES, default="logistic", help="mlp: SentEval's grid; takes much longer")
     p.add_argument(
         "--seeds", default="1", metavar="N,N", help="of MLPs, control labels, untrained weights (default: 1)"

@@ -11,19 +11,20 @@ import shutil
 import statistics
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from hmtl_plugin.checkpoints import save_for_use
+from hmtl_plugin.checkpoints import plain_config, read_state, save_for_use
 from hmtl_plugin.data.progress import progress_bar
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.grid import OPTIONS, Cell, cell_name, cell_options
 from hmtl_plugin.finetuning.start import Start
 from hmtl_plugin.finetuning.training import fairseq_train
+from hmtl_plugin.models.pooling import canonical
 from hmtl_plugin.reporting.results import append_results
 
 OUTCOME, MODEL, PUBLISHED = "outcome.json", "model.pt", "published.json"
@@ -214,15 +215,20 @@ def _updates(experiment: Experiment, runs: Iterable[Run], settings: Settings) ->
     )
 
 
+def named(options: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Names of options for `fairseq-train` and what follows each, written ``--name=value`` or ``--name value``."""
+    for number, option in enumerate(options):
+        name, equals, value = option.partition("=")
+        yield name, value if equals else next(iter(options[number + 1 : number + 2]), "")
+
+
 def update_frequency(options: Sequence[str]) -> int:
     """Of options for `fairseq-train`; `UserError` for those that would contradict the grid's."""
     found = 1
-    for number, option in enumerate(options):
-        name, equals, value = option.partition("=")
+    for name, value in named(options):
         if name in IN_GRID:
             raise UserError(f"{name}: the learning rate's schedule is made for the grid's: give {IN_GRID[name]}")
         if name == "--update-freq":
-            value = value if equals else next(iter(options[number + 1 : number + 2]), "")
             if not value.isdecimal() or not int(value):
                 raise UserError(f"--update-freq {value}: give one whole number, the same for all epochs")
             found = int(value)
@@ -252,7 +258,10 @@ def _train(experiment: Experiment, run: Run, settings: Settings, bar: Any) -> No
     save_for_use(run.folder / "checkpoint_best.pt", model, {})
     metrics = experiment.finish(run.folder, model)
     if not again:
-        append_results(settings.results, [_record(experiment, run, settings, metrics, time.perf_counter() - started)])
+        # as it was trained: an option that was passed on wins over the cell
+        task = plain_config(read_state(model), model)["task"]
+        record = _record(experiment, run, settings, task, metrics, time.perf_counter() - started)
+        append_results(settings.results, [record])
     run.end(metrics)
     for name in ("checkpoint_best.pt", "checkpoint_last.pt"):
         (run.folder / name).unlink(missing_ok=True)
@@ -262,8 +271,10 @@ def _move(bar: Any, position: int) -> None:
     bar.update(max(0, position - bar.n))
 
 
-def _record(experiment: Experiment, run: Run, settings: Settings, metrics: Metrics, seconds: float) -> dict[str, Any]:
-    layer = int(run.cell.get("head-layer", -1))
+def _record(
+    experiment: Experiment, run: Run, settings: Settings, task: Mapping[str, Any], metrics: Metrics, seconds: float
+) -> dict[str, Any]:
+    layer = int(task["head_layer"])
     return {
         "kind": experiment.kind,
         "run": settings.run,
@@ -276,7 +287,7 @@ def _record(experiment: Experiment, run: Run, settings: Settings, metrics: Metri
         "task": experiment.task,
         "split": "valid",
         "layer": layer if layer > 0 else layer + settings.start.layers + 1,
-        "pooling": run.cell.get("head-pooling", "cls") if experiment.kind == "glue" else None,
+        "pooling": canonical(str(task["head_pooling"])) if experiment.kind == "glue" else None,
         "metrics": metrics,
         "hyper": {name: OPTIONS[name].kind(value) for name, value in run.cell.items()}
         | dict(experiment.fixed)

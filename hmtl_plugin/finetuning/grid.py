@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.models.pooling import POOLINGS
+from hmtl_plugin.models.pooling import canonical
+from hmtl_plugin.models.sentence_head import HEAD_POOLINGS
 
 Cell = Mapping[str, str]  # one combination, in the order of its names
 
@@ -19,11 +20,13 @@ class GridOption:
         flag: of `fairseq-train`.
         kind: reads a value; raises ValueError for what is none.
         positive: whether it must be above 0.
+        choices: its values, if these are names.
     """
 
     flag: str
     kind: Callable[[str], float | str]
     positive: bool = True
+    choices: tuple[str, ...] = ()
 
 
 def _finite(value: str) -> float:
@@ -34,9 +37,9 @@ def _finite(value: str) -> float:
 
 
 def _pooling(value: str) -> str:
-    if value not in POOLINGS:
+    if value not in HEAD_POOLINGS:
         raise ValueError
-    return value
+    return canonical(value)
 
 
 OPTIONS: Mapping[str, GridOption] = {
@@ -48,7 +51,7 @@ OPTIONS: Mapping[str, GridOption] = {
     "attention-dropout": GridOption("--attention-dropout", _finite, positive=False),
     "head-dropout": GridOption("--head-dropout", _finite, positive=False),
     "head-layer": GridOption("--head-layer", int, positive=False),
-    "head-pooling": GridOption("--head-pooling", _pooling),
+    "head-pooling": GridOption("--head-pooling", _pooling, choices=HEAD_POOLINGS),
     "layer-decay": GridOption("--layer-decay", _finite),
     "freeze-up-to": GridOption("--freeze-up-to", int, positive=False),
     "reinit-layers": GridOption("--reinit-layers", int, positive=False),
@@ -87,7 +90,8 @@ def _checked(name: str, value: str, text: str) -> str:
     try:
         number = option.kind(value)
     except ValueError:
-        raise UserError(f"--grid {text}: '{value}' is no value of {name}") from None
+        known = f": use {', '.join(option.choices)}" if option.choices else ""
+        raise UserError(f"--grid {text}: '{value}' is no value of {name}{known}") from None
     if not value or (option.positive and not isinstance(number, str) and number <= 0):
         raise UserError(f"--grid {text}: {name} must be above 0, not '{value}'")
     return value

@@ -5,18 +5,32 @@ from typing import Any
 
 from torch import nn
 
-from hmtl_plugin.finetuning.glue.tasks import find_task
-from hmtl_plugin.models.sentence_head import SentenceHead
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.finetuning.glue.tasks import GlueTask, find_task
+from hmtl_plugin.models.pooling import POOLINGS
+from hmtl_plugin.models.sentence_head import SentenceHead, needs_pairs
 from hmtl_plugin.models.span_head import SpanHead
 
 
-def _sentence_head(name: str, hidden: int, options: Any) -> nn.Module:
-    return SentenceHead(hidden, find_task(name).outputs, str(options.head_pooling), options.head_dropout)
+def check_pooling(task: GlueTask, pooling: str) -> None:
+    """Raise `UserError` if ``--head-pooling`` is made for pairs of sentences and the task has single ones."""
+    if needs_pairs(pooling) and len(task.text) == 1:
+        raise UserError(
+            f"--head-pooling {pooling}: is for pairs of sentences, {task.name} has single ones: "
+            f"use {', '.join(POOLINGS)}"
+        )
 
 
-def _span_head(name: str, hidden: int, options: Any) -> nn.Module:
+def _sentence_head(name: str, hidden: int, options: Any, mask: int) -> nn.Module:
+    task, pooling = find_task(name), str(options.head_pooling)
+    check_pooling(task, pooling)
+    return SentenceHead(hidden, task.outputs, pooling, options.head_dropout, mask)
+
+
+def _span_head(name: str, hidden: int, options: Any, mask: int) -> nn.Module:
     return SpanHead(hidden, options.head_dropout)
 
 
-# fairseq task -> head from its name (a GLUE task's, or "squad"), the width of the states, the task's options
-HEADS: Mapping[str, Callable[[str, int, Any], nn.Module]] = {"glue": _sentence_head, "squad": _span_head}
+# fairseq task -> head from its name (a GLUE task's, or "squad"), the width of the states, the task's options,
+# the id of <mask>
+HEADS: Mapping[str, Callable[[str, int, Any, int], nn.Module]] = {"glue": _sentence_head, "squad": _span_head}

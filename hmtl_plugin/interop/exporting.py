@@ -162,7 +162,8 @@ def _finetuned(loaded: LoadedCheckpoint, family: Family, encoder_only: bool) -> 
     elif isinstance(head, SentenceHead):
         if head.pooling != "cls":
             raise UserError(
-                f"{loaded.path}: its head pools by {head.pooling}, theirs read the first position: give --encoder-only"
+                f"{loaded.path}: its head pools by {head.pooling} (--head-pooling), theirs read the first position: "
+                "give --encoder-only"
             )
         plan.kind, plan.parts, plan.settings = "sentence", [family.sentence], _label_settings(loaded.head)
     else:

@@ -166,12 +166,15 @@ def _refuse_other_output(state: dict[str, Tensor], own: dict[str, Tensor]) -> No
 
 
 def _fit_heads(state: dict[str, Tensor], own: dict[str, Tensor], same_head: bool) -> None:
-    """Drop heads and transfers that the model lacks and another task's head, keep fresh ones in their place, and say so."""
+    """Drop heads and transfers that the model lacks and a task's head that is of another task or has other parts, keep
+    fresh ones in their place, and say so.
+    """
     theirs = {key for key in state if key.startswith(_HEAD_PREFIXES)}
     ours = {key for key in own if key.startswith(_HEAD_PREFIXES)}
     fitting = {key for key in theirs & ours if state[key].shape == own[key].shape}
-    if not same_head:
-        fitting = {key for key in fitting if not key.startswith("task_head.")}
+    task_head = {key for key in theirs | ours if key.startswith("task_head.")}
+    if not (same_head and task_head <= fitting):  # layers that learned to read one pooling are no start for another
+        fitting -= task_head
     for key in theirs - ours:
         del state[key]
     for key in ours - fitting:

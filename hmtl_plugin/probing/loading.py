@@ -10,7 +10,7 @@ from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.config import EncoderConfig
 from hmtl_plugin.models.encoder import Encoder
-from hmtl_plugin.models.pooling import POOLINGS
+from hmtl_plugin.models.pooling import POOLINGS, find_pooling
 from hmtl_plugin.precision import check_device, resolved
 from hmtl_plugin.probing.encoders import About, TransformerEncoder, fingerprint
 
@@ -105,7 +105,4 @@ def _tokenizer(loaded: LoadedCheckpoint) -> Tokenizer:
 def _checked(poolings: Sequence[str]) -> Sequence[str]:
     if not poolings:
         raise UserError(f"no pooling: use some of {', '.join(POOLINGS)}")
-    for pooling in poolings:
-        if pooling not in POOLINGS:
-            raise UserError(f"pooling '{pooling}': use one of {', '.join(POOLINGS)}")
-    return poolings
+    return list(dict.fromkeys(map(find_pooling, poolings)))

@@ -10,6 +10,7 @@ from fairseq.data import Dictionary
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import II, MISSING
 
+from hmtl_plugin.corruption.vocabulary import MASK
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.heads import HEADS
@@ -84,7 +85,8 @@ class FinetuningTask(AutocastTask):
         layer = self.cfg.head_layer + layers + 1 if self.cfg.head_layer < 0 else self.cfg.head_layer
         if not 1 <= layer <= layers:
             raise UserError(f"--head-layer {self.cfg.head_layer}: use 1 to {layers}, or -1 to -{layers} from the top")
-        head = HEADS[self.cfg._name](self.head_name, cfg.encoder_embed_dim, self.cfg)
+        mask = self.dictionary.index(MASK)
+        head = HEADS[self.cfg._name](self.head_name, cfg.encoder_embed_dim, self.cfg, mask)
         model.attach_head(head, self.head_name, layer, self.cfg.seed)
         adapt(model, Adaptation(self.cfg.freeze_up_to, self.cfg.reinit_layers, self.cfg.layer_decay))
         return model

@@ -13,7 +13,7 @@ from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.glue.dataset import open_split
 from hmtl_plugin.finetuning.glue.prepare import MANIFEST, read_glue_manifest
 from hmtl_plugin.finetuning.glue.tasks import find_task
-from hmtl_plugin.models.pooling import POOLINGS
+from hmtl_plugin.models.sentence_head import HEAD_POOLINGS
 from hmtl_plugin.tasks.finetuning import FinetuningConfig, FinetuningTask
 
 
@@ -21,8 +21,12 @@ from hmtl_plugin.tasks.finetuning import FinetuningConfig, FinetuningTask
 class GlueConfig(FinetuningConfig):
     """Options of the task. Of a pair that is too long the longer sentence is cut."""
 
-    head_pooling: ChoiceEnum(list(POOLINGS)) = field(  # type: ignore[valid-type]
-        default="cls", metadata={"help": "what the head sees: the state of <s>, or mean or maximum over the text"}
+    head_pooling: ChoiceEnum(list(HEAD_POOLINGS)) = field(  # type: ignore[valid-type]
+        default="cls",
+        metadata={
+            "help": "what the head sees: cls or first: the state of <s>; mean, max: of the whole text; "
+            "others: as --sentence-pooling, for tasks with pairs of sentences only"
+        },
     )
 
 

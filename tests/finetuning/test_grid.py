@@ -45,6 +45,8 @@ def test_what_each_name_takes(name: str) -> None:
     option = OPTIONS[name]
     if name != "head-pooling":
         assert f"--grid {name}=2,many: 'many' is no value of {name}" in refusal(f"{name}=2,many")
+    else:
+        assert [cell[name] for cell in parse_grid([f"{name}=cls,pair"], {})] == ["cls", "pair"]
     if option.kind is int:
         assert "'1.5' is no value" in refusal(f"{name}=1.5")
     if option.positive and name != "head-pooling":
@@ -68,7 +70,8 @@ def test_what_each_name_takes(name: str) -> None:
         (["lr=nan"], "nan"),
         (["weight-decay=inf"], "inf"),
         (["lr=1,1"], "twice"),
-        (["head-pooling=median"], "'median'"),
+        (["head-pooling=median"], "'median' is no value of head-pooling: use mean, cls, max, first, pair"),
+        (["head-pooling=cls,first"], "the same value twice"),
     ],
 )
 def test_what_is_no_grid_is_refused(texts: list[str], message: str) -> None:

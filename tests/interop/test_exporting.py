@@ -179,14 +179,21 @@ def test_there_and_back_again(tmp_path: Path, config: dict[str, Any]) -> None:
     assert torch.allclose(found.seq_relationship_logits, expected.seq_relationship_logits, atol=TOLERANCE)
 
 
-def test_a_head_that_theirs_cannot_be_is_refused(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    run = save_checkpoint(tmp_path / "run", tokenizer, head="RTE", task={"head_pooling": "mean"})
-    with pytest.raises(UserError, match="pools by mean"):
+@pytest.mark.parametrize("pooling", ["mean", "pair"])
+def test_a_head_that_theirs_cannot_be_is_refused(tmp_path: Path, tokenizer: Tokenizer, pooling: str) -> None:
+    run = save_checkpoint(tmp_path / "run", tokenizer, head="RTE", task={"head_pooling": pooling})
+    with pytest.raises(UserError, match=rf"pools by {pooling} \(--head-pooling\), .*: give --encoder-only$"):
         export_hf(run, tmp_path / "hf")
     assert not (tmp_path / "hf").exists()
     assert export_hf(run, tmp_path / "hf", encoder_only=True).architecture == "BertModel"
     with pytest.raises(UserError, match="is there already"):
         export_hf(run, tmp_path / "hf")
+
+
+def test_a_head_that_reads_the_first_position_is_theirs_by_either_name(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    for pooling in ("cls", "first"):
+        run = save_checkpoint(tmp_path / pooling, tokenizer, head="RTE", task={"head_pooling": pooling})
+        assert export_hf(run, tmp_path / f"hf-{pooling}").architecture == "BertForSequenceClassification"
 
 
 HARD = [

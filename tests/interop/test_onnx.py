@@ -39,6 +39,11 @@ def _run(file: Path, ids: np.ndarray, mask: np.ndarray) -> list[np.ndarray]:
             {"encoder_normalize_before": True, "hierarchy": "mlm@2"},
             ["last_hidden_state", "hidden_states"],
         ),
+        (
+            "sentencepiece",
+            {"head": "RTE", "task": {"head_pooling": "pair"}},
+            ["last_hidden_state", "hidden_states", "logits"],
+        ),
         ("sentencepiece", {"head": "MNLI"}, ["last_hidden_state", "hidden_states", "logits"]),
         ("wordpiece", {"head": "squad"}, ["last_hidden_state", "hidden_states", "logits"]),
     ],
@@ -60,12 +65,13 @@ def test_outputs_are_ours(tmp_path: Path, kind: str, options: dict[str, Any], ou
         SENTENCES[7:8],
         [SENTENCES[3], " ".join(SENTENCES[:4])],
     ):  # other batches, other lengths
-        rows = [[0, *tokenizer.encode(text)[:90], 2] for text in texts]
+        ids = [tokenizer.encode(text)[:90] for text in texts]
+        rows = [[0, *row[: len(row) // 2], 2, *row[len(row) // 2 :], 2] for row in ids]
         width = max(map(len, rows))
         ours_BT = torch.tensor([row + [1] * (width - len(row)) for row in rows])
         mask = ours_BT.ne(1).long().numpy()
-        ids = np.array([[their_id[i] for i in row] for row in ours_BT.tolist()])
-        found = dict(zip(outputs, _run(tmp_path / "my.onnx", ids, mask)))
+        theirs = np.array([[their_id[i] for i in row] for row in ours_BT.tolist()])
+        found = dict(zip(outputs, _run(tmp_path / "my.onnx", theirs, mask)))
         with torch.no_grad():
             states, extra = loaded.model(ours_BT, features_only=True, return_all_hiddens=True, layer=summary.layers)
             head = loaded.model(ours_BT, task_head=True)[0] if "logits" in outputs else None

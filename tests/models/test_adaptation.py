@@ -27,6 +27,7 @@ from tests.optim.test_adamw import fp16_config
 LAYERS = 4
 TOKENS_BT = torch.tensor([[0, 9, 8, 2, 7, 2, 1, 1], [0, 9, 8, 6, 2, 1, 1, 1], [0, 9, 2, 6, 5, 7, 8, 2]])
 HEAD = LAYERS + 1  # numbered as if it were one more layer
+POOLINGS = ["cls", "pair"]  # without weights and with
 
 
 def config(pre_norm: bool = False) -> EncoderConfig:
@@ -36,10 +37,15 @@ def config(pre_norm: bool = False) -> EncoderConfig:
 
 
 def model_of(
-    head: str = "RTE", head_layer: int = LAYERS, seed: int = 1, pre_norm: bool = False, **choices: Any
+    head: str = "RTE",
+    head_layer: int = LAYERS,
+    seed: int = 1,
+    pre_norm: bool = False,
+    pooling: str = "cls",
+    **choices: Any,
 ) -> HierarchicalBertModel:
     model = HierarchicalBertModel(config(pre_norm), seed=seed)
-    model.attach_head(SentenceHead(16, 2, "cls", 0.0), head, head_layer, seed)
+    model.attach_head(SentenceHead(16, 2, pooling, 0.0), head, head_layer, seed)
     adapt(model, Adaptation(**choices))
     return model
 
@@ -53,10 +59,11 @@ def moved(model: HierarchicalBertModel) -> HierarchicalBertModel:
     return model
 
 
-def pretrained(pre_norm: bool = False) -> dict[str, Tensor]:
+def pretrained(pre_norm: bool = False, pooling: str = "first") -> dict[str, Tensor]:
     hierarchy = Hierarchy.parse("nsp@2,mlm@4", "nsp>mlm:add")
     objectives = build_objectives(hierarchy.objectives, ObjectiveOptions())
-    return moved(HierarchicalBertModel(config(pre_norm), hierarchy, objectives, seed=7)).state_dict()
+    model = HierarchicalBertModel(config(pre_norm), hierarchy, objectives, seed=7, sentence_pooling=pooling)
+    return moved(model).state_dict()
 
 
 def layer_of(key: str) -> int:
@@ -80,15 +87,16 @@ def steps(model: HierarchicalBertModel, optimizer: HmtlAdamW, count: int = 3) ->
         optimizer.step()
 
 
+@pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("pre_norm", [False, True])
 @pytest.mark.parametrize(
     ("freeze", "head_layer", "frozen"),
     [(None, 4, -1), (0, 4, 0), (1, 4, 1), (4, 4, 4), (-1, 4, 4), (-4, 4, 1), (None, 2, -1), (1, 2, 1), (3, 2, 2), (-1, 2, 2)],
 )  # fmt: skip
 def test_frozen_weights_have_no_gradient_and_stay(
-    freeze: int | None, head_layer: int, frozen: int, pre_norm: bool
+    freeze: int | None, head_layer: int, frozen: int, pre_norm: bool, pooling: str
 ) -> None:
-    model = model_of(head_layer=head_layer, pre_norm=pre_norm, freeze_up_to=freeze)
+    model = model_of(head_layer=head_layer, pre_norm=pre_norm, freeze_up_to=freeze, pooling=pooling)
     before = copy.deepcopy(model.state_dict())
     steps(model, optimizer_of(model))
     for key, parameter in model.named_parameters():
@@ -121,9 +129,10 @@ def expected(rate: float, decay: float, top: int) -> Any:
     return pytest.approx(layers | {HEAD: rate}, rel=1e-2)
 
 
+@pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize(("decay", "top"), [(1.0, 4), (0.5, 4), (0.8, 2)])
-def test_each_layer_learns_at_its_rate(decay: float, top: int) -> None:
-    model = model_of(head_layer=top, layer_decay=decay)
+def test_each_layer_learns_at_its_rate(decay: float, top: int, pooling: str) -> None:
+    model = model_of(head_layer=top, layer_decay=decay, pooling=pooling)
     optimizer = optimizer_of(model, weight_decay=0.0)
     assert optimizer.get_lr() == 0.01  # to the last digit: it is logged
     assert rates(optimizer, model) == expected(0.01, decay, top)
@@ -150,8 +159,9 @@ def test_a_frozen_layer_and_a_decay_go_together() -> None:
     )
 
 
-def test_matrices_alone_are_decayed_in_every_layer() -> None:
-    model = model_of(layer_decay=0.5)
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_matrices_alone_are_decayed_in_every_layer(pooling: str) -> None:
+    model = model_of(layer_decay=0.5, pooling=pooling)
     optimizer = optimizer_of(model, weight_decay=0.1)
     before = copy.deepcopy(model.state_dict())
     for parameter in model.parameters():
@@ -215,20 +225,22 @@ def test_the_top_layers_begin_anew(
     assert ("--reinit-layers" in caplog.text) == bool(fresh)
 
 
-def test_a_resumed_run_keeps_what_it_has_learned(caplog: pytest.LogCaptureFixture) -> None:
-    trained = moved(model_of(reinit_layers=2)).state_dict()
-    model = model_of(seed=2, reinit_layers=2)
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_a_resumed_run_keeps_what_it_has_learned(pooling: str, caplog: pytest.LogCaptureFixture) -> None:
+    trained = moved(model_of(reinit_layers=2, pooling=pooling)).state_dict()
+    model = model_of(seed=2, reinit_layers=2, pooling=pooling)
     caplog.set_level(logging.INFO)
     model.load_state_dict(copy.deepcopy(trained), strict=True)
     assert all(torch.equal(value, trained[key]) for key, value in model.state_dict().items())
     assert "fresh" not in caplog.text
 
 
+@pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("reinit", [0, 1])
-def test_a_head_of_another_task_is_not_taken(reinit: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_head_of_another_task_is_not_taken(reinit: int, pooling: str, caplog: pytest.LogCaptureFixture) -> None:
     """RTE's head has the shape of MRPC's."""
-    trained = moved(model_of("RTE")).state_dict()
-    model = model_of("MRPC", seed=2, reinit_layers=reinit)
+    trained = moved(model_of("RTE", pooling=pooling)).state_dict()
+    model = model_of("MRPC", seed=2, reinit_layers=reinit, pooling=pooling)
     own = copy.deepcopy(model.state_dict())
     caplog.set_level(logging.INFO)
     model.load_state_dict(copy.deepcopy(trained), strict=True)
@@ -236,9 +248,32 @@ def test_a_head_of_another_task_is_not_taken(reinit: int, caplog: pytest.LogCapt
         mine = layer_of(key) > LAYERS - reinit
         assert torch.equal(value, own[key] if mine else trained[key]), key
     assert "dropped task_head; new, with fresh weights task_head" in caplog.text
-    later = model_of("RTE", seed=3)  # the record is that of the new head
+    later = model_of("RTE", seed=3, pooling=pooling)  # the record is that of the new head
     later.load_state_dict(copy.deepcopy(model.state_dict()), strict=True)
     assert not torch.equal(later.task_head.out.weight, model.task_head.out.weight)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_a_head_that_read_another_pooling_is_not_taken(pooling: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Nor in part: its layers have the shapes of the new ones."""
+    (other,) = set(POOLINGS) - {pooling}
+    trained = moved(model_of(pooling=other)).state_dict()
+    model = model_of(seed=2, pooling=pooling)
+    own = copy.deepcopy(model.state_dict())
+    caplog.set_level(logging.INFO)
+    model.load_state_dict(copy.deepcopy(trained), strict=True)
+    for key, value in model.named_parameters():
+        assert torch.equal(value, own[key] if layer_of(key) == HEAD else trained[key]), key
+    assert "dropped task_head; new, with fresh weights task_head" in caplog.text
+
+
+def test_pre_training_s_pooling_is_not_taken() -> None:
+    theirs, model = pretrained(pooling="pair"), model_of(pooling="pair")
+    assert any(key.startswith("poolings.nsp.") for key in theirs)
+    own = copy.deepcopy(model.state_dict())
+    model.load_state_dict(copy.deepcopy(theirs), strict=True)
+    for key, value in model.named_parameters():
+        assert torch.equal(value, own[key] if layer_of(key) == HEAD else theirs[key]), key
 
 
 @pytest.mark.parametrize(

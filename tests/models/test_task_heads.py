@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from hmtl_plugin import precision
 from hmtl_plugin.models.config import EncoderConfig
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
-from hmtl_plugin.models.pooling import POOLINGS
-from hmtl_plugin.models.sentence_head import SentenceHead
+from hmtl_plugin.models.sentence_head import HEAD_POOLINGS, SentenceHead
 from hmtl_plugin.models.span_head import SpanHead
 
 HEADS: dict[str, Callable[[], nn.Module]] = {"span": lambda: SpanHead(32, 0.0)} | {
-    f"sentence {pooling}": lambda pooling=pooling: SentenceHead(32, 3, pooling, 0.0) for pooling in POOLINGS
+    f"sentence {pooling}": lambda pooling=pooling: SentenceHead(32, 3, pooling, 0.0, 4) for pooling in HEAD_POOLINGS
 }
 CONTEXTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "torch": lambda: torch.autocast("cpu", torch.bfloat16),
@@ -24,7 +23,7 @@ CONTEXTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "--autocast bf16": lambda: precision.autocast("bf16", "cpu"),
 }
 TOKENS_BT = torch.randint(5, 40, (8, 12), generator=torch.Generator().manual_seed(0))
-TOKENS_BT[:, 0], TOKENS_BT[:, -1], TOKENS_BT[::2, -3:] = 0, 2, torch.tensor([2, 1, 1])
+TOKENS_BT[:, 0], TOKENS_BT[:, 5], TOKENS_BT[:, -1], TOKENS_BT[::2, -3:] = 0, 2, 2, torch.tensor([2, 1, 1])
 
 
 def model_of(head: str) -> HierarchicalBertModel:
@@ -72,7 +71,9 @@ def test_gradients_reach_every_weight_in_fp32(head: str, context: str) -> None:
 
     found, expected = gradients(CONTEXTS[context]()), gradients(torch.autocast("cpu", enabled=False))
     assert found.keys() == expected.keys()
-    assert {"task_head.out.weight", "task_head.out.bias", "encoder.layers.0.fc1.weight"} <= found.keys()
+    head_weights = {f"task_head.{name}" for name, _ in HEADS[head]().named_parameters()}
+    assert {"task_head.out.weight", "task_head.out.bias", "encoder.layers.0.fc1.weight", *head_weights} <= found.keys()
+    assert all(bool(found[name].any()) for name in head_weights)
     for name, gradient in found.items():
         assert gradient.dtype == torch.float32
         norm = expected[name].norm().item()

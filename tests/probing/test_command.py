@@ -75,6 +75,19 @@ def test_features_are_the_hub_s(folder: Path) -> None:
             assert values[:, layer] == pytest.approx(expected, abs=1e-5)
 
 
+def test_first_is_another_name_of_cls(folder: Path) -> None:
+    """Which results know it by; what has weights or compares two sentences is not for probes."""
+    assert checkpoint_encoder(folder / "runs/flat", ("first", "mean", "cls")).poolings == ("cls", "mean")
+    hub = HierarchicalBert.from_pretrained(folder / "runs/flat")
+    first, cls = (hub.sentence_embedding("my friend", pooling=name) for name in ("first", "cls"))
+    assert first.tolist() == cls.tolist()
+    message = "^pooling 'pair': use one of mean, cls, max$"
+    with pytest.raises(UserError, match=message):
+        checkpoint_encoder(folder / "runs/flat", ("pair",))
+    with pytest.raises(UserError, match=message):
+        hub.sentence_embedding("my friend", pooling="pair")
+
+
 def test_the_untrained_twin_is_the_model_before_its_first_update(folder: Path, tmp_path: Path) -> None:
     """Same shape and tokenizer, the weights that training with that seed began with; another seed gives others."""
     fresh = tmp_path / "fresh"

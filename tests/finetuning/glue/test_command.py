@@ -149,6 +149,9 @@ def test_the_table_does_not_depend_on_how_the_folder_is_written(
         (["RTE", "--tokens-per-sample", "65"], "--tokens-per-sample 65 is more than the 64 positions of"),
         (["RTE", "--grid", "batch-size=15", "--processes", "2"], "batch-size=15 does not divide among --processes 2"),
         (["CoLA"], "holds no train.tsv of CoLA; fetch it with"),
+        (["RTE", "CoLA", "--grid", "head-pooling=cls,pair"], "--head-pooling pair: is for pairs of sentences, CoLA"),
+        (["RTE", "SST-2", "--head-pooling=pair"], "SST-2 has single ones: use mean, cls, max"),
+        (["SST-2", "RTE", "--head-pooling", "pair"], "SST-2 has single ones: use mean, cls, max"),
         (["RTE", "--glue-dir", "no-folder"], "--glue-dir no-folder: no such folder"),
     ],
 )  # fmt: skip

@@ -30,6 +30,7 @@ TASKS = {
     "RTE": ["sentence1", "sentence2", "label"],
     "STS-B": ["sentence1", "sentence2", "score"],
 }
+POOLING = {"SST-2": "cls", "RTE": "mean", "STS-B": "pair"}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer, pretr
                 *(str(folder / "data" / name), "--task", "glue", "--criterion", "glue", "--user-dir", PLUGIN, *TINY),
                 *("--tokens-per-sample", str(TOKENS), "--save-dir", str(folder / name), "--no-epoch-checkpoints"),
                 *"--optimizer hmtl_adamw --lr 3e-3 --lr-scheduler fixed --max-update 8 --batch-size 16".split(),
-                *("--cpu", "--num-workers", "0", "--head-pooling", "mean" if name == "RTE" else "cls"),
+                *("--cpu", "--num-workers", "0", "--head-pooling", POOLING[name]),
             ]
         )
         save_for_use(folder / name / "checkpoint_last.pt", folder / name / "model.pt", {})
@@ -111,6 +112,13 @@ def test_one_text_as_in_a_list(folder: Path, task: str) -> None:
             assert isinstance(alone.answer, float)
             assert alone.answer == pytest.approx(together[number].answer, abs=1e-5)
     assert hub.predict(task, *([] for _ in texts)) == []
+
+
+def test_a_head_that_compares_is_not_symmetric(folder: Path) -> None:
+    hub, (first, second) = HierarchicalBert.from_pretrained(folder / "STS-B"), columns(folder, "STS-B")
+    assert hub.checkpoint.config["task"]["head_pooling"] == "pair"
+    there, back = hub.predict("STS-B", first, second), hub.predict("STS-B", second, first)
+    assert sum(one.answer != pytest.approx(other.answer, abs=1e-3) for one, other in zip(there, back)) > len(there) / 2
 
 
 def test_sentence_objectives_of_pre_training(pretrained: Path) -> None:

@@ -17,7 +17,7 @@ from hmtl_plugin.finetuning.glue.dataset import SentenceDataset
 from hmtl_plugin.finetuning.glue.prepare import prepare_glue
 from hmtl_plugin.finetuning.glue.tasks import find_task
 from tests.finetuning.conftest import WORDS
-from tests.training.runs import PLUGIN, run, train, weights
+from tests.training.runs import PLUGIN, assert_same_weights, run, train, weights
 
 TINY = (
     "--arch hmtl_bert --encoder-layers 2 --encoder-embed-dim 32 --encoder-attention-heads 2 --max-positions 64".split()
@@ -114,11 +114,14 @@ def test_it_learns(data: Path, tmp_path: Path, pooling: str) -> None:
     assert best["best"] == pytest.approx(max(scores))  # chosen by the task's metric
 
 
-def test_the_same_command_resumes_to_the_bit(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pooling", ["cls", "pair"])
+def test_the_same_command_resumes_to_the_bit(data: Path, tmp_path: Path, pooling: str) -> None:
+    options = ["--dropout", "0.1", "--head-pooling", pooling]
     for folder, epochs in (("whole", "2"), ("halves", "1"), ("halves", "2")):
-        train(arguments(data / "STS-B", tmp_path / folder, "--max-epoch", epochs, "--dropout", "0.1"))
+        train(arguments(data / "STS-B", tmp_path / folder, "--max-epoch", epochs, *options))
     one, other = weights(tmp_path / "whole"), weights(tmp_path / "halves")
-    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert_same_weights(one, other)
+    assert any("task_head.pair_pooling." in key for key in one) == (pooling == "pair")
 
 
 def test_other_rates_for_matrices_and_for_every_layer(data: Path, tmp_path: Path) -> None:
@@ -186,6 +189,9 @@ def test_what_cannot_work_is_refused(data: Path, tmp_path: Path) -> None:
     assert "holds no glue.json: give the folder of a task" in refusal(arguments(data, tmp_path))
     sst = arguments(data / "SST-2", tmp_path, "--max-update", "1")
     assert "--head-layer 3: use 1 to 2, or -1 to -2" in refusal([*sst, "--head-layer", "3"])
+    assert "--head-pooling pair: is for pairs of sentences, SST-2 has single ones: use mean, cls, max" in refusal(
+        [*sst, "--head-pooling", "pair"]
+    )
     assert "--tokens-per-sample 128 is more than the model's --max-positions 64" in refusal(
         [*sst, "--tokens-per-sample", "128"]
     )
