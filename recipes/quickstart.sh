@@ -40,8 +40,8 @@ if [ -f "$data/corpus.json" ] && [ ! -f "$data/held_out.txt" ]; then
     aside data/quickstart
     aside "$runs"
 fi
-# 8 MB is about all there is. Three fifths of the documents are held out, as probing takes that much for 2,000 test rows of
-# each task; the other 3 MB are read four times.
+# 8 MB is about all there is. Three fifths of the documents are held out, as 2,000 test rows of each probing task take so
+# much text; the other 3 MB are read four times.
 "$python" scripts/embedded_corpus.py --out "$text" --max-megabytes 8
 "$python" scripts/prepare_corpus.py "$text" --format paragraphs --vocab-size 6000 --valid-fraction 0.6 --write-valid \
     --out "$data"
@@ -75,9 +75,9 @@ step "5/6 what they have learned, on held-out documents"
 "$python" scripts/try_checkpoint.py "$runs/hierarchical"
 
 step "6/6 what each layer knows, beside an encoder of the same shape that was never trained"
-probing=data/quickstart/probing # of documents that no model here was trained on; made anew when these are newer
+probing=data/quickstart/probing # of documents that no model here was trained on; made again when these change
 [ "$probing/probing.json" -nt "$data/held_out.txt" ] ||
-    "$python" scripts/make_probing.py "$data/held_out.txt" --format sentences --train 4000 --valid 800 --test 2000 \
-        --words 40 --shares 50,15,35 --overwrite --out "$probing"
+    "$python" scripts/make_probing.py "$data/held_out.txt" --format sentences --train 4000 --valid 800 --test 2400 \
+        --words 60 --shares 50,15,35 --overwrite --out "$probing"
 "$python" scripts/probe.py "$runs/hierarchical" "$runs/flat" --tasks "$probing" --pooling mean --no-controls --autocast auto \
     --out "$runs/probing"

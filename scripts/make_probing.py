@@ -20,7 +20,8 @@ Formats are those of prepare_corpus.py. Words are what stands between blanks. A 
 whole; the same files, options and seed give the same bytes. probing.json records what was made of what.
 
 Text that a model was pre-trained on is text it has seen. To probe on unseen text give files that were kept out of
-pre-training, and name those that were not with --exclude: documents that share a sentence with them are dropped."""
+pre-training (held_out.txt of prepare_corpus.py --write-valid), and name those that were not with --exclude: documents
+that share a sentence with them are dropped."""
 
 
 def parser() -> argparse.ArgumentParser:

@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
         "--write-valid",
         action="store_true",
         help="also write these documents as text, to DIR/held_out.txt: sentences as they were read, before any "
-        "normalisation by the tokenizer, for make_probing.py --format sentences; a corpus that is there gets the file added",
+        "normalisation by the tokenizer (for make_probing.py --format sentences); a corpus that is there gets it added",
     )
 
     add_exclusion(p, "exclusion of evaluation text")

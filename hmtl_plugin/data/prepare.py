@@ -124,8 +124,8 @@ def _add_held_out(files: list[str], folder: Path, options: PrepareOptions, manif
         again = _prepare(files, output.part, options, Tokenizer.load(folder))
         if again["data_sha256"] != manifest.get("data_sha256"):
             raise UserError(
-                f"{folder}: holds a corpus that this version would prepare in another way, so its held-out documents are "
-                "not known; --overwrite prepares it again (train models on it again then), or choose another --out"
+                f"{folder}: holds a corpus that this version would prepare in another way, so its held-out documents "
+                "are not known; --overwrite prepares it again (train models on it again then), or choose another --out"
             )
         manifest = manifest | {"held_out": again["held_out"]}
         write_manifest(folder, manifest)  # first: a text that no manifest knows would be refused

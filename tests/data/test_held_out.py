@@ -155,7 +155,7 @@ def test_without_a_validation_split_there_is_nothing_to_write(none: dict[str, An
 
 
 def test_no_probing_sentence_comes_from_a_training_document(tmp_path: Path, tokenizer: str) -> None:
-    """From the command line to probing sets: the unchanged rows stand in validation documents, none in a training one."""
+    """From the command line to probing sets: unchanged rows stand in validation documents, none in a training one."""
     source, out = write_sentences(tmp_path / "t", documents(400, seed=3)), tmp_path / "d"
     run_script(
         "prepare_corpus",
