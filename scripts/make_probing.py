@@ -7,7 +7,7 @@ from hmtl_plugin.data.command import add_exclusion, add_reading, reading_options
 from hmtl_plugin.data.prepare_options import FORMATS
 from hmtl_plugin.errors import run_cli
 from hmtl_plugin.probing.generation.make import make_probing
-from hmtl_plugin.probing.generation.options import SPLIT_UNITS, ProbingOptions
+from hmtl_plugin.probing.generation.options import SHARES, SPLIT_UNITS, ProbingOptions
 
 _TASKS = """tasks, each a file of lines tr|va|te TAB label TAB sentence:
   sentence_length  which of six bins of 5 to 28 words
@@ -20,7 +20,8 @@ Formats are those of prepare_corpus.py. Words are what stands between blanks. A 
 whole; the same files, options and seed give the same bytes. probing.json records what was made of what.
 
 Text that a model was pre-trained on is text it has seen. To probe on unseen text give files that were kept out of
-pre-training, and name those that were not with --exclude: documents that share a sentence with them are dropped."""
+pre-training (held_out.txt of prepare_corpus.py --write-valid), and name those that were not with --exclude: documents
+that share a sentence with them are dropped."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,6 +45,13 @@ def parser() -> argparse.ArgumentParser:
         "--max-sentences", type=int, default=300_000, metavar="N", help="sample at most N sentences (300000)"
     )
     g.add_argument(
+        "--shares",
+        type=_shares,
+        default=SHARES,
+        metavar="TR,VA,TE",
+        help="how the text is shared out (60,20,20); a larger last one gives more rows of te where the text is small",
+    )
+    g.add_argument(
         "--split-by",
         default="document",
         choices=SPLIT_UNITS,
@@ -53,6 +61,13 @@ def parser() -> argparse.ArgumentParser:
     add_exclusion(p, "exclusion of pre-training text")
     add_reading(p)
     return p
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(map(float, text.split(",")))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: give three numbers such as 60,20,20") from error
 
 
 def main() -> None:
@@ -65,6 +80,7 @@ def main() -> None:
         test=args.test,
         words=args.words,
         max_sentences=args.max_sentences,
+        shares=args.shares,
         split_by=args.split_by,
         seed=args.seed,
         workers=args.workers,

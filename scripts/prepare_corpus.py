@@ -65,6 +65,12 @@ def parser() -> argparse.ArgumentParser:
         "--valid-fraction", type=float, default=0.01, metavar="SHARE", help="of documents, at least two (default 0.01)"
     )
     g.add_argument("--valid-documents", type=int, metavar="N", help="exactly N documents instead")
+    g.add_argument(
+        "--write-valid",
+        action="store_true",
+        help="also write these documents as text, to DIR/held_out.txt: sentences as they were read, before any "
+        "normalisation by the tokenizer (for make_probing.py --format sentences); a corpus that is there gets it added",
+    )
 
     add_exclusion(p, "exclusion of evaluation text")
     add_reading(p)
@@ -114,6 +120,7 @@ def _options(args: argparse.Namespace, tokenizer: str | None) -> PrepareOptions:
         tokenizer_sentences=args.tokenizer_sentences,
         valid_fraction=args.valid_fraction,
         valid_documents=args.valid_documents,
+        write_valid=args.write_valid,
         **reading_options(args),
         seed=args.seed,
         workers=args.workers,

@@ -109,6 +109,70 @@ def test_wrong_use_is_said_in_a_line(recipes: Path) -> None:
         assert "finetune_glue.sh RUN TASK... --glue-dir DIR" in done.stderr
 
 
+@pytest.fixture
+def quickstart(recipes: Path) -> Path:
+    """The quick start with a Python that notes its commands and writes what later ones look for."""
+    python = recipes.parent / "bin" / "python"
+    python.write_text(
+        """#!/bin/sh
+        for out; do :; done
+        case "$1" in
+        *openmp_waiting.py) exit ;;
+        *prepare_corpus.py)
+            mkdir -p "$out"; : >>"$out/corpus.json"; [ -f "$out/held_out.txt" ] || : >"$out/held_out.txt" ;;
+        *make_probing.py) mkdir -p "$out"; sleep 0.02; : >"$out/probing.json" ;;
+        esac
+        echo "$@" >>commands
+        """
+    )
+    (python.parent / "fairseq-train").write_text("#!/bin/sh\n")
+    (python.parent / "fairseq-train").chmod(0o755)
+    return recipes / "quickstart.sh"
+
+
+def commands(quickstart: Path) -> dict[str, str]:
+    """The commands of one run, by script."""
+    noted = quickstart.parent.parent / "commands"
+    noted.unlink(missing_ok=True)
+    done = run(quickstart)
+    assert done.returncode == 0, done.stderr
+    return {Path(line.split()[0]).stem: line for line in noted.read_text().splitlines()}
+
+
+def test_quickstart_probes_on_held_out_documents(quickstart: Path) -> None:
+    first = commands(quickstart)
+    assert "--write-valid" in first["prepare_corpus"]
+    folder = first["prepare_corpus"].split()[-1]
+    assert first["make_probing"].split()[1] == f"{folder}/held_out.txt"
+    assert "--format sentences" in first["make_probing"] and "--test 2400" in first["make_probing"]
+    assert first["make_probing"].split()[-1] == first["probe"].split("--tasks ")[1].split()[0]
+    assert "make_probing" not in commands(quickstart)  # what is done is not done again
+    held_out = quickstart.parent.parent / folder / "held_out.txt"
+    held_out.unlink()
+    held_out.write_text("other documents")
+    assert "--overwrite" in commands(quickstart)["make_probing"]
+
+
+def test_quickstart_keeps_what_an_earlier_version_made(quickstart: Path) -> None:
+    """Its sets are of the text that models were trained on, and its models are of another vocabulary."""
+    top = quickstart.parent.parent
+    for _ in range(2):
+        for place in (
+            "data/quickstart/corpus/corpus.json",
+            "data/quickstart/probing/probing.json",
+            "runs/quickstart/x",
+        ):
+            (top / place).parent.mkdir(parents=True, exist_ok=True)
+            (top / place).write_text("earlier")
+        (top / "data/quickstart/corpus/held_out.txt").unlink(missing_ok=True)
+        assert "make_probing" in commands(quickstart)
+    for number in (1, 2):
+        assert (top / f"data/quickstart.{number}/probing/probing.json").read_text() == "earlier"
+        assert (top / f"runs/quickstart.{number}/x").read_text() == "earlier"
+    assert (top / "data/quickstart/probing/probing.json").read_text() == ""
+    assert not (top / "runs/quickstart/x").exists()
+
+
 def test_fine_tuning_hands_everything_on(recipes: Path) -> None:
     python = recipes.parent / "bin" / "python"
     python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')

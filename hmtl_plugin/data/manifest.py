@@ -23,9 +23,20 @@ class SplitCounts(TypedDict):
     bytes_idx: int
 
 
+class HeldOutText(TypedDict):
+    """The text of the validation split (see `held_out`). It may have more documents and sentences than the split,
+    which lacks those of which the tokenizer knows no piece.
+    """
+
+    documents: int
+    sentences: int
+    bytes: int
+    sha256: str
+
+
 class Manifest(TypedDict, total=False):
     """The content of corpus.json. ``layout`` is "segments" (running text) or "rows" (first, second, first,
-    second ...).
+    second ...). ``held_out`` is there when the text was asked for.
     """
 
     schema: int
@@ -34,6 +45,7 @@ class Manifest(TypedDict, total=False):
     dictionary_sha256: str
     tokenizer_sha256: str
     data_sha256: dict[str, str]
+    held_out: HeldOutText
     options: dict[str, Any]
     inputs: list[dict[str, Any]]
     excluded_documents: int

@@ -12,6 +12,7 @@ from hmtl_plugin.errors import UserError
 OURS = {
     "dict.txt",
     "corpus.json",
+    "held_out.txt",
     "sentencepiece.bpe.model",
     "tokenizer.json",
     "glue.json",

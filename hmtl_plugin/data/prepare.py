@@ -6,11 +6,13 @@ Two stages over bounded memory: files to a text file of kept documents (`gather`
 at the end: a killed run, or a full disk, leaves nothing that looks whole.
 """
 
+import contextlib
 import errno
 import importlib.metadata
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ import numpy.typing as npt
 from hmtl_plugin.data.binarise import binarise
 from hmtl_plugin.data.deduplication import choose_validation, split_keys
 from hmtl_plugin.data.gather import Spool, sample_sentences
+from hmtl_plugin.data.held_out import FILE_NAME as HELD_OUT
+from hmtl_plugin.data.held_out import has_held_out, write_held_out
 from hmtl_plugin.data.manifest import SCHEMA, Manifest, check_manifest, file_sha256, read_manifest, write_manifest
 from hmtl_plugin.data.output import OutputFolder
 from hmtl_plugin.data.parallel import cpu_count, run_in_child
@@ -35,18 +39,22 @@ from hmtl_plugin.errors import UserError
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did: the manifest, the text read in bytes, the time, and whether all was there already."""
+    """What a run did: the manifest, the text read in bytes, the time, whether the corpus was there already, and the
+    held-out text that was written (None if none was).
+    """
 
     folder: Path
     manifest: Manifest
     text_bytes: int
     seconds: float
     skipped: bool
+    held_out: Path | None = None
 
     def __str__(self) -> str:
         splits = self.manifest["splits"]
+        held_out = f"; held-out text: {self.held_out}" if self.held_out else ""
         if self.skipped:
-            return f"already prepared: {self.folder} ({_counts(splits)}); --overwrite prepares it again"
+            return f"already prepared: {self.folder} ({_counts(splits)}); --overwrite prepares it again{held_out}"
         m = self.manifest
         dropped = [
             f"{m[name]:,} {what}"  # type: ignore[literal-required]
@@ -61,7 +69,7 @@ class Summary:
         rate = self.text_bytes / 1e6 / max(self.seconds, 1e-9)
         return (
             f"{self.folder}: {_counts(splits)}; dropped: {', '.join(dropped) or 'nothing'}; "
-            f"{self.text_bytes / 1e6:.1f} MB of text in {self.seconds:.1f} s ({rate:.1f} MB/s)"
+            f"{self.text_bytes / 1e6:.1f} MB of text in {self.seconds:.1f} s ({rate:.1f} MB/s){held_out}"
         )
 
 
@@ -86,14 +94,50 @@ def prepare_corpus(files: list[str], out: Path | str, options: PrepareOptions, o
     tokenizer = _given_tokenizer(options)
     folder = Path(out)
     described, inputs = _describe(options, tokenizer), _inputs(files, options)
-    if not overwrite and (done := _already(folder, described, inputs)):
-        return Summary(folder, done, 0, time.perf_counter() - started, skipped=True)
+    held_out = folder / HELD_OUT if options.write_valid else None
+    if done := None if overwrite else _already(folder, described, inputs):
+        if options.write_valid and not has_held_out(folder, done.get("held_out")):
+            with _nothing_kept(folder):
+                done = _add_held_out(files, folder, options, done)
+        else:
+            held_out = None
+        return Summary(folder, done, 0, time.perf_counter() - started, skipped=True, held_out=held_out)
+    with _nothing_kept(folder), _terminable(), OutputFolder(folder, overwrite) as output:
+        manifest = _prepare(files, output.part, options, tokenizer)
+        manifest |= {"options": described, "inputs": inputs}
+        write_manifest(output.part, manifest)
+        output.publish()
+    read = sum(entry["bytes"] for entry in inputs if entry["role"] == "text")
+    return Summary(folder, manifest, read, time.perf_counter() - started, skipped=False, held_out=held_out)
+
+
+def _add_held_out(files: list[str], folder: Path, options: PrepareOptions, manifest: Manifest) -> Manifest:
+    """Write the held-out text of a corpus that was prepared without; returns its new manifest.
+
+    The corpus is made again, beside, with the tokenizer of the first time. Only if it comes out the same to the byte
+    are these documents the ones that were held out: another version may read or split the text in another way.
+
+    Raises:
+        UserError: the corpus comes out in another way. It is left as it was.
+    """
+    with _terminable(), OutputFolder(folder, overwrite=True) as output:
+        again = _prepare(files, output.part, options, Tokenizer.load(folder))
+        if again["data_sha256"] != manifest.get("data_sha256"):
+            raise UserError(
+                f"{folder}: holds a corpus that this version would prepare in another way, so its held-out documents "
+                "are not known; --overwrite prepares it again (train models on it again then), or choose another --out"
+            )
+        manifest = manifest | {"held_out": again["held_out"]}
+        write_manifest(folder, manifest)  # first: a text that no manifest knows would be refused
+        (output.part / HELD_OUT).rename(folder / HELD_OUT)
+    return manifest
+
+
+@contextlib.contextmanager
+def _nothing_kept(folder: Path) -> Iterator[None]:
+    """Errors of the operating system as `UserError`."""
     try:
-        with _terminable(), OutputFolder(folder, overwrite) as output:
-            manifest = _prepare(files, output.part, options, tokenizer)
-            manifest |= {"options": described, "inputs": inputs}
-            write_manifest(output.part, manifest)
-            output.publish()
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UserError(
@@ -101,8 +145,6 @@ def prepare_corpus(files: list[str], out: Path | str, options: PrepareOptions, o
                 "free about three times the size of the text there, or choose another --out"
             ) from error
         raise UserError(f"{error.filename or folder}: {error.strerror}; nothing was kept") from error
-    read = sum(entry["bytes"] for entry in inputs if entry["role"] == "text")
-    return Summary(folder, manifest, read, time.perf_counter() - started, skipped=False)
 
 
 class _terminable:
@@ -138,9 +180,9 @@ def _given_tokenizer(options: PrepareOptions) -> Tokenizer | None:
 
 
 def _describe(options: PrepareOptions, tokenizer: Tokenizer | None) -> dict[str, Any]:
-    """The options as corpus.json records them: files by content, nothing that does not matter."""
+    """The options as corpus.json records them: files by content, nothing that the data do not depend on."""
     described = asdict(options)
-    for name in ("workers", "exclude"):
+    for name in ("workers", "exclude", "write_valid"):
         del described[name]
     if tokenizer is not None:
         described |= {"tokenizer": tokenizer.sha256, "vocab_size": len(tokenizer), "model_type": None}
@@ -187,13 +229,15 @@ def _prepare(files: list[str], part: Path, options: PrepareOptions, tokenizer: T
         tokenizer = _train(spool, valid_D, options)
     with progress_bar("encoding", spool.size) as bar:
         counts = binarise(spool, tokenizer, part, valid_D, options.rows, workers, bar.update)
+    held_out = write_held_out(spool, valid_D, part / HELD_OUT) if options.write_valid else None
     spool.text.unlink()
     spool.keys.unlink()
     if not counts["train"]["sentences"]:
         raise UserError("the tokenizer knows no piece of this text: every sentence came out empty; choose another")
     (part / "dict.txt").write_text(tokenizer.dictionary_text(), encoding="utf-8")
     (part / tokenizer.file_name).write_bytes(tokenizer.to_bytes())
-    return _manifest(part, spool, counts, options, tokenizer)
+    manifest = _manifest(part, spool, counts, options, tokenizer)
+    return manifest if held_out is None else manifest | {"held_out": held_out}
 
 
 def _manifest(

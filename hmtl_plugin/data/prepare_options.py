@@ -22,6 +22,7 @@ class PrepareOptions:
         tokenizer: an existing one: a sentencepiece model, tokenizer.json or vocab.txt, or a folder that holds one.
         tokenizer_sentences: sentences, at most, that the tokenizer is trained on.
         valid_fraction, valid_documents: size of the validation split; the number wins.
+        write_valid: write the validation split as text too; changes nothing else.
         exclude, exclude_format, exclude_minimum_words: evaluation files, see `exclude.read_excluded`.
         text_field: of jsonl.   columns: of pairs and nli-jsonl.   with_questions: of squad.
         blank_line_ends_document: of sentences and paragraphs.
@@ -38,6 +39,7 @@ class PrepareOptions:
     tokenizer_sentences: int = 500_000
     valid_fraction: float = 0.01
     valid_documents: int | None = None
+    write_valid: bool = False
     exclude: tuple[str, ...] = ()
     exclude_format: str = "auto"
     exclude_minimum_words: int = 1
@@ -72,6 +74,8 @@ class PrepareOptions:
             raise UserError(f"--valid-fraction {self.valid_fraction}: give a share from 0 to below 1")
         if self.valid_documents is not None and self.valid_documents < 0:
             raise UserError(f"--valid-documents {self.valid_documents}: give 0 or more")
+        if self.write_valid and not (self.valid_fraction if self.valid_documents is None else self.valid_documents):
+            raise UserError("--write-valid: no document is held out; give a --valid-fraction above 0, or leave it out")
         if self.model_type not in MODEL_TYPES:
             raise UserError(f"--model-type {self.model_type}: choose one of {', '.join(MODEL_TYPES)}")
         if self.lowercase and self.model_type != "wordpiece":

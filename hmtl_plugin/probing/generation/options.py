@@ -1,11 +1,13 @@
 """The options of making probing sets."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from hmtl_plugin.data.prepare_options import FORMATS, PrepareOptions
 from hmtl_plugin.errors import UserError
 
+SHARES = (60.0, 20.0, 20.0)
 SPLIT_UNITS = ("document", "sentence")
 _SMALLEST_SIZE = 12
 
@@ -20,6 +22,7 @@ class ProbingOptions:
         train, valid, test: rows, at most, of tr, va and te of each task.
         words: target words, at most, of word_content.
         max_sentences: sentences, at most, that are sampled from the text.
+        shares: of the text that tr, va and te get, in any unit.
         split_by: what goes to one of tr, va, te as a whole: ``document`` or ``sentence``.
         seed: of the split, the sample and every choice.
     """
@@ -30,6 +33,7 @@ class ProbingOptions:
     test: int = 2_500
     words: int = 1_000
     max_sentences: int = 300_000
+    shares: tuple[float, ...] = SHARES
     split_by: str = "document"
     seed: int = 1
     workers: int = 0
@@ -61,6 +65,9 @@ class ProbingOptions:
                 f"--max-sentences {self.max_sentences}: less than the {sum(self.sizes)} rows of a task; "
                 "give more, or smaller --train, --valid and --test"
             )
+        if len(self.shares) != 3 or not all(0 < share < math.inf for share in self.shares):
+            given = ",".join(f"{share:g}" for share in self.shares)
+            raise UserError(f"--shares {given}: give three numbers above 0, for tr, va and te, such as 60,20,20")
         if self.split_by not in SPLIT_UNITS:
             raise UserError(f"--split-by {self.split_by}: choose document or sentence")
         if self.workers < 0:

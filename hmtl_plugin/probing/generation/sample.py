@@ -180,8 +180,9 @@ def _refuse(counts: dict[str, int], characters: int, blanks: int, kept: int) -> 
 
 def _sample(spool: Spool, options: ProbingOptions, chosen: _Smallest, seen: SeenKeys, counts: dict[str, int]) -> Sample:
     if options.split_by == "sentence":
-        split_S = split_sentences(np.arange(len(chosen.draw)), chosen.draw, "sentence")
+        split_S = split_sentences(np.arange(len(chosen.draw)), chosen.draw, options.shares, "sentence")
     else:
         draw_D = split_keys(np.fromfile(spool.keys, dtype="<u8"), options.seed)
-        split_S = split_sentences(chosen.document, draw_D, "group of rows" if options.reading().rows else "document")
+        what = "group of rows" if options.reading().rows else "document"
+        split_S = split_sentences(chosen.document, draw_D, options.shares, what)
     return Sample(chosen.sentences, split_S, chosen.document, *number_words(chosen.sentences), seen=seen, counts=counts)

@@ -7,10 +7,9 @@ from hmtl_plugin.errors import UserError
 from hmtl_plugin.probing.generation.vocabulary import IntArray
 
 SPLITS = ("tr", "va", "te")
-_SHARES = (0.6, 0.2, 0.2)
 
 
-def split_documents(size_D: IntArray, draw_D: Uint64Array, shares: tuple[float, ...] = _SHARES) -> IntArray:
+def split_documents(size_D: IntArray, draw_D: Uint64Array, shares: tuple[float, ...]) -> IntArray:
     """Number of the split of each document, such that the splits' sentences come near their shares.
 
     Large documents are placed first, those of like size (within a factor of two) in the order of `draw_D`; each goes
@@ -20,6 +19,7 @@ def split_documents(size_D: IntArray, draw_D: Uint64Array, shares: tuple[float, 
     Args:
         size_D: sentences of each document.
         draw_D: a seeded hash of each document.
+        shares: of the sentences, for each split, in any unit.
     """
     magnitude_D = np.frexp(size_D.astype(np.float64))[1]
     order = np.lexsort((draw_D, -magnitude_D))
@@ -32,7 +32,7 @@ def split_documents(size_D: IntArray, draw_D: Uint64Array, shares: tuple[float, 
     return split_D
 
 
-def split_sentences(document_S: IntArray, draw_D: Uint64Array, what: str) -> IntArray:
+def split_sentences(document_S: IntArray, draw_D: Uint64Array, shares: tuple[float, ...], what: str) -> IntArray:
     """Number of the split of each sentence, by its document.
 
     Raises:
@@ -44,4 +44,4 @@ def split_sentences(document_S: IntArray, draw_D: Uint64Array, what: str) -> Int
             f"only {len(present)} {what}(s) with sentences of 5 to 28 words, where tr, va and te need one each at least: "
             "give more of them (more files, or blank lines between documents), or --split-by sentence"
         )
-    return split_documents(size, draw_D[present])[place_S]
+    return split_documents(size, draw_D[present], shares)[place_S]

@@ -68,11 +68,12 @@ def test_splits_come_near_their_shares_and_none_is_empty() -> None:
     random = np.random.default_rng(0)
     for count in (3, 4, 5, 17, 300):
         size_D = random.integers(1, 200, count)
-        split_D = split_documents(size_D, random.integers(0, 2**63, count).astype(np.uint64))
-        assert set(split_D.tolist()) == {0, 1, 2}
-        if count > 10:
-            shares = np.bincount(split_D, weights=size_D) / size_D.sum()
-            assert np.abs(shares - [0.6, 0.2, 0.2]).max() < 0.1 if count < 100 else 0.02
+        for asked in ((60.0, 20.0, 20.0), (0.5, 0.15, 0.35)):
+            split_D = split_documents(size_D, random.integers(0, 2**63, count).astype(np.uint64), asked)
+            assert set(split_D.tolist()) == {0, 1, 2}
+            if count > 10:
+                shares = np.bincount(split_D, weights=size_D) / size_D.sum()
+                assert np.abs(shares - np.array(asked) / sum(asked)).max() < (0.1 if count < 100 else 0.02)
 
 
 def test_text_without_words_is_refused(tmp_path: Path) -> None:
