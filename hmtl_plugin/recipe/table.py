@@ -1,0 +1,87 @@
+"""The table of default options, ``recipes/defaults.toml``: a part that all sizes share and one for each."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from fairseq.models import ARCH_MODEL_NAME_REGISTRY
+
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.recipe.options import CHOICES, OPTIMIZER, SCHEDULER, Options, find_options, with_optimizer
+
+DEFAULTS = Path(__file__).resolve().parents[2] / "recipes" / "defaults.toml"
+COMMON, ARCHITECTURE = "common", "arch"
+_NEEDED = (ARCHITECTURE, OPTIMIZER, SCHEDULER, "lr", "max-update", "warmup-updates", "max-tokens", "update-freq")
+
+Table = dict[str, Options]
+"""Size -> all its options, those of ``[common]`` among them, as a configuration holds them."""
+
+
+def read_table(path: Path = DEFAULTS) -> Table:
+    """Read and check the table.
+
+    Raises:
+        UserError: naming the file and the entry, for one that is unknown, missing or of a value that the option does not take.
+    """
+    try:
+        with path.open("rb") as file:
+            content = tomllib.load(file)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}: give the table of default options") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {error}") from None
+    for name, part in content.items():
+        if not isinstance(part, dict):
+            raise UserError(f"{path}: {name}: stands outside of all parts: put it under [{COMMON}]")
+    common = content.pop(COMMON, {})
+    if not content:
+        raise UserError(f"{path}: holds no size: add a part, as [small]")
+    return {size: _part(common, own, size, path) for size, own in content.items()}
+
+
+def part_of(table: Table, size: str, where: str) -> Options:
+    """The options of a size.
+
+    Raises:
+        UserError: after ``where``, for one that the table has not.
+    """
+    if size not in table:
+        *others, last = table
+        raise UserError(f"{where} {size}: use {' or '.join(filter(None, (', '.join(others), last)))}")
+    return dict(table[size])
+
+
+def _part(common: Options, own: Options, size: str, path: Path) -> Options:
+    for choice, known in {**CHOICES, ARCHITECTURE: ARCH_MODEL_NAME_REGISTRY}.items():
+        for where, part in ((size, own), (COMMON, common)):
+            name = part.get(choice)
+            if choice in part and (not isinstance(name, str) or name not in known):
+                names = [each for each in known if choice != ARCHITECTURE or each.startswith("hmtl_bert")]
+                raise UserError(f"{path}: {where}.{choice}: {name!r}: use {', '.join(names)}")
+    if OPTIMIZER in common:
+        common = with_optimizer(common, str(own.get(OPTIMIZER, common[OPTIMIZER])))
+    merged = common | own
+    for name in _NEEDED:
+        if name not in merged:
+            raise UserError(f"{path}: {size}.{name}: missing")
+    known = find_options(merged[OPTIMIZER], merged[SCHEDULER])
+    return {
+        name: _value(name, value, known, f"{path}: {size if name in own else COMMON}.{name}", merged)
+        for name, value in merged.items()
+    }
+
+
+def _value(name: str, value: Any, known: Any, where: str, merged: Options) -> Any:
+    if name in CHOICES or name == ARCHITECTURE:
+        return value
+    if name not in known:
+        close = difflib.get_close_matches(name, known, 1)
+        what = f"with {OPTIMIZER} {merged[OPTIMIZER]} and {SCHEDULER} {merged[SCHEDULER]}"
+        raise UserError(
+            f"{where}: no option of fairseq-train {what}: {f'use {close[0]}, or ' if close else ''}take it out"
+        )
+    try:
+        return known[name].read(value)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
