@@ -2,8 +2,8 @@
 
 import difflib
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 
@@ -65,23 +65,32 @@ def _part(common: Options, own: Options, size: str, path: Path) -> Options:
     for name in _NEEDED:
         if name not in merged:
             raise UserError(f"{path}: {size}.{name}: missing")
-    known = find_options(merged[OPTIMIZER], merged[SCHEDULER])
-    return {
-        name: _value(name, value, known, f"{path}: {size if name in own else COMMON}.{name}", merged)
-        for name, value in merged.items()
-    }
+    return read_options(merged, merged[SCHEDULER], lambda name: f"{path}: {size if name in own else COMMON}.{name}")
 
 
-def _value(name: str, value: Any, known: Any, where: str, merged: Options) -> Any:
-    if name in CHOICES or name == ARCHITECTURE:
-        return value
-    if name not in known:
-        close = difflib.get_close_matches(name, known, 1)
-        what = f"with {OPTIMIZER} {merged[OPTIMIZER]} and {SCHEDULER} {merged[SCHEDULER]}"
-        raise UserError(
-            f"{where}: no option of fairseq-train {what}: {f'use {close[0]}, or ' if close else ''}take it out"
-        )
-    try:
-        return known[name].read(value)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
+def read_options(options: Options, scheduler: str, where: Callable[[str], str]) -> Options:
+    """The options as a configuration holds them.
+
+    Args:
+        options: an optimizer among them.
+        where: of an option's name, what a message begins with.
+
+    Raises:
+        UserError: for an option that ``fairseq-train`` has not with this optimizer and scheduler, or a value that it does not take.
+    """
+    known = find_options(options[OPTIMIZER], scheduler)
+    read = {}
+    for name, value in options.items():
+        if name in CHOICES or name == ARCHITECTURE:
+            read[name] = value
+            continue
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            what = f"with {OPTIMIZER} {options[OPTIMIZER]} and {SCHEDULER} {scheduler}"
+            use = f"use {close[0]}, or " if close else ""
+            raise UserError(f"{where(name)}: no option of fairseq-train {what}: {use}take it out")
+        try:
+            read[name] = known[name].read(value)
+        except UserError as error:
+            raise UserError(f"{where(name)}: {error}") from None
+    return read
