@@ -54,14 +54,12 @@ pretrain() { # NAME HIERARCHY TRANSFER
     local run=$runs/$1
     mkdir -p "$run"
     echo "$run: '$2' '$3', $updates updates (log: $run/train.log)"
-    "$bin/fairseq-train" "$data" --user-dir hmtl_plugin --task hmtl_pretraining --arch hmtl_bert_mini --criterion hmtl \
-        --encoder-embed-dim 128 --positions rotary --encoder-normalize-before --zero-init-outputs --init-std 0.06 \
-        --dropout 0 --attention-dropout 0 --sentence-pooling pair --mask-prob 0.3 \
-        --hierarchy "$2" --transfer "$3" --tokens-per-sample 64 --max-positions 128 --autocast auto \
-        --optimizer hmtl_muon --lr 4e-3 --matrix-lr 0.02 --lr-scheduler polynomial_decay --warmup-updates 100 --clip-norm 1.0 \
-        --max-update "$updates" --total-num-update "$updates" --max-tokens 2048 --cpu --num-workers 0 --seed 1 \
-        --save-dir "$run" --save-interval-updates 500 --keep-interval-updates 1 --no-epoch-checkpoints \
-        --disable-validation --log-format "$format" --log-interval 50 >>"$run/train.log"
+    local quoted options
+    quoted=$("$python" scripts/recipe_options.py quickstart "$run" --max-update "$updates" --hierarchy "$2" --transfer "$3" \
+        --cpu --num-workers 0 --disable-validation --save-interval-updates 500 --keep-interval-updates 1 --no-epoch-checkpoints)
+    eval "options=($quoted)"
+    "$bin/fairseq-train" "$data" --user-dir hmtl_plugin --save-dir "$run" --task hmtl_pretraining --criterion hmtl \
+        --log-format "$format" --log-interval 50 "${options[@]}" >>"$run/train.log"
 }
 
 step "3/6 pre-training a flat BERT: both objectives at the last layer"

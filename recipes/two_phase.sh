@@ -4,8 +4,8 @@
 #   bash recipes/two_phase.sh DATA RUN [SIZE] [options of fairseq-train]
 #
 # Arguments as for recipes/pretrain.sh; --max-update counts both phases (default 20000). Phase 1 goes to RUN/phase1, phase 2,
-# which starts from its last checkpoint with a resized position table and a fresh optimizer, to RUN/phase2. The same command
-# again resumes where it stopped.
+# which starts from its last checkpoint with the same options and a fresh optimizer, to RUN/phase2. A table of learned positions
+# is resized between them; rotary positions need none. The same command again resumes where it stopped.
 #
 #   HMTL_PRETRAIN   the recipe that runs a phase (default recipes/pretrain.sh), for example recipes/pretrain_torchrun.sh
 set -euo pipefail
@@ -48,7 +48,7 @@ fi
 if [ ! -f "$run/phase2/.done" ]; then
     bash "$pretrain" "$data" "$run/phase2" ${options[@]+"${options[@]}"} \
         --max-update $((updates - updates * 9 / 10)) --tokens-per-sample 512 --max-positions 512 \
-        --finetune-from-model "$run/phase1/checkpoint_last.pt" --resize-positions
+        --options-of "$run/phase1" --finetune-from-model "$run/phase1/checkpoint_last.pt"
     touch "$run/phase2/.done"
 fi
 echo "done: $run/phase2"

@@ -181,14 +181,15 @@ def test_a_shell_takes_what_is_printed(script: ModuleType) -> None:
 def test_recipes_hand_it_to_the_training(script: ModuleType, tmp_path: Path) -> None:
     shutil.copytree(REPOSITORY / "recipes", tmp_path / "recipes")
     (tmp_path / "scripts").mkdir()
-    shutil.copy(SCRIPT, tmp_path / "scripts")
+    for script_file in (SCRIPT, SCRIPT.with_name("recipe_options.py")):
+        shutil.copy(script_file, tmp_path / "scripts")
     (tmp_path / "scripts" / "setup.sh").write_text(f"echo {sys.executable}\n")
     training = tmp_path / "training"
     training.write_text(f'#!/bin/sh\necho "$OMP_WAIT_POLICY ${script.CHOSEN}"\n')
     training.chmod(0o755)
     command = ["bash", str(tmp_path / "recipes" / "pretrain.sh"), "data", "run"]
     for mine, expected in (({}, "PASSIVE busy\n"), ({"GOMP_SPINCOUNT": "7"}, " \n")):
-        environ = environment(script, HMTL_LAUNCHER=str(training), **mine)
+        environ = environment(script, HMTL_LAUNCHER=str(training), PYTHONPATH=str(REPOSITORY), **mine)
         done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
         assert done.stdout == expected, done.stderr
 

@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,19 @@ import pytest
 from fairseq import options
 from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
 from fairseq.dataclass.configs import FairseqConfig
+from fairseq.dataclass.initialize import add_defaults, hydra_init
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import MODEL_DATACLASS_REGISTRY
 from fairseq.optim import OPTIMIZER_DATACLASS_REGISTRY
 from fairseq.optim.lr_scheduler import LR_SCHEDULER_DATACLASS_REGISTRY
 from fairseq.tasks import TASK_DATACLASS_REGISTRY
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 import hmtl_plugin  # noqa: F401 - registers what the recipes name
+from tests.recipe.configurations import TABLE, arguments_of, begin
+from tests.recipe.configurations import configuration as configuration_of
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = REPOSITORY / "recipes" / "configs"
@@ -36,11 +42,12 @@ def recipes(tmp_path: Path) -> Path:
     shutil.copytree(REPOSITORY / "recipes", tmp_path / "recipes")
     python = tmp_path / "bin" / "python"
     python.parent.mkdir()
-    python.write_text(
-        '#!/bin/sh\ncase "$*" in *tensorboard* | *openmp_waiting.py) ;; *device_count*) echo 0;; *) echo 4;; esac\n'
-    )
+    options = f'*recipe_options.py*) PYTHONPATH={REPOSITORY} exec {sys.executable} "$@";;'
+    others = "*tensorboard* | *openmp_waiting.py) ;; *device_count*) echo 0;; *) echo 4;;"
+    python.write_text(f'#!/bin/sh\ncase "$*" in {options} {others} esac\n')
     python.chmod(0o755)
     (tmp_path / "scripts").mkdir()
+    shutil.copy(REPOSITORY / "scripts" / "recipe_options.py", tmp_path / "scripts")
     (tmp_path / "scripts" / "setup.sh").write_text(f"echo {python}\n")
     return tmp_path / "recipes"
 
@@ -60,35 +67,38 @@ def configuration(recipe: Path, *arguments: str) -> Any:
     return convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_training_parser(), command))
 
 
-@pytest.mark.parametrize(("size", "layers"), [("tiny", 2), ("small", 4), ("base", 12), ("large", 24)])
-def test_pretrain_makes_a_command_that_fairseq_takes(recipes: Path, size: str, layers: int) -> None:
-    cfg = configuration(recipes / "pretrain.sh", "data/books", "runs/books", size)
-    assert (cfg.task._name, cfg.criterion._name, cfg.optimizer._name) == (
-        "hmtl_pretraining",
-        "hmtl",
-        "hmtl_adamw",
+def test_pretrain_makes_a_command_that_fairseq_takes(recipes: Path) -> None:
+    """What the table's options are is tested with the table; here, that the shell hands everything on."""
+    mine = [
+        "--max-update",
+        "500",
+        "--lr",
+        "3e-4",
+        "--hierarchy",
+        "bigram_shift@2,nsp@3,mlm@4",
+        "--no-zero-init-outputs",
+    ]
+    cfg = configuration(
+        recipes / "pretrain.sh", "data/my books", "runs/my books", *mine, "--transfer", "nsp>mlm:concat"
     )
-    assert cfg.model.encoder_layers == layers
-    assert cfg.lr_scheduler.total_num_update == cfg.optimization.max_update
-    assert cfg.lr_scheduler.warmup_updates * 10 == cfg.optimization.max_update
-    assert cfg.checkpoint.save_dir == "runs/books"
-    assert cfg.common.tensorboard_logdir == "runs/books/tensorboard"
-
-
-def test_options_given_replace_defaults(recipes: Path) -> None:
-    mine = ["--max-update", "500", "--lr", "3e-4", "--hierarchy", "bigram_shift@2,nsp@3,mlm@4"]
-    cfg = configuration(recipes / "pretrain.sh", "data/books", "runs/books", *mine, "--transfer", "nsp>mlm:concat")
-    assert cfg.model.encoder_layers == 4
-    assert (cfg.model.hierarchy, cfg.model.transfer) == (mine[-1], "nsp>mlm:concat")
+    assert (cfg.task._name, cfg.criterion._name, cfg.optimizer._name) == ("hmtl_pretraining", "hmtl", "hmtl_muon")
+    assert (cfg.task.data, cfg.checkpoint.save_dir) == ("data/my books", "runs/my books")
+    assert cfg.common.tensorboard_logdir == "runs/my books/tensorboard"
+    assert (cfg.model.encoder_layers, cfg.model.encoder_embed_dim) == (4, 512)
+    assert (cfg.model.positions, cfg.model.zero_init_outputs) == ("rotary", False)
+    assert (cfg.model.hierarchy, cfg.model.transfer) == (mine[5], "nsp>mlm:concat")
     assert (cfg.optimization.max_update, cfg.optimization.lr) == (500, [3e-4])
-    assert cfg.lr_scheduler.warmup_updates == 50
+    assert (cfg.lr_scheduler.warmup_updates, cfg.lr_scheduler.total_num_update) == (50, 500)
     assert cfg.dataset.validate_interval_updates == cfg.checkpoint.save_interval_updates == 25
 
 
-def test_a_schedule_of_ones_own_has_its_own_length(recipes: Path) -> None:
-    for mine in (["--lr-scheduler", "inverse_sqrt"], ["--lr-scheduler=inverse_sqrt"]):
-        cfg = configuration(recipes / "pretrain.sh", "data/books", "runs/books", *mine, "--warmup-updates", "7")
-        assert (cfg.lr_scheduler._name, cfg.lr_scheduler.warmup_updates) == ("inverse_sqrt", 7)
+def test_the_quick_start_is_a_size_of_the_table(recipes: Path) -> None:
+    text = (recipes / "quickstart.sh").read_text()
+    assert f"HMTL_UPDATES:-{TABLE['quickstart']['max-update']}}}" in text  # it says how many before it starts
+    assert "recipe_options.py quickstart " in text
+    training = text.partition("pretrain() {")[2].partition("\n}\n")[0]
+    written = [name for name in TABLE["quickstart"] if name != "max-update" and f"--{name} " in training]
+    assert not written, f"{written}: stand in the table"
 
 
 def test_wrong_use_is_said_in_a_line(recipes: Path) -> None:
@@ -98,7 +108,8 @@ def test_wrong_use_is_said_in_a_line(recipes: Path) -> None:
     asked = run(recipes / "quickstart.sh", "--help")
     assert asked.returncode == 2 and "quickstart.sh" in asked.stderr and not asked.stdout
     assert "error: SIZE huge: use tiny" in run(recipes / "pretrain.sh", "data", "run", "huge").stderr
-    assert run(recipes / "pretrain.sh", "data", "run", "--max-update", "many").returncode == 1
+    many = run(recipes / "pretrain.sh", "data", "run", "--max-update", "many")
+    assert (many.returncode, many.stdout) == (1, "") and "error: --max-update many: give a whole" in many.stderr
     for recipe in [*sorted(recipes.glob("pretrain*.sh")), recipes / "two_phase.sh"]:
         done = run(recipe, "data")
         assert (done.returncode, done.stdout) == (2, "")
@@ -203,13 +214,45 @@ def test_two_phases_in_turn(recipes: Path) -> None:
     first, second, _ = run(recipes / "two_phase.sh", *arguments, HMTL_PRETRAIN=str(phase)).stdout.splitlines()
     assert first.startswith(f"data {run_folder}/phase1 tiny --lr 1e-3 --max-update 900 --tokens-per-sample 128")
     assert second.startswith(f"data {run_folder}/phase2 tiny --lr 1e-3 --max-update 100 --tokens-per-sample 512")
-    assert f"--finetune-from-model {run_folder}/phase1/checkpoint_last.pt --resize-positions" in second
+    phase1 = f"{run_folder}/phase1"
+    assert second.endswith(f"--options-of {phase1} --finetune-from-model {phase1}/checkpoint_last.pt")
     again = run(recipes / "two_phase.sh", *arguments, HMTL_PRETRAIN=str(phase)).stdout.splitlines()
     assert len(again) == 1  # both are done
     more = run(recipes / "two_phase.sh", *arguments[:-1], "2000", HMTL_PRETRAIN=str(phase))
     assert (more.returncode, more.stdout) == (1, "") and "begun with --max-update 1000, not 2000" in more.stderr
-    for line in (first, second):  # options that exist
-        configuration(recipes / "pretrain.sh", *line.split())
+
+
+@pytest.mark.parametrize("mine", [[], ["--positions", "learned", "--optimizer", "hmtl_adamw"]])
+def test_both_phases_are_of_one_kind(mine: list[str], tmp_path: Path) -> None:
+    """Whatever the options were that the first was begun with."""
+    short, long = (["--tokens-per-sample", length, "--max-positions", length] for length in ("128", "512"))
+    one = configuration_of(arguments_of("tiny", tmp_path / "phase1", *mine, *short, "--max-update", "900").arguments)
+    last = begin(tmp_path / "phase1", one)
+    start = ["--options-of", str(last.parent), "--finetune-from-model", str(last)]
+    two = configuration_of(arguments_of("tiny", tmp_path / "phase2", *long, "--max-update", "100", *start).arguments)
+    longer = {"max_positions": 512, "resize_positions": one["model"]["positions"] == "learned"}
+    assert two["model"] == one["model"] | longer
+    assert (two["optimizer"], two["optimization"]["lr"]) == (one["optimizer"], one["optimization"]["lr"])
+    assert two["task"] == one["task"] | {"tokens_per_sample": 512}
+    assert two["optimization"]["max_update"] == two["lr_scheduler"]["total_num_update"] == 100
+
+
+@pytest.mark.parametrize("size", ["small", "base"])
+def test_hydra_configs_say_what_pretrain_does(recipes: Path, size: str) -> None:
+    """Every value, but where the plugin and the board lie and how the architecture is called."""
+    wanted = OmegaConf.to_container(configuration(recipes / "pretrain.sh", "data/books", "runs/books", size))
+    GlobalHydra.instance().clear()
+    hydra_init(size)  # as fairseq-hydra-train does
+    with initialize_config_dir(str(CONFIGS), version_base="1.1"):
+        cfg = compose(size, overrides=["task.data=data/books", "checkpoint.save_dir=runs/books"])
+    add_defaults(cfg)
+    found = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    for config in (wanted, found):
+        config["common"] |= {"user_dir": "", "tensorboard_logdir": ""}
+        config["model"]["_name"] = "hmtl_bert"
+    assert found.keys() == wanted.keys()
+    for group in wanted.keys() - {"scoring"}:  # of translations
+        assert found[group] == wanted[group], group
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)

@@ -145,6 +145,8 @@ def _reason(loaded: LoadedCheckpoint, name: str, family: Family, layers: Mapping
         return f"it reads layer {layers[name]}, theirs read the last"
     if solver.hierarchy.into(name):
         return f"it reads {', '.join(edge.source for edge in solver.hierarchy.into(name))} through a transfer"
+    if name in loaded.model.poolings:
+        return f"it pools by {loaded.model.sentence_pooling}, theirs read the first position"
     if name == "nsp" and not family.nsp:
         return f"{family.model_type} has none"
     if name == "mlm" and family is PRE_NORM and loaded.model.config.activation_fn != "gelu":

@@ -115,7 +115,7 @@ def _given(settings: Any) -> dict[str, Any]:
     for f in fields(settings):
         value = getattr(settings, f.name)
         default = f.default_factory() if f.default_factory is not MISSING else f.default
-        if value != default and f.name not in ("optional",):
+        if value != default and f.name not in ("optional", "recipe"):  # the recipe's options are among the others
             given[f.name] = value
     return given
 

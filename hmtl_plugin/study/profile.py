@@ -10,8 +10,15 @@ from typing import Any
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.grid import parse_grid
+from hmtl_plugin.recipe.options import OPTIMIZER, SCHEDULER, Options, plain, with_optimizer, without_schedule
+from hmtl_plugin.recipe.table import part_of, read_options, read_table
 
-Options = dict[str, Any]
+_STUDYS_OWN = (
+    "autocast",
+    "max-update",
+    "seed",
+    "update-freq",
+)  # of a recipe's options those that a profile or a run decides
 _AT_LEAST_ONE = ("updates", "batches", "curve_points", "valid_samples", "seeds", "tokens", "vocab_size")
 
 
@@ -46,6 +53,8 @@ class Pretraining:
         curve_points: validations on the way.
         valid_samples: of each validation view, in the evaluation at the end.
         options: of `fairseq-train`, without dashes; true for a flag.
+        recipe: a part of ``recipes/defaults.toml`` whose options hold where ``options`` has no others; a profile that was
+            read has them all in ``options``.
     """
 
     updates: int
@@ -54,6 +63,7 @@ class Pretraining:
     batches: int = 1
     curve_points: int = 12
     valid_samples: int = 1000
+    recipe: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,6 +145,9 @@ def read_profile(path: Path) -> Profile:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {error}") from None
     profile: Profile = _build(Profile, {"name": path.stem, **content}, str(path), "")
+    if profile.pretraining.recipe:
+        options = _with_recipe(profile.pretraining, path)
+        profile = dataclasses.replace(profile, pretraining=dataclasses.replace(profile.pretraining, options=options))
     if profile.probing.rows != [0, 0, 0] and (len(profile.probing.rows) != 3 or min(profile.probing.rows) < 1):
         raise UserError(f"{path}: probing.rows: write [TRAIN, VALID, TEST]")
     if "lr" not in profile.pretraining.options:
@@ -152,6 +165,18 @@ def read_profile(path: Path) -> Profile:
         twice = next(task for task in tasks if tasks.count(task) > 1)
         raise UserError(f"{path}: finetuning: '{twice}' comes twice: keep one")
     return profile
+
+
+def _with_recipe(settings: Pretraining, path: Path) -> Options:
+    """The profile's options over those of its recipe, all checked."""
+    recipe = part_of(read_table(), settings.recipe, f"{path}: pretraining.recipe")
+    scheduler, recipe = recipe[SCHEDULER], without_schedule(recipe)
+    recipe = {name: value for name, value in recipe.items() if name not in _STUDYS_OWN}
+    if OPTIMIZER in settings.options:
+        recipe = with_optimizer(recipe, settings.options[OPTIMIZER])
+    recipe = {name: plain(value) for name, value in recipe.items()}
+    read = read_options(recipe | settings.options, scheduler, lambda name: f"{path}: pretraining.options.{name}")
+    return {name: plain(value) for name, value in read.items()}
 
 
 def _build(kind: Any, table: Mapping[str, Any], file: str, where: str) -> Any:

@@ -10,16 +10,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from fairseq.optim import OPTIMIZER_DATACLASS_REGISTRY
 
 from hmtl_plugin.checkpoints import save_for_use
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.optim.adamw import HmtlAdamWConfig
 from hmtl_plugin.precision import resolved
+from hmtl_plugin.recipe.options import as_arguments, with_optimizer
 from hmtl_plugin.reporting.results import read_results
 from hmtl_plugin.study.curve import cost, learning_curve
 from hmtl_plugin.study.plan import EVALUATE, PRETRAIN, PROBE, Run, Stage
@@ -151,7 +148,8 @@ def pretraining_command(context: Context, run: Run, slot: Slot, folder: Path) ->
     schedule += ["--warmup-updates", str(settings.warmup), "--validate-interval-updates", str(interval)]
     if not variant.trained:
         updates, schedule = 1, ["--lr", "0", "--lr-scheduler", "fixed", "--disable-validation"]
-        options = _with_adamw(options)  # others may refuse a learning rate of 0
+        options = with_optimizer(options, _ADAMW)  # others may refuse a learning rate of 0
+        options.pop("zero-init-outputs", None)  # all its layers would be copies of the embeddings, and no control
     return [
         *(sys.executable, "-m", "fairseq_cli.train", str(context.data / CORPUS), "--user-dir", str(PLUGIN)),
         *("--save-dir", str(folder), "--task", "hmtl_pretraining", "--criterion", "hmtl"),
@@ -163,24 +161,9 @@ def pretraining_command(context: Context, run: Run, slot: Slot, folder: Path) ->
         *("--save-interval-updates", str(interval), "--keep-interval-updates", "1", "--no-epoch-checkpoints"),
         *("--log-format", "json", "--log-interval", str(max(1, min(100, interval // 2)))),
         *([] if slot.gpus else ["--cpu"]),
-        *_flags(options),
+        *as_arguments(options),
         *variant.options,
     ]
-
-
-def _with_adamw(options: dict[str, Any]) -> dict[str, Any]:
-    """The options with our AdamW for their optimizer, without those that the other one alone has."""
-    their_config = OPTIMIZER_DATACLASS_REGISTRY.get(options["optimizer"], HmtlAdamWConfig)
-    theirs, ours = ({f.name.replace("_", "-") for f in fields(each)} for each in (their_config, HmtlAdamWConfig))
-    return {name: value for name, value in options.items() if name not in theirs - ours} | {"optimizer": _ADAMW}
-
-
-def _flags(options: dict[str, Any]) -> list[str]:
-    flags = []
-    for name, value in options.items():
-        if value is not False:
-            flags += [f"--{name}"] if value is True else [f"--{name}", str(value)]
-    return flags
 
 
 def _evaluate(context: Context, run: Run, stage: str, slot: Slot, folder: Path) -> list[str]:

@@ -74,6 +74,13 @@ def test_what_the_fast_tokenizers_have_not_is_refused(tmp_path: Path, options: d
     assert not (tmp_path / "hf").exists()
 
 
+@pytest.mark.parametrize("pooling", ["mean", "pair"])
+def test_a_head_that_reads_more_than_the_first_position_is_left_out_by_name(tmp_path: Path, pooling: str) -> None:
+    exported = export_hf(save_checkpoint(tmp_path / "run", _model(), sentence_pooling=pooling), tmp_path / "hf")
+    assert exported.architecture == "BertForMaskedLM"
+    assert exported.left_out == [f"the head of nsp: it pools by {pooling}, theirs read the first position"]
+
+
 def test_the_threshold_and_layers_above_the_head_are_named(tmp_path: Path) -> None:
     run = save_checkpoint(tmp_path / "run", _model(), head="squad", task={"head_layer": 2})
     assert export_hf(run, tmp_path / "one").left_out == ["layers 3 to 3: the head reads layer 2"]

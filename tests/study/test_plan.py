@@ -112,6 +112,7 @@ def test_an_option_of_evaluation_and_of_probing() -> None:
         tiny(finetuning=list(reversed(PROFILE.finetuning))),
         pretraining(options=dict(reversed(PROFILE.pretraining.options.items()))),
         pretraining(batches=1, curve_points=12),  # the defaults, written out
+        pretraining(recipe="tiny"),  # what it stands for is among the options
     ],
 )
 def test_what_changes_no_fingerprint(profile: Profile) -> None:

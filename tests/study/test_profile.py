@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.recipe.options import plain
 from hmtl_plugin.study.profile import Block, Finetuning, read_profile
 from tests.conftest import REPOSITORY
+from tests.recipe.configurations import TABLE
 
 GOOD = """
 why = "tests"
@@ -93,6 +95,51 @@ def test_refusals_name_file_and_entry(tmp_path: Path, old: str, new: str, messag
         read_profile(path)
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
     assert message in str(caught.value)
+
+
+def with_recipe(tmp_path: Path, options: str = "", recipe: str = "quickstart") -> Path:
+    """The profile on a part of the table, with these options of its own."""
+    old = 'lr = "1e-3"\nencoder-normalize-before = true\ndropout = 0\n'
+    assert GOOD.count(old) == 1
+    text = GOOD.replace(old, options).replace("warmup = 0", f'warmup = 0\nrecipe = "{recipe}"')
+    return written(tmp_path, text)
+
+
+def test_a_recipe_holds_where_the_profile_has_no_option_of_its_own(tmp_path: Path) -> None:
+    part, options = TABLE["quickstart"], read_profile(with_recipe(tmp_path)).pretraining.options
+    decided = {
+        "autocast",
+        "lr-scheduler",
+        "max-update",
+        "seed",
+        "update-freq",
+        "warmup-updates",
+    }  # by the profile, or a run
+    assert options == {name: plain(value) for name, value in part.items() if name not in decided}
+    own = 'dropout = 0.2\nzero-init-outputs = false\noptimizer = "hmtl_adamw"\nlr = "2e-3"\n'
+    options = read_profile(with_recipe(tmp_path, own)).pretraining.options
+    assert (options["dropout"], options["zero-init-outputs"], options["lr"]) == (0.2, False, "0.002")
+    assert (options["optimizer"], options["positions"]) == ("hmtl_adamw", "rotary") and "matrix-lr" not in options
+
+
+@pytest.mark.parametrize(
+    ("options", "recipe", "message"),
+    [
+        ("", "huge", "pretraining.recipe huge: use tiny, "),
+        ("dropouts = 0.1", "tiny", "pretraining.options.dropouts: no option of fairseq-train"),
+        ('positions = "none"', "tiny", "pretraining.options.positions: 'none': use learned, rotary"),
+        (
+            "matrix-lr = 0.1",
+            "base",
+            "pretraining.options.matrix-lr: no option of fairseq-train with optimizer hmtl_adamw",
+        ),
+    ],
+)
+def test_what_does_not_fit_a_recipe_is_refused(tmp_path: Path, options: str, recipe: str, message: str) -> None:
+    path = with_recipe(tmp_path, f"{options}\n", recipe)
+    with pytest.raises(UserError) as caught:
+        read_profile(path)
+    assert str(caught.value).startswith(f"{path}: {message}") and "\n" not in str(caught.value)
 
 
 def test_files_that_are_no_profile(tmp_path: Path) -> None:

@@ -1,0 +1,109 @@
+"""The arguments with which a recipe calls ``fairseq-train``: of the table, of the run that goes on, of the user."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hmtl_plugin.recipe.begun import Begun, read_begun
+from hmtl_plugin.recipe.given import OPTIONS_OF, Given
+from hmtl_plugin.recipe.options import (
+    OPTIMIZER,
+    SCHEDULER,
+    Options,
+    as_arguments,
+    with_optimizer,
+    without_schedule,
+)
+from hmtl_plugin.recipe.table import Table, part_of
+
+LAST = "checkpoint_last.pt"
+LENGTH, WARMUP, TOTAL = "max-update", "warmup-updates", "total-num-update"
+_SHORT, _INTERVAL = (
+    20000,
+    1000,
+)  # up to so many updates a run is validated and saved 20 times, a longer one every so many
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """For ``fairseq-train``.
+
+    Attributes:
+        arguments: without the program, the data and ``--save-dir``.
+        note: a line for the user where a run's own options take the place of the table's, else empty.
+    """
+
+    arguments: list[str]
+    note: str
+
+
+def recipe_arguments(size: str, run: Path, arguments: Sequence[str], table: Table) -> Arguments:
+    """The options of a size for a run, those of its checkpoint where it has been begun, and the user's, which win.
+
+    The table's schedule follows ``--max-update``; with an ``--lr-scheduler`` in ``arguments`` it is left out. Validation and
+    saving go by updates, not by epochs, of which a small corpus has hundreds. What ``--finetune-from-model`` names keeps its
+    parts, and its table of positions is resized to the ``--max-positions`` given.
+
+    Args:
+        run: the folder for checkpoints; ``--save-dir`` in ``arguments`` wins.
+        arguments: options of ``fairseq-train``, ``--no-NAME`` for a flag of the table, ``--options-of RUN``.
+
+    Raises:
+        UserError: for a size that the table has not, a wrong ``--max-update``, a checkpoint that cannot be read.
+    """
+    part = part_of(table, size, "SIZE")
+    given = Given(arguments, [name for name, value in part.items() if isinstance(value, bool)])
+    updates = given.updates()
+    options = _scheduled(part, updates or part[LENGTH])
+    begun, resize = _begun(Path(given.value("save-dir") or run), given)
+    taken = begun.options(options) if begun else {}
+    if begun and updates and SCHEDULER not in taken and updates != begun.config["optimization"]["max_update"]:
+        taken = {name: value for name, value in taken.items() if name not in (LENGTH, WARMUP, TOTAL)}
+    options = _together(options, taken, given)
+    updates = updates or options[LENGTH]
+    interval = max(1, updates // 20) if 0 < updates <= _SHORT else _INTERVAL
+    options |= {"validate-interval-updates": interval, "save-interval-updates": interval, "resize-positions": resize}
+    options = {name: value for name, value in options.items() if name not in given}
+    note = begun.note({name: taken[name] for name in taken if name in options}) if begun else ""
+    return Arguments([*as_arguments(options), *given.arguments], note)
+
+
+def _scheduled(part: Options, updates: int) -> Options:
+    """A size's options for so many updates, the warm-up being the same share of them."""
+    warmup = part[WARMUP] * updates // part[LENGTH]
+    return part | {LENGTH: updates, WARMUP: warmup, TOTAL: updates}
+
+
+def _together(options: Options, taken: Options, given: Given) -> Options:
+    """The defaults and what is taken from a run, fit for the optimizer and the scheduler that the user gives."""
+    if OPTIMIZER in taken:
+        options = with_optimizer(options, taken[OPTIMIZER])
+    if SCHEDULER in taken:
+        options = without_schedule(options)
+    options = options | taken
+    if OPTIMIZER in given:
+        options = with_optimizer(options, str(given.value(OPTIMIZER)))
+    if SCHEDULER in given:
+        options = without_schedule(options)
+    return options
+
+
+def _begun(run: Path, given: Given) -> tuple[Begun | None, bool]:
+    """What fairseq will load, as it chooses, or whose options are asked for; and whether positions are to be resized.
+
+    fairseq takes the run's last checkpoint or that of ``--restore-file``, and ``--finetune-from-model`` where there is none.
+    """
+    restored = given.value("restore-file") or LAST
+    file = run / LAST if restored == LAST else Path(restored)
+    if file.is_file():
+        whole = "reset-optimizer" not in given
+        return read_begun(file, str(run if restored == LAST else file), whole), False
+    model, other = given.value("finetune-from-model"), given.value(OPTIONS_OF)
+    start = read_begun(Path(model), model, False) if model else None
+    return read_begun(Path(other), other, True) if other else start, start is not None and _other_length(start, given)
+
+
+def _other_length(start: Begun, given: Given) -> bool:
+    """Whether the user asks for another number of positions than the table of a model has that a run starts from."""
+    rows, positions = start.position_rows, given.value("positions")
+    return rows is not None and given.value("max-positions") not in (None, str(rows)) and positions in (None, "learned")

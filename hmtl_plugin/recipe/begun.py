@@ -1,0 +1,98 @@
+"""A training that does not begin from nothing: the checkpoint it takes, and the options that this one was trained with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hmtl_plugin.checkpoints import find_checkpoint, plain_config, read_state
+from hmtl_plugin.models.config import CARRIED, RECORDED, EncoderConfig, option_name
+from hmtl_plugin.models.parts import POSITIONS
+from hmtl_plugin.recipe.options import (
+    CHOICES,
+    OPTIMIZER,
+    SCHEDULER,
+    Options,
+    as_arguments,
+    choice_options,
+    find_options,
+    with_optimizer,
+    without_schedule,
+)
+
+_MODEL = {option_name(option).replace("_", "-") for option in EncoderConfig.options(RECORDED, CARRIED)}
+_MODEL |= {"sentence-pooling"}
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What a training takes over.
+
+    Attributes:
+        where: for messages.
+        config: the configuration of the run that wrote the checkpoint, as plain dictionaries.
+        whole: whether that run's training goes on; else only its model does.
+    """
+
+    where: str
+    config: Mapping[str, Any]
+    whole: bool
+
+    def options(self, defaults: Options) -> Options:
+        """Of the options in ``defaults`` those that the run had otherwise, and all of its optimizer and scheduler.
+
+        An option that is younger than the checkpoint has the default that it began with.
+        """
+        theirs = self._choices(defaults) if self.whole else defaults
+        known = find_options(theirs[OPTIMIZER], theirs[SCHEDULER])
+        options = {name: known[name] for name in theirs if name in known and (self.whole or name in _MODEL)}
+        if self.whole:
+            for choice in CHOICES:
+                options |= choice_options(choice, theirs[choice])
+        changed = {choice: theirs[choice] for choice in CHOICES if theirs[choice] != defaults[choice]}
+        return changed | {
+            name: value
+            for name, option in options.items()
+            if (value := option.stored(self.config)) != theirs.get(name, option.default)
+        }
+
+    def _choices(self, defaults: Options) -> Options:
+        """The defaults, with the optimizer and the scheduler of the run."""
+        optimizer, scheduler = (_name(self.config, choice) or defaults[choice] for choice in (OPTIMIZER, SCHEDULER))
+        options = with_optimizer(defaults, optimizer) if optimizer != defaults[OPTIMIZER] else defaults
+        if scheduler != defaults[SCHEDULER]:
+            options = without_schedule(options) | {SCHEDULER: scheduler}
+        return options
+
+    def note(self, taken: Options) -> str:
+        """The line that says which options are not today's defaults; empty without any."""
+        named = [
+            f"no --{name}" if value is False or value is None else " ".join(as_arguments({name: value}))
+            for name, value in taken.items()
+        ]
+        if not named:
+            return ""
+        how = ("begun", "goes on with them") if self.whole else ("trained", "the model keeps them")
+        return f"{self.where} was {how[0]} with {', '.join(named)}: {how[1]}"
+
+    @property
+    def position_rows(self) -> int | None:
+        """Of its table of positions; None where it has no table."""
+        model = self.config["model"]
+        has_table = POSITIONS[str(model.get("positions", "learned"))].has_table
+        return int(model["max_positions"]) if has_table else None
+
+
+def read_begun(path: Path, where: str, whole: bool) -> Begun:
+    """What a checkpoint file, or that of a folder, says.
+
+    Raises:
+        UserError: if there is none, or it is damaged or of another project.
+    """
+    file = find_checkpoint(path)
+    return Begun(where, plain_config(read_state(file), file), whole)
+
+
+def _name(config: Mapping[str, Any], choice: str) -> str | None:
+    """Of the optimizer or scheduler; None where the writer had none, as what imports a model has."""
+    return (config.get(choice.replace("-", "_")) or {}).get("_name")

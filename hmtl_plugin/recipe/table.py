@@ -1,0 +1,96 @@
+"""The table of default options, ``recipes/defaults.toml``: a part that all sizes share and one for each."""
+
+import difflib
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+from fairseq.models import ARCH_MODEL_NAME_REGISTRY
+
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.recipe.options import CHOICES, OPTIMIZER, SCHEDULER, Options, find_options, with_optimizer
+
+DEFAULTS = Path(__file__).resolve().parents[2] / "recipes" / "defaults.toml"
+COMMON, ARCHITECTURE = "common", "arch"
+_NEEDED = (ARCHITECTURE, OPTIMIZER, SCHEDULER, "lr", "max-update", "warmup-updates", "max-tokens", "update-freq")
+
+Table = dict[str, Options]
+"""Size -> all its options, those of ``[common]`` among them, as a configuration holds them."""
+
+
+def read_table(path: Path = DEFAULTS) -> Table:
+    """Read and check the table.
+
+    Raises:
+        UserError: naming the file and the entry, for one that is unknown, missing or of a value that the option does not take.
+    """
+    try:
+        with path.open("rb") as file:
+            content = tomllib.load(file)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}: give the table of default options") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {error}") from None
+    for name, part in content.items():
+        if not isinstance(part, dict):
+            raise UserError(f"{path}: {name}: stands outside of all parts: put it under [{COMMON}]")
+    common = content.pop(COMMON, {})
+    if not content:
+        raise UserError(f"{path}: holds no size: add a part, as [small]")
+    return {size: _part(common, own, size, path) for size, own in content.items()}
+
+
+def part_of(table: Table, size: str, where: str) -> Options:
+    """The options of a size.
+
+    Raises:
+        UserError: after ``where``, for one that the table has not.
+    """
+    if size not in table:
+        *others, last = table
+        raise UserError(f"{where} {size}: use {' or '.join(filter(None, (', '.join(others), last)))}")
+    return dict(table[size])
+
+
+def _part(common: Options, own: Options, size: str, path: Path) -> Options:
+    for choice, known in {**CHOICES, ARCHITECTURE: ARCH_MODEL_NAME_REGISTRY}.items():
+        for where, part in ((size, own), (COMMON, common)):
+            name = part.get(choice)
+            if choice in part and (not isinstance(name, str) or name not in known):
+                names = [each for each in known if choice != ARCHITECTURE or each.startswith("hmtl_bert")]
+                raise UserError(f"{path}: {where}.{choice}: {name!r}: use {', '.join(names)}")
+    if OPTIMIZER in common:
+        common = with_optimizer(common, str(own.get(OPTIMIZER, common[OPTIMIZER])))
+    merged = common | own
+    for name in _NEEDED:
+        if name not in merged:
+            raise UserError(f"{path}: {size}.{name}: missing")
+    return read_options(merged, merged[SCHEDULER], lambda name: f"{path}: {size if name in own else COMMON}.{name}")
+
+
+def read_options(options: Options, scheduler: str, where: Callable[[str], str]) -> Options:
+    """The options as a configuration holds them.
+
+    Args:
+        options: an optimizer among them.
+        where: of an option's name, what a message begins with.
+
+    Raises:
+        UserError: for an option that ``fairseq-train`` has not with this optimizer and scheduler, or a value that it does not take.
+    """
+    known = find_options(options[OPTIMIZER], scheduler)
+    read = {}
+    for name, value in options.items():
+        if name in CHOICES or name == ARCHITECTURE:
+            read[name] = value
+            continue
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            what = f"with {OPTIMIZER} {options[OPTIMIZER]} and {SCHEDULER} {scheduler}"
+            use = f"use {close[0]}, or " if close else ""
+            raise UserError(f"{where(name)}: no option of fairseq-train {what}: {use}take it out")
+        try:
+            read[name] = known[name].read(value)
+        except UserError as error:
+            raise UserError(f"{where(name)}: {error}") from None
+    return read
