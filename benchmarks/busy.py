@@ -23,17 +23,11 @@ from record import Recorder, Row
 from turns import Seconds, interleaved, timed
 
 from hmtl_plugin.errors import UserError, run_cli
+from hmtl_plugin.recipe.arguments import recipe_arguments
+from hmtl_plugin.recipe.table import read_table
 from hmtl_plugin.reporting.text_table import text_table
 
-OPTIONS = """
-    --task hmtl_pretraining --arch hmtl_bert_mini --criterion hmtl --encoder-embed-dim 128 --positions rotary
-    --encoder-normalize-before --zero-init-outputs --init-std 0.06 --dropout 0 --attention-dropout 0 --sentence-pooling pair
-    --mask-prob 0.3 --hierarchy bigram_shift@2,nsp@3,mlm@4 --transfer nsp>mlm:concat --tokens-per-sample 64
-    --max-positions 128 --autocast auto --optimizer hmtl_muon --lr 4e-3 --matrix-lr 0.02 --lr-scheduler
-    polynomial_decay --warmup-updates 100 --clip-norm 1.0 --max-tokens 2048 --cpu --num-workers 0 --seed 1
-    --disable-validation --log-format simple --log-interval 50
-""".split()
-"""Those of recipes/quickstart.sh."""
+HIERARCHY = ("--hierarchy", "bigram_shift@2,nsp@3*0.25,mlm@4", "--transfer", "nsp>mlm:concat")
 VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "HMTL_WAITING")
 DEFAULT, OURS = "default", "ours"
 _CHOOSE = f'eval "$("{sys.executable}" "{REPOSITORY / "scripts" / "openmp_waiting.py"}")"; exec "$@"'
@@ -42,9 +36,11 @@ _FILL = "import os; parent = os.getppid(); print(flush=True)\nwhile os.getppid()
 
 def training(data: Path, updates: int, folder: Path) -> list[str]:
     """The command; it saves nothing."""
-    limits = ["--max-update", str(updates), "--total-num-update", str(max(updates, 200))]
-    places = ["--user-dir", str(REPOSITORY / "hmtl_plugin"), "--no-save", "--save-dir", str(folder)]
-    return [sys.executable, "-m", "fairseq_cli.train", str(data), *OPTIONS, *limits, *places]
+    own = [*HIERARCHY, "--cpu", "--num-workers", "0", "--disable-validation", "--max-update", str(updates), "--no-save"]
+    options = recipe_arguments("quickstart", folder, own, read_table()).arguments
+    places = ["--user-dir", str(REPOSITORY / "hmtl_plugin"), "--task", "hmtl_pretraining", "--criterion", "hmtl"]
+    logs = ["--save-dir", str(folder), "--log-format", "simple", "--log-interval", "50"]
+    return [sys.executable, "-m", "fairseq_cli.train", str(data), *places, *logs, *options]
 
 
 def systems_of(command: Sequence[str], settings: Sequence[str]) -> dict[str, list[str]]:

@@ -18,6 +18,7 @@ its ratio is a lower bound. All processes keep the memory that a step frees, as 
 
 import argparse
 import logging
+import shlex
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ from synthetic import make_dictionary, write_corpus
 
 from hmtl_plugin.errors import UserError, run_cli
 from hmtl_plugin.precision import AUTOCAST, resolved
+from hmtl_plugin.recipe.options import as_arguments
+from hmtl_plugin.recipe.table import read_table
 
 PLUGIN = str(Path(__file__).parents[1] / "hmtl_plugin")
 
@@ -45,14 +48,13 @@ BEFORE = (
     "--positions learned --norm layer --feed-forward plain --activation-fn gelu --sentence-pooling first"
 )
 """Of the quick start's first version."""
-OURS = (
-    "--encoder-normalize-before --init-std 0.06 --dropout 0 --attention-dropout 0 --positions rotary "
-    "--zero-init-outputs --sentence-pooling pair --mask-prob 0.3 --optimizer hmtl_muon"
-)
-"""Of today's, see docs/recipe.md."""
+_CHOSEN = """positions encoder-normalize-before zero-init-outputs init-std dropout attention-dropout sentence-pooling mask-prob
+    optimizer""".split()
+OURS = shlex.join(as_arguments({name: read_table()["quickstart"][name] for name in _CHOSEN}))
+"""Of today's, from recipes/defaults.toml."""
 ADAMW_RATES = ("--lr 1e-3", "--lr 2e-3", "--lr 4e-3")
-OUR_RATES = ("--lr 2e-3 --matrix-lr 0.02", "--lr 4e-3 --matrix-lr 0.02", "--lr 8e-3 --matrix-lr 0.02")
-MLM, BOTH = "--hierarchy mlm@-1", "--hierarchy nsp@-1,mlm@-1"
+OUR_RATES = ("--lr 4e-3 --matrix-lr 0.02", "--lr 8e-3 --matrix-lr 0.02", "--lr 1.6e-2 --matrix-lr 0.02")
+MLM, BOTH, OUR_BOTH = "--hierarchy mlm@-1", "--hierarchy nsp@-1,mlm@-1", "--hierarchy nsp@-1*0.25,mlm@-1"
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,10 @@ OURS_MLM, OURS_BOTH = "ours, mlm", "ours, nsp and mlm"
 MODERN_BERT, BERT, FIRST = "ModernBertForMaskedLM", "BertForPreTraining", "the first defaults"
 CONTESTANTS = {
     OURS_MLM: Contestant(OurTraining, f"{MLM} {OURS}", OUR_RATES),
-    OURS_BOTH: Contestant(OurTraining, f"{BOTH} {OURS}", OUR_RATES),
-    MODERN_BERT: Contestant(ModernBertTraining, f"{MLM} --mask-prob 0.3", ADAMW_RATES),
+    OURS_BOTH: Contestant(OurTraining, f"{OUR_BOTH} {OURS}", OUR_RATES),
+    MODERN_BERT: Contestant(
+        ModernBertTraining, f"{MLM} --mask-prob {read_table()['quickstart']['mask-prob']}", ADAMW_RATES
+    ),
     BERT: Contestant(BertTraining, BOTH, ADAMW_RATES),
     FIRST: Contestant(OurTraining, f"{BOTH} {BEFORE}", ADAMW_RATES),
 }

@@ -16,8 +16,8 @@ updates=${HMTL_UPDATES:-1300}
 text=data/quickstart/embedded.txt
 data=data/quickstart/corpus
 runs=runs/quickstart
-flat='nsp@-1,mlm@-1'
-hierarchy='bigram_shift@2,nsp@3,mlm@4'
+flat='nsp@-1*0.25,mlm@-1'
+hierarchy='bigram_shift@2,nsp@3*0.25,mlm@4'
 transfer='nsp>mlm:concat'
 
 step() { printf '\n== %s\n' "$*"; }
@@ -40,10 +40,10 @@ if [ -f "$data/corpus.json" ] && [ ! -f "$data/held_out.txt" ]; then
     aside data/quickstart
     aside "$runs"
 fi
-# 8 MB is about all there is. Three fifths of the documents are held out, as 2,000 test rows of each probing task take so
-# much text; the other 3 MB are read four times.
+# 8 MB is about all there is. Half of the documents are held out, as 2,000 test rows of each probing task take so much
+# text; the other 4 MB are read three times.
 "$python" scripts/embedded_corpus.py --out "$text" --max-megabytes 8
-"$python" scripts/prepare_corpus.py "$text" --format paragraphs --vocab-size 6000 --valid-fraction 0.6 --write-valid \
+"$python" scripts/prepare_corpus.py "$text" --format paragraphs --vocab-size 6000 --valid-fraction 0.5 --write-valid \
     --out "$data"
 
 eval "$("$python" scripts/openmp_waiting.py)" # how threads wait, by what else runs here; your own setting stays
@@ -75,7 +75,7 @@ step "5/6 what they have learned, on held-out documents"
 step "6/6 what each layer knows, beside an encoder of the same shape that was never trained"
 probing=data/quickstart/probing # of documents that no model here was trained on; made again when these change
 [ "$probing/probing.json" -nt "$data/held_out.txt" ] ||
-    "$python" scripts/make_probing.py "$data/held_out.txt" --format sentences --train 4000 --valid 800 --test 2400 \
-        --words 60 --shares 50,15,35 --overwrite --out "$probing"
+    "$python" scripts/make_probing.py "$data/held_out.txt" --format sentences --train 3000 --valid 700 --test 2400 \
+        --words 60 --shares 43,12,45 --overwrite --out "$probing"
 "$python" scripts/probe.py "$runs/hierarchical" "$runs/flat" --tasks "$probing" --pooling mean --no-controls --autocast auto \
     --out "$runs/probing"

@@ -17,10 +17,11 @@ from tests.benchmarks.test_training import record_of
 from tests.conftest import REPOSITORY, random_documents
 
 
-def test_options_are_those_of_the_quick_start() -> None:
-    recipe = (REPOSITORY / "recipes" / "quickstart.sh").read_text().replace("'", " ").split()
-    missing = set(busy.OPTIONS) - set(recipe)
-    assert missing <= {"simple"}  # it chooses between formats of the log
+def test_the_hierarchy_is_that_of_the_quick_start(tmp_path: Path) -> None:
+    recipe = (REPOSITORY / "recipes" / "quickstart.sh").read_text()
+    hierarchy, transfer = busy.HIERARCHY[1::2]
+    assert f"hierarchy='{hierarchy}'" in recipe and f"transfer='{transfer}'" in recipe
+    assert "hmtl_muon" in busy.training(tmp_path, 100, tmp_path)
 
 
 def test_each_system_has_its_own_variables_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,7 +183,7 @@ class TestOtherCheckpoints:
         goes_on, anew = (of("mini", tmp_path, *given, *more) for more in ([], ["--reset-optimizer"]))
         assert goes_on["model"]["positions"] == anew["model"]["positions"] == "learned"
         assert (goes_on["optimizer"]["_name"], anew["optimizer"]["_name"]) == ("hmtl_adamw", "hmtl_muon")
-        assert (goes_on["task"]["mask_prob"], anew["task"]["mask_prob"]) == (0.15, 0.3)
+        assert (goes_on["task"]["mask_prob"], anew["task"]["mask_prob"]) == (0.15, 0.4)
 
     def test_a_checkpoint_that_cannot_be_read_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "checkpoint_last.pt").write_bytes(b"half")
