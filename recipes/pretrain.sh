@@ -5,8 +5,8 @@
 #   RUN   folder for checkpoints; the same command again resumes there
 #   SIZE  tiny, mini, small (default), medium, base or large, the sizes of Google's BERT miniatures, or quickstart
 #
-# The options are those of SIZE in recipes/defaults.toml; a run that was begun with others goes on with its own. Any option given
-# replaces them (an --lr-scheduler of your own also warm-up and length), --no-NAME takes a flag back, for example
+# The options are those of SIZE in recipes/defaults.toml; a run that was begun with others goes on with its own. Any
+# option given replaces them (an --lr-scheduler of your own also warm-up and length), --no-NAME takes a flag back, as in
 #   bash recipes/pretrain.sh data/books runs/books small --hierarchy 'bigram_shift@2,nsp@3,mlm@4' \
 #       --transfer 'nsp>mlm:concat' --max-update 50000 --no-encoder-normalize-before
 # --options-of OTHER begins with the options of another run.

@@ -55,8 +55,9 @@ pretrain() { # NAME HIERARCHY TRANSFER
     mkdir -p "$run"
     echo "$run: '$2' '$3', $updates updates (log: $run/train.log)"
     local quoted options
-    quoted=$("$python" scripts/recipe_options.py quickstart "$run" --max-update "$updates" --hierarchy "$2" --transfer "$3" \
-        --cpu --num-workers 0 --disable-validation --save-interval-updates 500 --keep-interval-updates 1 --no-epoch-checkpoints)
+    quoted=$("$python" scripts/recipe_options.py quickstart "$run" --max-update "$updates" \
+        --hierarchy "$2" --transfer "$3" --cpu --num-workers 0 --disable-validation \
+        --save-interval-updates 500 --keep-interval-updates 1 --no-epoch-checkpoints)
     eval "options=($quoted)"
     "$bin/fairseq-train" "$data" --user-dir hmtl_plugin --save-dir "$run" --task hmtl_pretraining --criterion hmtl \
         --log-format "$format" --log-interval 50 "${options[@]}" >>"$run/train.log"

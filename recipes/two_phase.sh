@@ -3,9 +3,10 @@
 #
 #   bash recipes/two_phase.sh DATA RUN [SIZE] [options of fairseq-train]
 #
-# Arguments as for recipes/pretrain.sh; --max-update counts both phases (default 20000). Phase 1 goes to RUN/phase1, phase 2,
-# which starts from its last checkpoint with the same options and a fresh optimizer, to RUN/phase2. A table of learned positions
-# is resized between them; rotary positions need none. The same command again resumes where it stopped.
+# Arguments as for recipes/pretrain.sh; --max-update counts both phases (default 20000). Phase 1 goes to RUN/phase1,
+# phase 2, which starts from its last checkpoint with the same options and a fresh optimizer, to RUN/phase2.
+# Between them a table of learned positions is resized; rotary positions have none. The same command again resumes where
+# it stopped.
 #
 #   HMTL_PRETRAIN   the recipe that runs a phase (default recipes/pretrain.sh), for example recipes/pretrain_torchrun.sh
 set -euo pipefail

@@ -4,9 +4,9 @@
     quoted=$(python scripts/recipe_options.py small runs/books --max-update 500)    # stops a script under 'set -e'
     eval "options=($quoted)"
 
-They are those of SIZE in recipes/defaults.toml, of RUN's last checkpoint where it was begun with others (a line on stderr
-says so), and the options given here, which win. --no-NAME takes a flag of the table back, as --no-encoder-normalize-before;
---options-of RUN begins with the options of another run.
+They are those of SIZE in recipes/defaults.toml, those of RUN's last checkpoint where it was begun with others (a line
+on stderr says so), and the options given here, which win. --no-NAME takes a flag of the table back, as in
+--no-encoder-normalize-before; --options-of RUN begins with the options of another run.
 """
 
 import argparse

@@ -40,9 +40,9 @@ class Arguments:
 def recipe_arguments(size: str, run: Path, arguments: Sequence[str], table: Table) -> Arguments:
     """The options of a size for a run, those of its checkpoint where it has been begun, and the user's, which win.
 
-    The table's schedule follows ``--max-update``; with an ``--lr-scheduler`` in ``arguments`` it is left out. Validation and
-    saving go by updates, not by epochs, of which a small corpus has hundreds. What ``--finetune-from-model`` names keeps its
-    parts, and its table of positions is resized to the ``--max-positions`` given.
+    The table's schedule follows ``--max-update``; with an ``--lr-scheduler`` in ``arguments`` it is left out.
+    Validation and saving go by updates, not by epochs, of which a small corpus has hundreds. What ``--finetune-from-model`` names
+    keeps its parts, and its table of positions is resized to the ``--max-positions`` given.
 
     Args:
         run: the folder for checkpoints; ``--save-dir`` in ``arguments`` wins.
@@ -91,7 +91,7 @@ def _together(options: Options, taken: Options, given: Given) -> Options:
 def _begun(run: Path, given: Given) -> tuple[Begun | None, bool]:
     """What fairseq will load, as it chooses, or whose options are asked for; and whether positions are to be resized.
 
-    fairseq takes the run's last checkpoint or that of ``--restore-file``, and ``--finetune-from-model`` where there is none.
+    fairseq takes the run's last checkpoint or ``--restore-file``, and where there is none ``--finetune-from-model``.
     """
     restored = given.value("restore-file") or LAST
     file = run / LAST if restored == LAST else Path(restored)

@@ -1,4 +1,4 @@
-"""A training that does not begin from nothing: the checkpoint it takes, and the options that this one was trained with."""
+"""A training that does not begin from nothing: the options that the checkpoint it takes was trained with."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

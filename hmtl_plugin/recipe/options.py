@@ -1,4 +1,4 @@
-"""Options of ``fairseq-train`` by name: which entry of a configuration holds one, and its value as text and as Python's."""
+"""Options of ``fairseq-train`` by name: which entry of a configuration holds one, and how its value is written."""
 
 import inspect
 import typing

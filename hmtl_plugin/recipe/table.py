@@ -22,7 +22,7 @@ def read_table(path: Path = DEFAULTS) -> Table:
     """Read and check the table.
 
     Raises:
-        UserError: naming the file and the entry, for one that is unknown, missing or of a value that the option does not take.
+        UserError: naming the file and the entry, for one that is unknown or missing, or has a value of the wrong kind.
     """
     try:
         with path.open("rb") as file:
@@ -76,7 +76,7 @@ def read_options(options: Options, scheduler: str, where: Callable[[str], str]) 
         where: of an option's name, what a message begins with.
 
     Raises:
-        UserError: for an option that ``fairseq-train`` has not with this optimizer and scheduler, or a value that it does not take.
+        UserError: for an option that ``fairseq-train`` has not with this optimizer and scheduler, or a wrong value.
     """
     known = find_options(options[OPTIMIZER], scheduler)
     read = {}

@@ -53,8 +53,8 @@ class Pretraining:
         curve_points: validations on the way.
         valid_samples: of each validation view, in the evaluation at the end.
         options: of `fairseq-train`, without dashes; true for a flag.
-        recipe: a part of ``recipes/defaults.toml`` whose options hold where ``options`` has no others; a profile that was
-            read has them all in ``options``.
+        recipe: a part of ``recipes/defaults.toml`` whose options hold where ``options`` has no others; `read_profile`
+            puts them all into ``options``.
     """
 
     updates: int

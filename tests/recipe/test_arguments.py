@@ -13,8 +13,8 @@ from hmtl_plugin.recipe.given import Given
 from tests.recipe.configurations import TABLE, arguments_of, begin, configuration
 
 OLD = (
-    "--positions learned --no-encoder-normalize-before --no-zero-init-outputs --sentence-pooling first --mask-prob 0.15 "
-    "--init-std 0.02 --optimizer hmtl_adamw --lr 1e-3"
+    "--positions learned --no-encoder-normalize-before --no-zero-init-outputs --sentence-pooling first "
+    "--mask-prob 0.15 --init-std 0.02 --optimizer hmtl_adamw --lr 1e-3"
 ).split()
 """What recipes/pretrain.sh gave to mini before there was a table."""
 OPTIMIZERS = [

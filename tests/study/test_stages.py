@@ -116,7 +116,7 @@ class TestPretrainingCommand:
         assert found["--arch"] == ["hmtl_bert_tiny"]
 
     def test_a_profile_may_choose_another_optimizer(self, context: Context) -> None:
-        """Not for the encoder without pre-training: it may refuse a learning rate of 0. Nor may that one's layers be copies."""
+        """Not for the encoder without pre-training: it may refuse a rate of 0. Nor are that one's layers copies."""
         usual = {name: pretraining(context, name) for name in ("flat", "random")}
         assert usual["flat"]["--optimizer"] == usual["random"]["--optimizer"] == ["hmtl_adamw"]
         chosen = {"optimizer": "hmtl_muon", "matrix-lr": 0.01, "weight-decay": 0.1, "zero-init-outputs": True}

@@ -1,4 +1,4 @@
-"""Runs of the recipes: one that was begun before there was a table goes on to the bit; two phases, whatever the positions."""
+"""Runs of the recipes: one that was begun before there was a table goes on to the bit; two phases of both positions."""
 
 import os
 import shutil
