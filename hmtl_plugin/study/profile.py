@@ -13,12 +13,8 @@ from hmtl_plugin.finetuning.grid import parse_grid
 from hmtl_plugin.recipe.options import OPTIMIZER, SCHEDULER, Options, plain, with_optimizer, without_schedule
 from hmtl_plugin.recipe.table import part_of, read_options, read_table
 
-_STUDYS_OWN = (
-    "autocast",
-    "max-update",
-    "seed",
-    "update-freq",
-)  # of a recipe's options those that a profile or a run decides
+# of a recipe's options those that a profile, a variant or a run decides
+_STUDYS_OWN = ("autocast", "hierarchy", "max-update", "seed", "transfer", "update-freq")
 _AT_LEAST_ONE = ("updates", "batches", "curve_points", "valid_samples", "seeds", "tokens", "vocab_size")
 
 

@@ -107,14 +107,8 @@ def with_recipe(tmp_path: Path, options: str = "", recipe: str = "quickstart") -
 
 def test_a_recipe_holds_where_the_profile_has_no_option_of_its_own(tmp_path: Path) -> None:
     part, options = TABLE["quickstart"], read_profile(with_recipe(tmp_path)).pretraining.options
-    decided = {
-        "autocast",
-        "lr-scheduler",
-        "max-update",
-        "seed",
-        "update-freq",
-        "warmup-updates",
-    }  # by the profile, or a run
+    by_variants = {"hierarchy", "transfer"}
+    decided = by_variants | {"autocast", "lr-scheduler", "max-update", "seed", "update-freq", "warmup-updates"}
     assert options == {name: plain(value) for name, value in part.items() if name not in decided}
     own = 'dropout = 0.2\nzero-init-outputs = false\noptimizer = "hmtl_adamw"\nlr = "2e-3"\n'
     options = read_profile(with_recipe(tmp_path, own)).pretraining.options

@@ -28,14 +28,15 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_dir
 
 
-def test_matrices_of_the_layers_have_a_momentum_and_all_else_two_moments(data: Path, whole: Path) -> None:
+def test_matrices_of_layers_and_heads_have_a_momentum_and_all_else_two_moments(data: Path, whole: Path) -> None:
     state = torch.load(whole / "checkpoint_last.pt", weights_only=True)
     shapes = [
         moments["momentum_buffer"].shape
         for moments in state["last_optimizer_state"]["state"].values()
         if "step" not in moments
     ]
-    assert sorted(shapes) == sorted([(96, 32), (32, 32), (128, 32), (32, 128)] * 2)
+    layers, heads = [(96, 32), (32, 32), (128, 32), (32, 128)] * 2, [(32, 32)] * 3
+    assert sorted(shapes) == sorted([*layers, *heads])
     assert state["optimizer_history"][-1]["optimizer_name"] == "HmtlMuon"
 
 

@@ -39,8 +39,15 @@ def test_two_processes_give_the_gradients_of_one(data: Path, tmp_path: Path) -> 
 
 
 def test_hydra_trains_as_the_command_line_does(data: Path, tmp_path: Path) -> None:
-    new = ["--positions", "rotary", "--encoder-normalize-before", "--zero-init-outputs", "--sentence-pooling", "pair"]
-    new += "--init-std 0.03 --mask-prob 0.3 --optimizer hmtl_muon --matrix-lr 0.02".split()
+    new = [
+        "--positions",
+        "rotary",
+        "--encoder-normalize-before",
+        "--zero-init-outputs",
+        "--sentence-pooling",
+        "aligned",
+    ]
+    new += "--init-std 0.03 --mask-prob 0.4 --optimizer hmtl_muon --matrix-lr 0.02".split()
     train(arguments(data, tmp_path / "argparse", *new, "--max-update", "4"))
     overrides = f"""common.user_dir={PLUGIN} common.seed=3 ++common.cpu=true task.data={data} task.tokens_per_sample=40 task.autocast=none
         model.encoder_layers=2 model.encoder_embed_dim=32 ++model.encoder_attention_heads=2 ++model.max_positions=64
