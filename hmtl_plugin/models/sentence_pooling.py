@@ -50,43 +50,45 @@ class MeanPooling(SentencePooling):
 class PairPooling(SentencePooling):
     """The means u and v of the segments, compared: a layer over u, v, u - v and u * v (after Conneau et al. 2017)."""
 
-    features: ClassVar[int] = 4
-
     def __init__(self, hidden: int, mask: int) -> None:
         super().__init__(hidden, mask)
-        self.compare = linear(self.features * hidden, hidden)
+        self.compare = linear(4 * hidden, hidden)
         mark_layers(self)
 
     def forward(self, state: Tensor, sequences: Sequences) -> Tensor:
-        return F.gelu(self.compare(torch.cat(self._features(state, sequences), -1)))
-
-    def _features(self, state: Tensor, sequences: Sequences) -> list[Tensor]:
         u, v = sequences.means_of_segments(state, self.mask).unbind(1)
-        return [u, v, u - v, u * v]
+        return F.gelu(self.compare(torch.cat([u, v, u - v, u * v], -1)))
 
 
-class AlignedPooling(PairPooling):
-    """`PairPooling` that also sees which words the segments share.
+class AlignedPooling(SentencePooling):
+    """Each word is compared with what the other segment has of it (Parikh et al. 2016, section 3); the mean over all words.
 
-    A word's state attends to those of the other segment's words, as it is (Parikh et al. 2016, section 3.1, without their
-    projection); the mean over all words of its product with what it finds there is a fifth feature. In the means of
-    segments a rare word that stands in both is lost among the others.
+    A word attends to the other segment's words by the cosine of one projection of both, so that like finds like from the
+    first update on. In the means of segments a rare word that stands in both is lost among the others.
     """
 
-    features = 5
+    sharpness: ClassVar[float] = 16.0
+    """Score of two words whose projections point the same way, before the softmax."""
 
-    def _features(self, state: Tensor, sequences: Sequences) -> list[Tensor]:
+    def __init__(self, hidden: int, mask: int) -> None:
+        super().__init__(hidden, mask)
+        self.match = linear(hidden, hidden)
+        self.compare = linear(2 * hidden, hidden)
+        mark_layers(self)
+
+    def forward(self, state: Tensor, sequences: Sequences) -> Tensor:
         state_BTH = sequences.state_rows(state)
-        words_B2T = sequences.words_of_segments(self.mask)
-        side_B2T = words_B2T.to(state_BTH.dtype)
+        side_B2T = sequences.words_of_segments(self.mask).to(state_BTH.dtype)
         may_attend_BTT = (side_B2T.flip(1).mT @ side_B2T).bool()  # to words of the other segment
-        score_BTT = (state_BTH @ state_BTH.mT).float() / state_BTH.shape[-1] ** 0.5
+        match_BTH = F.normalize(self.match(state_BTH).float(), dim=-1)
+        score_BTT = self.sharpness * (match_BTH @ match_BTH.mT)
         # a row that may attend to nothing gets some mean, which has no weight below
         share_BTT = score_BTT.masked_fill(~may_attend_BTT, -1e4).softmax(-1).to(state_BTH.dtype)
-        product_BTH = state_BTH * (share_BTT @ state_BTH)
-        counts_BT = may_attend_BTT.any(2).to(state_BTH.dtype)
+        found_BTH = share_BTT @ state_BTH
+        compared_BTH = F.gelu(self.compare(torch.cat([state_BTH - found_BTH, state_BTH * found_BTH], -1)))
+        counts_BT = may_attend_BTT.any(2).to(compared_BTH.dtype)
         weight_BT = counts_BT / counts_BT.sum(1, keepdim=True).clamp(min=1)
-        return [*super()._features(state, sequences), torch.bmm(weight_BT[:, None], product_BTH).squeeze(1)]
+        return torch.bmm(weight_BT[:, None], compared_BTH).squeeze(1)
 
 
 SENTENCE_POOLINGS: dict[str, type[SentencePooling]] = {
