@@ -22,7 +22,7 @@ transfer='nsp>mlm:concat'
 
 step() { printf '\n== %s\n' "$*"; }
 
-step "1/6 environment"
+step "1/5 environment"
 bash scripts/setup.sh
 python=$(bash scripts/setup.sh --python)
 bin=$(dirname "$python")
@@ -35,7 +35,7 @@ aside() { # PLACE: to PLACE.1, or the first number that is free
     echo "$1: of an earlier version of this recipe, which held out other documents; kept as $1.$number"
 }
 
-step "2/6 corpus"
+step "2/5 corpus"
 if [ -f "$data/corpus.json" ] && [ ! -f "$data/held_out.txt" ]; then
     aside data/quickstart
     aside "$runs"
@@ -47,33 +47,40 @@ fi
     --out "$data"
 
 eval "$("$python" scripts/openmp_waiting.py)" # how threads wait, by what else runs here; your own setting stays
-format=simple
-[ ! -t 2 ] || format=tqdm
+# Both models train at once, on half of the processors each: so small a step gains little from more. An interrupt ends both.
+threads=$("$python" -c 'import os; print(max(1, len(os.sched_getaffinity(0)) // 2))')
+bar=simple
+[ ! -t 2 ] || bar=tqdm
+jobs=()
+trap '[ ${#jobs[@]} -eq 0 ] || kill "${jobs[@]}" 2>/dev/null || true' EXIT
+trap 'exit 130' INT TERM
 
-pretrain() { # NAME HIERARCHY TRANSFER
+pretrain() { # NAME HIERARCHY TRANSFER LOG_FORMAT
     local run=$runs/$1
     mkdir -p "$run"
     echo "$run: '$2' '$3', $updates updates (log: $run/train.log)"
     local quoted options
-    quoted=$("$python" scripts/recipe_options.py quickstart "$run" --max-update "$updates" \
-        --hierarchy "$2" --transfer "$3" --cpu --num-workers 0 --disable-validation \
-        --save-interval-updates 500 --keep-interval-updates 1 --no-epoch-checkpoints)
+    quoted=$("$python" scripts/recipe_options.py quickstart "$run" --max-update "$updates" --hierarchy "$2" --transfer "$3" \
+        --cpu --num-workers 0 --disable-validation --save-interval-updates 500 --keep-interval-updates 1 --no-epoch-checkpoints)
     eval "options=($quoted)"
-    "$bin/fairseq-train" "$data" --user-dir hmtl_plugin --save-dir "$run" --task hmtl_pretraining --criterion hmtl \
-        --log-format "$format" --log-interval 50 "${options[@]}" >>"$run/train.log"
+    OMP_NUM_THREADS=${OMP_NUM_THREADS:-$threads} "$bin/fairseq-train" "$data" --user-dir hmtl_plugin --save-dir "$run" \
+        --task hmtl_pretraining --criterion hmtl --log-format "$4" --log-interval 50 "${options[@]}" >>"$run/train.log" &
+    jobs+=($!)
 }
 
-step "3/6 pre-training a flat BERT: both objectives at the last layer"
-pretrain flat "$flat" ''
-step "4/6 pre-training a hierarchy: word order below, next sentence handed on, masked words on top"
-pretrain hierarchical "$hierarchy" "$transfer"
+step "3/5 pre-training a flat BERT, both objectives at the last layer, and a hierarchy: word order below, next sentence
+     handed on, masked words on top"
+pretrain flat "$flat" '' simple
+pretrain hierarchical "$hierarchy" "$transfer" "$bar"
+for job in "${jobs[@]}"; do wait "$job"; done
+jobs=()
 
-step "5/6 what they have learned, on held-out documents"
+step "4/5 what they have learned, on held-out documents"
 "$python" scripts/evaluate.py "$runs/flat" "$runs/hierarchical" --data "$data" --samples 2000 --autocast auto \
     --results "$runs/results.jsonl"
 "$python" scripts/try_checkpoint.py "$runs/hierarchical"
 
-step "6/6 what each layer knows, beside an encoder of the same shape that was never trained"
+step "5/5 what each layer knows, beside an encoder of the same shape that was never trained"
 probing=data/quickstart/probing # of documents that no model here was trained on; made again when these change
 [ "$probing/probing.json" -nt "$data/held_out.txt" ] ||
     "$python" scripts/make_probing.py "$data/held_out.txt" --format sentences --train 3000 --valid 700 --test 2400 \
