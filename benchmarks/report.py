@@ -19,6 +19,8 @@ from quantities import digits, measured
 from record import Record, Row
 from targets import Target, read_targets
 
+from hmtl_plugin.reporting.prose import wrapped
+
 RECORDS = REPOSITORY / "docs" / "benchmarks"
 PAGE = REPOSITORY / "docs" / "benchmarks.md"
 TEMPLATE = Path(__file__).with_name("report.md.jinja")
@@ -78,7 +80,7 @@ def tables(records: Sequence[Record], machines: list[Machine], targets: Sequence
                 command = f"`{record.command}`" if not number else "same"
                 lines.append((*_cells(row, record.targets_of(row, targets)), place, command))
             if rows:
-                notes.append(f"{place}: {about(record)}")
+                notes.append(wrapped(f"{place}: {about(record)}", "* "))
         if lines:
             made.append(Table(benchmark, markdown(HEADER, lines), tuple(notes)))
     return made

@@ -1,4 +1,4 @@
-"""Errors a user can mend: one line that names the file, line or option and the mend."""
+"""Errors a user can fix: one line that names the file, line or option and how to fix it."""
 
 import re
 import signal

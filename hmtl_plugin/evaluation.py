@@ -1,4 +1,4 @@
-"""Held-out values of every objective with 95 % intervals, beside what knows nothing (unigrams, the majority, chance) and what counts know.
+"""Held-out values of every objective with 95 % intervals, beside a trivial baseline (unigrams, the majority, chance) and counts of the training text.
 
 Samples are those of a view of the evaluation's own, the same for every model of one vocabulary, or those of the
 model's training.

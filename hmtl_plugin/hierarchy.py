@@ -25,7 +25,7 @@ _NO_LABEL_SOURCE = ("mlm",)
 
 
 class HierarchyError(ValueError):
-    """A hierarchy that cannot be; the message names the placement or edge and the mend, in one line."""
+    """A hierarchy that cannot be; the message names the placement or edge and how to fix it, in one line."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Hierarchy:
         """Check the hierarchy against an encoder of ``num_layers`` and the known objectives and operators.
 
         Raises:
-            HierarchyError: one line that names the placement or edge and the mend.
+            HierarchyError: one line that names the placement or edge and how to fix it.
         """
         if not self.placements:
             raise HierarchyError("hierarchy: no objective is placed; write for example 'nsp@-1,mlm@-1'")

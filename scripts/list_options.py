@@ -35,8 +35,8 @@ SECTIONS = {
 HEAD = """<!-- Written by scripts/list_options.py: change the options' help. -->
 # Options of the plugin
 
-What `--user-dir hmtl_plugin` adds to `fairseq-train`; all others are fairseq's (`fairseq-train --help`). Under hydra the same names stand with underscores in the
-groups task, model, criterion and optimizer.
+What `--user-dir hmtl_plugin` adds to `fairseq-train`; all others are fairseq's (`fairseq-train --help`). Under hydra
+the same names stand with underscores in the groups task, model, criterion and optimizer.
 """
 
 

@@ -20,7 +20,6 @@ SCRIPT = REPOSITORY / "scripts" / "openmp_waiting.py"
 COMPUTE = [*(REPOSITORY / "scripts" / f"{name}.py" for name in "evaluate finetune_glue finetune_squad".split())]
 COMPUTE += [*(REPOSITORY / "scripts" / f"{name}.py" for name in "probe study try_checkpoint".split())]
 COMPUTE += [REPOSITORY / "recipes" / "probe_hugging_face.py"]
-LINUX = pytest.mark.skipif(not Path("/proc/stat").exists(), reason="needs /proc/stat")
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +96,6 @@ def test_a_system_that_tells_nothing_counts_as_idle(
     assert script.busy_cores(0, tmp_path / "none") == 0
 
 
-@LINUX
 def test_a_process_that_computes_is_seen(script: ModuleType) -> None:
     loop = "import sys; print(flush=True)\nwhile True: pass"
     with subprocess.Popen([sys.executable, "-c", loop], stdout=subprocess.PIPE) as process:
@@ -216,7 +214,6 @@ def _roots(names: Sequence[str]) -> list[str]:
     return [name.split(".")[0] for name in names]
 
 
-@LINUX
 def test_openmp_of_a_script_reads_it(script: ModuleType) -> None:
     """OpenMP itself says what it has read: a line for each copy of it that is loaded."""
     command = [sys.executable, str(REPOSITORY / "scripts" / "try_checkpoint.py"), "--help"]

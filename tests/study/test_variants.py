@@ -76,7 +76,7 @@ def test_files_that_are_no_table(tmp_path: Path) -> None:
         read_variants(tmp_path / "bytes.tsv")
 
 
-def test_next_of_kin_are_in_the_table(tmp_path: Path) -> None:
+def test_ablation_are_in_the_table(tmp_path: Path) -> None:
     line = "x\tmlm@100%\t-\tfixed\t-\tflatt\twhy"
     with pytest.raises(UserError, match=r"variants.tsv: 'x' stands against 'flatt', which the table does not have"):
         read_variants(table(tmp_path, HEADER, line, FLAT))
@@ -111,7 +111,7 @@ def test_the_table_of_this_repository() -> None:
         assert stopped.transfer == f"{free.transfer}!" and stopped.hierarchy == free.hierarchy
     assert variants["nsp-lower-permuted"].transfer == f"{variants['nsp-lower-concat'].transfer}~"
     assert variants["nsp-lower-permuted"].against == "nsp-lower-concat"
-    for variant in variants.values():  # next of kin differ from a variant in one thing
+    for variant in variants.values():  # ablations differ from a variant in one thing
         other = variants.get(variant.against)
         if other is not None and variant.name not in ("mlm-lower", "shift-lowest", "sop-lower-concat"):
             assert variant.hierarchy == other.hierarchy

@@ -24,7 +24,7 @@ _PRETRAINING = {
     "bigram_shift": Measure("shift", "shift", PRIMARY, "AUC, %"),
     "bigram_shift_sentence": Measure("shift_sentence", "shift, sample", PRIMARY, "% right"),
 }
-_FINETUNING = {  # metric, what knows nothing
+_FINETUNING = {  # metric, trivial baseline
     "SQuAD 1.1": (
         ("f1", "baseline", Measure("squad_f1", "SQuAD F1", PRIMARY, "%")),
         ("exact", "random_exact", Measure("squad_em", "SQuAD EM", PRIMARY, "%")),

@@ -25,7 +25,7 @@ _LISTED = 12
 def findings(study: StudyReport, comparisons: Sequence[Comparison]) -> list[str]:
     """Sentences for the top of a report, computed from the comparisons."""
     own = [c for c in comparisons if c.family == PRIMARY and c.against == BASELINE]
-    kin = [c for c in comparisons if c.family == PRIMARY and c.against != BASELINE]
+    ablations = [c for c in comparisons if c.family == PRIMARY and c.against != BASELINE]
     found = [_progress(study), *_not_alike(study), *_not_learnt(study), *_less_than_counting(study)]
     if study.not_finite:
         found.append(f"Not a finite number, and left out of everything: {', '.join(study.not_finite)}.")
@@ -36,8 +36,8 @@ def findings(study: StudyReport, comparisons: Sequence[Comparison]) -> list[str]
     found += _differences(
         study, [c for c in measurable if c.variant in trained], f"pre-trained variants with {BASELINE}", len(measurable)
     )
-    kin = [c for c in kin if len(c.seeds) > 1]
-    found += _differences(study, kin, "variants with the one that lacks just what they add", len(kin))
+    ablations = [c for c in ablations if len(c.seeds) > 1]
+    found += _differences(study, ablations, "variants with the one that lacks only what they add", len(ablations))
     found += [_worth(study, [c for c in measurable if c.variant not in trained]), _out_of_reach(own)]
     few = sorted({len(c.seeds) for c in own if c.descriptive})
     if few:
@@ -55,7 +55,7 @@ def _differences(study: StudyReport, among: Sequence[Comparison], who: str, corr
     alone, together = [c for c in among if c.excludes_zero], [c for c in among if c.excludes_zero_among_all]
     found = [
         f"Of {len(among)} comparisons of {who}, {len(alone)} have a 95 % interval that excludes zero "
-        f"(luck alone gives about {0.05 * len(among):.1f}), and {len(together)} after correction for all {corrected_for} here."
+        f"(about {0.05 * len(among):.1f} expected by chance), and {len(together)} after correction for all {corrected_for} here."
     ]
     listed = sorted(alone, key=lambda c: not c.excludes_zero_among_all)  # those that are surest first
     found += [_sentence(study, c) for c in listed[:_LISTED]]
@@ -90,8 +90,8 @@ def _not_learnt(study: StudyReport) -> list[str]:
             if not learnt:
                 not_learnt.setdefault(title, []).append(row.name)
     return [
-        f"{title}: not learnt by {', '.join(names)} (no seed's 95 % interval over samples leaves out what knows nothing), so nothing that differs there comes "
-        "from having learnt it."
+        f"{title}: not learnt by {', '.join(names)} (each seed's 95 % interval over samples includes the trivial baseline), "
+        "so no difference there comes from having learnt it."
         for title, names in not_learnt.items()
     ]
 

@@ -38,8 +38,8 @@ class Report:
     def main(self) -> list[Table]:
         """Tables that every reader sees."""
         found = [tables.main_table(self.study), tables.differences_table(self.study, self.comparisons, PRIMARY)]
-        kin = tables.kin_table(self.study, self.comparisons)
-        return [*found, kin] if kin.rows else found
+        ablations = tables.ablation_table(self.study, self.comparisons)
+        return [*found, ablations] if ablations.rows else found
 
     @cached_property
     def probes(self) -> list[Table]:

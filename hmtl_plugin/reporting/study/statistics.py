@@ -1,4 +1,4 @@
-"""Variants against the baseline and against their next of kin, paired by seed: differences, intervals, effect sizes, what could have
+"""Variants against the baseline and against their ablations, paired by seed: differences, intervals, effect sizes, what could have
 been seen at all.
 
 The sample is the seeds of pre-training. A seed gives both variants the same initial encoder, pairs and masks. What differs is the
@@ -32,7 +32,7 @@ class Comparison:
 
     Attributes:
         against: the other: the baseline, or the variant that lacks just what this one adds.
-        family: of the measure; intervals and p are corrected for the comparisons of one family with the baseline, or with next of kin.
+        family: of the measure; intervals and p are corrected for the comparisons of one family with the baseline, or with ablations.
         mean, sd: of the differences; sd is NaN for one seed, as all that follows from it; 0: no spread, and no effect size.
         low, high: 95 % t interval of the mean.
         low_all, high_all: the same widened (Bonferroni) so that all intervals of the family hold together with 95 %.
@@ -77,19 +77,19 @@ class Comparison:
 
 
 def compare(study: StudyReport) -> list[Comparison]:
-    """Every variant less the baseline, and less its next of kin, on every measure that both have with some seed in common.
+    """Every variant less the baseline, and less its ablation, on every measure that both have with some seed in common.
 
     A published checkpoint is none: it is one pre-training, its seeds are those of fine-tuning.
     """
     found: list[Comparison] = []
-    for kin in (False, True):
+    for with_ablation in (False, True):
         pairs = []
         for row in (row for row in study.rows if not row.reference):
-            other = row.against if kin else BASELINE
+            other = row.against if with_ablation else BASELINE
             for measure in study.measures:
                 ours, theirs = study.by_seed(row.name, measure.name), study.by_seed(other, measure.name)
                 shared = tuple(seed for seed in ours if seed in theirs)
-                if shared and other != row.name and not (kin and other == BASELINE):
+                if shared and other != row.name and not (with_ablation and other == BASELINE):
                     pairs.append((row.name, other, measure, shared, [ours[seed] - theirs[seed] for seed in shared]))
         for family in dict.fromkeys(measure.family for _, _, measure, _, _ in pairs):
             of_family = [pair for pair in pairs if pair[2].family == family]

@@ -38,9 +38,9 @@ class Row:
         trained: pre-trained by the study; reference: a published checkpoint.
         own: probing tasks that it was pre-trained on.
         seeds: those with some record; planned: those of the study's plan.
-        against: the variant that it is also compared with, its next of kin.
+        against: the variant that lacks only what it adds, its ablation; it is compared with that too.
         layers: of each objective, as recorded, and the depth; empty where nothing says.
-        learnt: by title of a pre-training measure, whether some seed's interval leaves out what knows nothing.
+        learnt: by title of a pre-training measure, whether some seed's interval excludes the trivial baseline.
     """
 
     name: str
@@ -89,7 +89,7 @@ class StudyReport:
         values: by (variant, measure) then seed.
         curves, costs: by variant, then seed.
         probes: result lines of kind ``probe``, the variant's name and the study's seed in them.
-        chance, counts: of a measure, what knows nothing reaches, and what counting the text of pre-training does.
+        chance, counts: of a measure, what the trivial baseline reaches, and what counting the text of pre-training does.
         plan: entries of study.json: variant, seed, stage -> fingerprint; done_stages: how many of them are recorded.
         not_finite: values that are no numbers, as texts; they are left out.
         made: how records were made: commit, versions, device, precision -> the runs that have it; more than one each: they are mixed.

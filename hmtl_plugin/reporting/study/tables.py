@@ -10,7 +10,7 @@ from hmtl_plugin.reporting.study.statistics import Comparison, mean_and_sd
 from hmtl_plugin.reporting.study.study import BASELINE, PRIMARY, PROBES, Measure, Row, StudyReport
 
 _BASELINES = ("bag of words",)
-COUNTS = "counts"
+COUNTS, TRIVIAL = "counts", "trivial baseline"
 NOT_RUN, NOT_YET, NOTHING = "not run", "not yet", "–"
 
 
@@ -71,7 +71,7 @@ def main_table(study: StudyReport) -> Table:
         "MLM perplexity: of masked pieces, the exponential of the loss; NSP: next sentence or one of another document; shift: which words changed places (AUC: area "
         "under the ROC curve, 50 is chance); EM: exact match. "
         f"{NOT_RUN}: not in this study's plan; {NOTHING}: not measured for this variant, or not yet; (n): only n of its seeds have a value, so compare "
-        "variants in the table of differences, which pairs seeds. The last row is what knows nothing: unigrams, the majority, random spans."
+        "variants in the table of differences, which pairs seeds. The last row is the trivial baseline: unigrams, the majority, random spans."
     )
     if study.counts:
         caption += (
@@ -105,7 +105,7 @@ def probes_table(study: StudyReport) -> Table:
 
 
 def _baseline(study: StudyReport, name: str, measures: Sequence[Measure]) -> list[str]:
-    """Accuracies of what is no encoder, the mean over seeds where it has several lines."""
+    """Accuracies of a baseline that is no encoder, the mean over seeds where it has several lines."""
     found: dict[str, list[float]] = {}
     for line in study.probes:
         if line["role"] == "baseline" and line["variant"] == name:
@@ -117,7 +117,7 @@ def _values_table(
     title: str, caption: str, study: StudyReport, measures: Sequence[Measure], shown: Sequence[Row]
 ) -> Table:
     rows = [(row.name, *_values(study, row, measures)) for row in shown]
-    for name, known in ((COUNTS, study.counts), ("knows nothing", study.chance)):
+    for name, known in ((COUNTS, study.counts), (TRIVIAL, study.chance)):
         if name != COUNTS or any(m.name in known for m in measures):
             rows.append((name, *(_number(known.get(m.name, math.nan), m.digits) for m in measures)))
     header = ("variant", *(f"{m.title} ({m.unit})" if m.family == PRIMARY and m.unit else m.title for m in measures))
@@ -147,7 +147,7 @@ def differences_table(study: StudyReport, comparisons: Sequence[Comparison], fam
     return _differences("Differences", caption, study, own)
 
 
-def kin_table(study: StudyReport, comparisons: Sequence[Comparison]) -> Table:
+def ablation_table(study: StudyReport, comparisons: Sequence[Comparison]) -> Table:
     """Every main comparison with another variant than the baseline."""
     own = [c for c in comparisons if c.family == PRIMARY and c.against != BASELINE]
     caption = (
