@@ -136,7 +136,7 @@ def test_a_variant_is_compared_with_its_ablation_too(tmp_path: Path) -> None:
     assert found.mean == pytest.approx(0.5, abs=0.3)
     number = sum(c.against == "shift-lowest" and c.family == PRIMARY for c in compared)
     assert f"all {number} intervals here" in table.caption
-    assert f"Of {number} comparisons of variants with the one that lacks just what they add" in sentences(study)
+    assert f"Of {number} comparisons of variants with the one that lacks only what they add" in sentences(study)
     assert not any(row[0].endswith("shift-lowest") for row in tables.differences_table(study, compared, PRIMARY).rows)
 
 
