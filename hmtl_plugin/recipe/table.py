@@ -1,7 +1,6 @@
 """The table of default options, ``recipes/defaults.toml``: a part that all sizes share and one for each."""
 
 import difflib
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.recipe.options import CHOICES, OPTIMIZER, SCHEDULER, Options, find_options, with_optimizer
+from hmtl_plugin.toml_file import read_toml
 
 DEFAULTS = Path(__file__).resolve().parents[2] / "recipes" / "defaults.toml"
 COMMON, ARCHITECTURE = "common", "arch"
@@ -24,13 +24,7 @@ def read_table(path: Path = DEFAULTS) -> Table:
     Raises:
         UserError: naming the file and the entry, for one that is unknown or missing, or has a value of the wrong kind.
     """
-    try:
-        with path.open("rb") as file:
-            content = tomllib.load(file)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}: give the table of default options") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {error}") from None
+    content = read_toml(path, "give the table of default options")
     for name, part in content.items():
         if not isinstance(part, dict):
             raise UserError(f"{path}: {name}: stands outside of all parts: put it under [{COMMON}]")

@@ -1,7 +1,6 @@
 """Profiles: how large a study is and what it runs, a TOML file each (``recipes/profiles``)."""
 
 import dataclasses
-import tomllib
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.grid import parse_grid
 from hmtl_plugin.recipe.options import OPTIMIZER, SCHEDULER, Options, plain, with_optimizer, without_schedule
 from hmtl_plugin.recipe.table import part_of, read_options, read_table
+from hmtl_plugin.toml_file import read_toml
 
 # of a recipe's options those that a profile, a variant or a run decides
 _STUDYS_OWN = ("autocast", "hierarchy", "max-update", "seed", "transfer", "update-freq")
@@ -133,13 +133,7 @@ def read_profile(path: Path) -> Profile:
     Raises:
         UserError: naming the file and the entry, for one that is unknown, missing or of the wrong type.
     """
-    try:
-        with path.open("rb") as file:
-            content = tomllib.load(file)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}: name a profile") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {error}") from None
+    content = read_toml(path, "name a profile")
     profile: Profile = _build(Profile, {"name": path.stem, **content}, str(path), "")
     if profile.pretraining.recipe:
         options = _with_recipe(profile.pretraining, path)

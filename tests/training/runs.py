@@ -113,6 +113,13 @@ def run(command: list[str], timeout: float = 240, **environment: str) -> subproc
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env, check=False)
 
 
+def train_in_two_processes(args: list[str], port: int) -> None:
+    """``fairseq-train`` under torchrun, which talks over ``port``: each test has one of its own."""
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port)]
+    result = run([sys.executable, *torchrun, "-m", "fairseq_cli.train", *args])
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
 def fairseq_command(args: list[str], tool: str = "train") -> list[str]:
     """The console script ``fairseq-TOOL`` with the interpreter that runs the tests."""
     return [sys.executable, "-c", f"from fairseq_cli.{tool} import cli_main; cli_main()", *args]

@@ -12,11 +12,6 @@ from tests.training.runs import arguments, error_of, make_data, train
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_data(tmp_path_factory.mktemp("data"), documents=40)
-
-
-@pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As many symbols in another order: no shape tells."""
     folder = make_data(tmp_path_factory.mktemp("other"), documents=40)

@@ -4,28 +4,14 @@ import signal
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 
-from tests.training.runs import arguments, assert_same_weights, error_of, make_data, run, train, weights
+from tests.training.runs import arguments, assert_same_weights, error_of, run, train, train_in_two_processes, weights
 from tests.training.test_processes import NO_DROPOUT
 from tests.training.test_resume import KILLED_WHILE_WRITING
 
 MUON = ("--optimizer", "hmtl_muon", "--clip-norm", "1.0")
-UPDATES = 16
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_data(tmp_path_factory.mktemp("data"), documents=40)
-
-
-@pytest.fixture(scope="module")
-def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run that is never interrupted."""
-    save_dir = tmp_path_factory.mktemp("whole")
-    train(arguments(data, save_dir, *MUON, "--max-update", str(UPDATES)))
-    return save_dir
+WHOLE = (*MUON, "--max-update", "16")
 
 
 def test_matrices_of_layers_and_heads_have_a_momentum_and_all_else_two_moments(data: Path, whole: Path) -> None:
@@ -41,7 +27,7 @@ def test_matrices_of_layers_and_heads_have_a_momentum_and_all_else_two_moments(d
 
 
 def test_a_run_that_is_killed_and_resumed_ends_as_the_whole_one(data: Path, whole: Path, tmp_path: Path) -> None:
-    args = arguments(data, tmp_path, *MUON, "--max-update", str(UPDATES), "--save-interval-updates", "5")
+    args = arguments(data, tmp_path, *WHOLE, "--save-interval-updates", "5")
     killed = run([sys.executable, "-c", KILLED_WHILE_WRITING, *args], KILL_AT="3")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     train(args)
@@ -51,9 +37,7 @@ def test_a_run_that_is_killed_and_resumed_ends_as_the_whole_one(data: Path, whol
 def test_two_processes_give_the_gradients_of_one(data: Path, tmp_path: Path) -> None:
     options = (*MUON, *NO_DROPOUT, "--max-update", "5", "--disable-validation")
     train(arguments(data, tmp_path / "one", *options, "--update-freq", "2"))
-    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29547"]
-    result = run([sys.executable, *torchrun, "-m", "fairseq_cli.train", *arguments(data, tmp_path / "two", *options)])
-    assert result.returncode == 0, result.stderr[-3000:]
+    train_in_two_processes(arguments(data, tmp_path / "two", *options), port=29547)
     assert_same_weights(weights(tmp_path / "two"), weights(tmp_path / "one"))
 
 

@@ -1,6 +1,5 @@
 """What holds of a run with BERT's parts holds of one with none of them: repeated, resumed, in two processes, packed, passed on."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,46 +14,31 @@ from hmtl_plugin.models.config import CARRIED, RECORDED, EncoderConfig
 from tests.finetuning.conftest import pretrained, tokenizer  # noqa: F401  fixtures
 from tests.finetuning.glue.conftest import glue, trainer  # noqa: F401  fixtures
 from tests.finetuning.glue.runs import Trainer, finetune, records
-from tests.training.runs import arguments, assert_same_weights, make_data, run, train, weights
+from tests.training.runs import arguments, assert_same_weights, train, train_in_two_processes, weights
 from tests.training.test_processes import NO_DROPOUT
 
 PARTS = (
     "--positions rotary --norm rms --feed-forward gated --activation-fn relu2 --sentence-pooling aligned "
     "--optimizer hmtl_muon --zero-init-outputs"
 ).split()
-UPDATES = ("--max-update", "12")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_data(tmp_path_factory.mktemp("data"), documents=40)
-
-
-@pytest.fixture(scope="module")
-def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run that is never interrupted."""
-    save_dir = tmp_path_factory.mktemp("whole")
-    train(arguments(data, save_dir, *PARTS, *UPDATES))
-    return save_dir
+WHOLE = (*PARTS, "--max-update", "12")
 
 
 def test_the_same_command_gives_the_same_weights(data: Path, whole: Path, tmp_path: Path) -> None:
-    train(arguments(data, tmp_path, *PARTS, *UPDATES))
+    train(arguments(data, tmp_path, *WHOLE))
     assert_same_weights(weights(tmp_path), weights(whole))
 
 
 def test_a_run_that_is_stopped_and_resumed_ends_as_the_whole_one(data: Path, whole: Path, tmp_path: Path) -> None:
     train(arguments(data, tmp_path, *PARTS, "--max-update", "6"))
-    train(arguments(data, tmp_path, *PARTS, *UPDATES))
+    train(arguments(data, tmp_path, *WHOLE))
     assert_same_weights(weights(tmp_path), weights(whole))
 
 
 def test_two_processes_give_the_gradients_of_one(data: Path, tmp_path: Path) -> None:
     options = (*PARTS, *NO_DROPOUT, "--max-update", "5", "--disable-validation")
     train(arguments(data, tmp_path / "one", *options, "--update-freq", "2"))
-    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29553"]
-    result = run([sys.executable, *torchrun, "-m", "fairseq_cli.train", *arguments(data, tmp_path / "two", *options)])
-    assert result.returncode == 0, result.stderr[-3000:]
+    train_in_two_processes(arguments(data, tmp_path / "two", *options), port=29553)
     assert_same_weights(weights(tmp_path / "two"), weights(tmp_path / "one"))
 
 
@@ -71,7 +55,7 @@ def test_packed_validation_is_that_of_padded_rows(data: Path, whole: Path, tmp_p
     assert len(names) >= 4
     for name in names:
         assert packed[name] == pytest.approx(padded[name], abs=2e-4), name
-    lines = train(arguments(data, tmp_path / "anew", *PARTS, *UPDATES, "--pack"))
+    lines = train(arguments(data, tmp_path / "anew", *WHOLE, "--pack"))
     losses = [line["valid_mlm_loss"] for line in lines if "valid_mlm_loss" in line]
     assert len(losses) == 2 and losses[1] < losses[0]
 

@@ -6,14 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.runs import PLUGIN, ROOT, arguments, assert_same_weights, make_data, run, train, weights
+from tests.training.runs import (
+    PLUGIN,
+    ROOT,
+    arguments,
+    assert_same_weights,
+    run,
+    train,
+    train_in_two_processes,
+    weights,
+)
 
 NO_DROPOUT = ["--dropout", "0", "--attention-dropout", "0"]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_data(tmp_path_factory.mktemp("data"), documents=40)
 
 
 def test_two_processes_give_the_gradients_of_one(data: Path, tmp_path: Path) -> None:
@@ -22,19 +26,7 @@ def test_two_processes_give_the_gradients_of_one(data: Path, tmp_path: Path) -> 
     train(one)
     for updates in ("5", "8"):
         two = arguments(data, tmp_path / "two", *NO_DROPOUT, "--max-update", updates)
-        torchrun = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--nproc_per_node",
-            "2",
-            "--master_port",
-            "29541",
-            "-m",
-            "fairseq_cli.train",
-        ]
-        result = run([*torchrun, *two])
-        assert result.returncode == 0, result.stderr[-3000:]
+        train_in_two_processes(two, port=29541)
     assert_same_weights(weights(tmp_path / "two"), weights(tmp_path / "one"))
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.recipe.configurations import arguments_of
-from tests.training.runs import PLUGIN, ROOT, assert_same_weights, make_data, train, weights
+from tests.training.runs import PLUGIN, ROOT, assert_same_weights, train, weights
 
 BATCHES = "--max-tokens 600 --cpu --num-workers 0 --disable-validation --no-epoch-checkpoints".split()
 OLD = (
@@ -19,11 +19,6 @@ OLD = (
     "--warmup-updates 1 --total-num-update 12 --update-freq 1"
 ).split()
 """What recipes/pretrain.sh gave for '--max-update 12' before there was a table."""
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_data(tmp_path_factory.mktemp("data"), documents=40)
 
 
 def old(data: Path, run: Path, updates: int) -> list[str]:

@@ -13,26 +13,12 @@ from tests.training.runs import (
     arguments,
     assert_same_weights,
     fairseq_command,
-    make_data,
     run,
     train,
     weights,
 )
 
-UPDATES = 26  # an epoch has fewer, see `test_the_runs_cross_an_epoch`
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_data(tmp_path_factory.mktemp("data"), documents=40)
-
-
-@pytest.fixture(scope="module")
-def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run that is never interrupted."""
-    save_dir = tmp_path_factory.mktemp("whole")
-    train(arguments(data, save_dir, "--max-update", str(UPDATES)))
-    return save_dir
+WHOLE = ("--max-update", "26")  # an epoch has fewer updates, see `test_the_runs_cross_an_epoch`
 
 
 def test_the_runs_cross_an_epoch(whole: Path) -> None:
@@ -44,18 +30,18 @@ def test_the_runs_cross_an_epoch(whole: Path) -> None:
 def test_resume_is_exact(data: Path, whole: Path, tmp_path: Path, stop: int) -> None:
     """Stopped in the first epoch and in the second; the second leg also loads its data with two workers."""
     train(arguments(data, tmp_path, "--max-update", str(stop)))
-    train(arguments(data, tmp_path, "--max-update", str(UPDATES), "--num-workers", "2"))
+    train(arguments(data, tmp_path, *WHOLE, "--num-workers", "2"))
     assert_same_weights(weights(tmp_path), weights(whole))
 
 
 def test_workers_change_nothing(data: Path, whole: Path, tmp_path: Path) -> None:
     """Frozen random state in worker processes is the classic silent failure: epochs two and three would repeat the first."""
-    train(arguments(data, tmp_path, "--max-update", str(UPDATES), "--num-workers", "1"))
+    train(arguments(data, tmp_path, *WHOLE, "--num-workers", "1"))
     assert_same_weights(weights(tmp_path), weights(whole))
 
 
 def test_other_seeds_differ(data: Path, whole: Path, tmp_path: Path) -> None:
-    train(arguments(data, tmp_path, "--max-update", str(UPDATES), "--seed", "4"))
+    train(arguments(data, tmp_path, *WHOLE, "--seed", "4"))
     one, other = weights(tmp_path), weights(whole)
     assert any(not torch.equal(one[key], other[key]) for key in one)
 
@@ -84,7 +70,7 @@ cli_main()
 
 def test_kill_while_a_checkpoint_is_copied(data: Path, whole: Path, tmp_path: Path) -> None:
     """Half a file must never stand under a checkpoint's name; the resumed run ends where the whole one did."""
-    args = arguments(data, tmp_path, "--max-update", str(UPDATES), "--save-interval-updates", "5")
+    args = arguments(data, tmp_path, *WHOLE, "--save-interval-updates", "5")
     killed = run([sys.executable, "-c", KILLED_WHILE_WRITING, *args], KILL_AT="4")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert list(tmp_path.glob("*.tmp")), "the kill was meant to hit a copy half-way"
@@ -97,7 +83,7 @@ def test_a_truncated_checkpoint_is_refused_in_one_line(data: Path, whole: Path, 
     content = (whole / "checkpoint_last.pt").read_bytes()
     broken.write_bytes(content[: len(content) // 3])
     with pytest.raises(SystemExit) as caught:
-        train(arguments(data, tmp_path, "--max-update", str(UPDATES)))
+        train(arguments(data, tmp_path, *WHOLE))
     message = str(caught.value.code)
     assert message.startswith("error: ") and "checkpoint_last.pt: truncated" in message and "\n" not in message
 
@@ -126,9 +112,7 @@ def test_a_finished_run_stays_as_it_is(data: Path, whole: Path, tmp_path: Path) 
 @pytest.mark.slow
 def test_sigkill_at_any_moment(data: Path, whole: Path, tmp_path: Path) -> None:
     """Killed again and again after a random while; every life saves every 2 updates."""
-    args = arguments(
-        data, tmp_path, "--max-update", str(UPDATES), "--save-interval-updates", "2", "--keep-interval-updates", "1"
-    )
+    args = arguments(data, tmp_path, *WHOLE, "--save-interval-updates", "2", "--keep-interval-updates", "1")
     import subprocess
     import time
 

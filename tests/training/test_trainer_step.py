@@ -12,14 +12,9 @@ from hmtl_plugin import trainer_step
 from hmtl_plugin.criterions.hierarchical import HierarchicalCriterion
 from hmtl_plugin.optim.adamw import HmtlAdamW, HmtlAdamWConfig
 from hmtl_plugin.tasks import pretraining
-from tests.training.runs import arguments, make_data, train, weights
+from tests.training.runs import arguments, train, weights
 
 COUNTED = ("loss", "mlm_loss", "nsp_accuracy", "bigram_shift_auc", "objective", "gnorm", "clip")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_data(tmp_path_factory.mktemp("data"), documents=40)
 
 
 def parameters() -> list[torch.nn.Parameter]:
