@@ -129,7 +129,7 @@ class HierarchicalBertModel(BaseFairseqModel):
     @classmethod
     def build_model(cls, cfg: Any, task: Any) -> "HierarchicalBertModel":
         """fairseq's constructor. Without ``task.objectives`` (other tasks) there are no heads."""
-        _resolve_sizes(cfg)
+        resolve_sizes(cfg)
         objectives = getattr(task, "objectives", None)
         try:
             hierarchy = Hierarchy.parse(cfg.hierarchy, cfg.transfer) if objectives else None
@@ -287,8 +287,12 @@ class HierarchicalBertModel(BaseFairseqModel):
         return self
 
 
-def _resolve_sizes(cfg: Any) -> None:
-    """Write derived sizes into the config, so that checkpoints hold what was built; refuse what cannot be."""
+def resolve_sizes(cfg: Any) -> None:
+    """Write derived sizes into a configuration, so that checkpoints hold what was built.
+
+    Raises:
+        UserError: for sizes that cannot be.
+    """
     hidden = cfg.encoder_embed_dim
     cfg.encoder_ffn_embed_dim = cfg.encoder_ffn_embed_dim or 4 * hidden
     cfg.encoder_attention_heads = cfg.encoder_attention_heads or max(1, hidden // 64)

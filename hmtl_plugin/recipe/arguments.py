@@ -18,10 +18,8 @@ from hmtl_plugin.recipe.table import Table, part_of
 
 LAST = "checkpoint_last.pt"
 LENGTH, WARMUP, TOTAL = "max-update", "warmup-updates", "total-num-update"
-_SHORT, _INTERVAL = (
-    20000,
-    1000,
-)  # up to so many updates a run is validated and saved 20 times, a longer one every so many
+_SHORT = 20000  # updates of a run that is validated and saved 20 times
+_INTERVAL = 1000  # updates between two times of a longer one
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ def recipe_arguments(size: str, run: Path, arguments: Sequence[str], table: Tabl
         arguments: options of ``fairseq-train``, ``--no-NAME`` for a flag of the table, ``--options-of RUN``.
 
     Raises:
-        UserError: for a size that the table has not, a wrong ``--max-update``, a checkpoint that cannot be read.
+        UserError: for a size that is not in the table, a wrong ``--max-update``, a checkpoint that cannot be read.
     """
     part = part_of(table, size, "SIZE")
     given = Given(arguments, [name for name, value in part.items() if isinstance(value, bool)])
@@ -57,7 +55,8 @@ def recipe_arguments(size: str, run: Path, arguments: Sequence[str], table: Tabl
     options = _scheduled(part, updates or part[LENGTH])
     begun, resize = _begun(Path(given.value("save-dir") or run), given)
     taken = begun.options(options) if begun else {}
-    if begun and updates and SCHEDULER not in taken and updates != begun.config["optimization"]["max_update"]:
+    longer = begun and begun.whole and updates not in (None, begun.config["optimization"]["max_update"])
+    if longer and SCHEDULER not in taken:
         taken = {name: value for name, value in taken.items() if name not in (LENGTH, WARMUP, TOTAL)}
     options = _together(options, taken, given)
     updates = updates or options[LENGTH]

@@ -21,6 +21,7 @@ Options = dict[str, Any]
 """Name without dashes -> value; true or false for a flag."""
 OPTIMIZER, SCHEDULER = "optimizer", "lr-scheduler"
 """Options that name a class with options of its own."""
+ARCHITECTURE = "arch"
 CHOICES = {OPTIMIZER: OPTIMIZER_DATACLASS_REGISTRY, SCHEDULER: LR_SCHEDULER_DATACLASS_REGISTRY}
 _PLAIN = ("common", "dataset", "optimization", "checkpoint", "distributed_training")
 _OURS = {

@@ -7,11 +7,19 @@ from pathlib import Path
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.recipe.options import CHOICES, OPTIMIZER, SCHEDULER, Options, find_options, with_optimizer
+from hmtl_plugin.recipe.options import (
+    ARCHITECTURE,
+    CHOICES,
+    OPTIMIZER,
+    SCHEDULER,
+    Options,
+    find_options,
+    with_optimizer,
+)
 from hmtl_plugin.toml_file import read_toml
 
 DEFAULTS = Path(__file__).resolve().parents[2] / "recipes" / "defaults.toml"
-COMMON, ARCHITECTURE = "common", "arch"
+COMMON = "common"
 _NEEDED = (ARCHITECTURE, OPTIMIZER, SCHEDULER, "lr", "max-update", "warmup-updates", "max-tokens", "update-freq")
 
 Table = dict[str, Options]

@@ -34,6 +34,9 @@ OTHERS = [
     *("--mask-prob=0.2", "--init-std 0.01", "--dropout 0", "--max-positions 256", "--tokens-per-sample 64"),
     *("--weight-decay 0.1", "--clip-norm 0.5", "--lr 1e-3,5e-4", "--max-update 500", "--max-update=30000"),
     *("--max-tokens 512", "--update-freq 3", "--seed 7", "--autocast none"),
+    # of which the table says nothing
+    *("--mask-scheme word", "--bigram-rate 0.3", "--valid-seed 3", "--task-weighting uncertainty", "--pack"),
+    *("--norm rms", "--feed-forward gated", "--activation-dropout 0.1", "--untied-output", "--encoder-layers 3"),
 ]
 CHOICES = st.tuples(
     st.sampled_from(OPTIMIZERS), st.sampled_from(SCHEDULERS), st.lists(st.sampled_from(OTHERS), unique=True, max_size=5)
@@ -166,6 +169,24 @@ class TestOtherCheckpoints:
         config = of("tiny", tmp_path / "phase2", *given)["model"]
         assert (config["positions"], config["max_positions"]) == (theirs, int(mine or 128))
         assert config["resize_positions"] == resized
+
+    def test_a_model_keeps_parts_that_the_table_does_not_name(self, tmp_path: Path) -> None:
+        parts = "--norm rms --feed-forward gated --encoder-embed-dim 384 --encoder-layers 3 --untied-output".split()
+        model = begin(tmp_path / "one", of("mini", tmp_path, *parts, "--mask-scheme", "word"), "model.pt")
+        config = of("mini", tmp_path / "run", "--finetune-from-model", str(model))
+        assert config["model"] == of("mini", tmp_path, *parts, "--finetune-from-model", str(model))["model"]
+        assert config["task"]["mask_scheme"] == "token"
+
+    def test_an_imported_model_is_a_start_and_no_run(self, tmp_path: Path) -> None:
+        """It records no training."""
+        config = of("base", tmp_path, *OLD)
+        imported = {group: config[group] for group in ("common", "model", "task")}
+        model = begin(tmp_path / "bert", imported, "model.pt")
+        given = ["--lr", "5e-5", "--max-update", "100"]
+        found = of("base", tmp_path / "run", "--finetune-from-model", str(model), *given)
+        assert (found["model"]["positions"], found["optimization"]["max_update"]) == ("learned", 100)
+        with pytest.raises(UserError, match=r"model\.pt: holds a model and no training: start from it with --finetune"):
+            arguments_of("base", tmp_path / "run", "--options-of", str(model), *given)
 
     def test_options_of_another_run(self, tmp_path: Path) -> None:
         begun = of("mini", tmp_path, *OLD, "--seed", "9")

@@ -6,8 +6,8 @@ import pytest
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.hierarchical_bert import ARCHITECTURES
-from hmtl_plugin.recipe.options import CHOICES, find_options
-from hmtl_plugin.recipe.table import ARCHITECTURE, part_of, read_table
+from hmtl_plugin.recipe.options import ARCHITECTURE, CHOICES, find_options
+from hmtl_plugin.recipe.table import part_of, read_table
 from tests.recipe.configurations import TABLE, arguments_of, configuration
 from tests.refusals import refusal
 
