@@ -7,6 +7,7 @@ from hmtl_plugin.models.initialisation import linear
 from hmtl_plugin.models.pooling import POOLINGS, canonical, pool
 from hmtl_plugin.models.sentence_pooling import SENTENCE_POOLINGS
 from hmtl_plugin.models.sequences import Sequences
+from hmtl_plugin.optim.marks import mark_matrix
 from hmtl_plugin.special_tokens import PAD
 
 HEAD_POOLINGS = tuple(dict.fromkeys([*POOLINGS, *SENTENCE_POOLINGS]))
@@ -36,6 +37,7 @@ class SentenceHead(nn.Module):
         super().__init__()
         self.pooling = canonical(pooling)
         self.dense = linear(hidden, hidden)
+        mark_matrix(self.dense.weight)
         self.dropout = nn.Dropout(dropout)
         self.out = linear(hidden, outputs)
         # After the layers, whose weights then are the same for all poolings of one seed. Drawn anew, like these, where

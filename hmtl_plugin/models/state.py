@@ -87,6 +87,7 @@ def upgrade(
     _refuse_other_shapes(state, own)
     if stored is not None:
         _refuse_other_output(state, own)
+        _refuse_other_pooling(state, own)
         _fit_heads(state, own, same_head)
         _fit_task_weights(state, own, stored, objectives)
 
@@ -165,15 +166,29 @@ def _refuse_other_output(state: dict[str, Tensor], own: dict[str, Tensor]) -> No
         )
 
 
+def _refuse_other_pooling(state: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+    """An objective's head reads noise where its pooling is half loaded, or of an older version."""
+    for name in sorted({key.split(".")[1] for key in state if key.startswith("poolings.")}):
+        theirs, ours = (
+            {key: value.shape for key, value in each.items() if key.startswith(f"poolings.{name}.")}
+            for each in (state, own)
+        )
+        if ours and theirs != ours:
+            raise UserError(
+                f"the checkpoint's pooling of {name} has other weights than this model's: give the --sentence-pooling "
+                "that it was trained with, or use the version that wrote it"
+            )
+
+
 def _fit_heads(state: dict[str, Tensor], own: dict[str, Tensor], same_head: bool) -> None:
-    """Drop heads and transfers that the model lacks and a task's head that is of another task or has other parts, keep
+    """Drop heads and transfers that the model lacks and a task's head that is of another task or has other weights, keep
     fresh ones in their place, and say so.
     """
     theirs = {key for key in state if key.startswith(_HEAD_PREFIXES)}
     ours = {key for key in own if key.startswith(_HEAD_PREFIXES)}
     fitting = {key for key in theirs & ours if state[key].shape == own[key].shape}
     task_head = {key for key in theirs | ours if key.startswith("task_head.")}
-    if not (same_head and task_head <= fitting):  # layers that learned to read one pooling are no start for another
+    if not (same_head and task_head <= fitting):  # a pooling with weights is another than one without
         fitting -= task_head
     for key in theirs - ours:
         del state[key]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 LR_SCALE = "lr_scale"
 """Learning rate of the parameter over the full one; 1 without the mark."""
 MATRIX = "matrix"
-"""The weight is a layer's matrix, for optimizers that treat these apart: of how many blocks of rows it is made."""
+"""The weight is a hidden layer's matrix, for optimizers that treat these apart: of how many blocks of rows it is made."""
 
 
 def mark(parameter: Tensor, **marks: Any) -> None:
@@ -21,7 +21,7 @@ def mark(parameter: Tensor, **marks: Any) -> None:
 
 
 def mark_matrix(weight: Tensor, blocks: int = 1) -> None:
-    """Mark a layer's matrix (R, C); ``blocks``: of how many matrices (R / blocks, C), one below the other, it is made.
+    """Mark a hidden layer's matrix (R, C); ``blocks``: of how many matrices (R / blocks, C), one below the other, it is made.
 
     Raises:
         ValueError: if the weight is no matrix or does not divide.
@@ -32,7 +32,7 @@ def mark_matrix(weight: Tensor, blocks: int = 1) -> None:
 
 
 def mark_layers(layers: nn.Module) -> None:
-    """Mark the weights of all `nn.Linear` in the layers of an encoder.
+    """Mark the weights of all `nn.Linear` of a module, each of which is a hidden layer.
 
     The fused weight of queries, keys and values (``qkv``) is three matrices; any other is as many as the attribute
     ``blocks`` of its module says, one without.

@@ -1,4 +1,4 @@
-"""``hmtl_muon``: Muon for the matrices of the encoder's layers, fused AdamW for embeddings, heads and vectors.
+"""``hmtl_muon``: Muon for the matrices of hidden layers (encoder, heads, poolings), fused AdamW for all else.
 
 Muon (K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024) moves each matrix by its momentum made
 orthogonal, so that all its directions learn. A weight that holds several matrices, as the fused one of queries, keys and values,
@@ -24,11 +24,13 @@ class HmtlMuonConfig(HmtlAdamWConfig):
     """Options of ``hmtl_muon``."""
 
     matrix_lr: float = field(
-        default=0.02, metadata={"help": "peak learning rate of the layers' matrices; it follows the schedule of --lr"}
+        default=0.02,
+        metadata={"help": "peak learning rate of the hidden layers' matrices; it follows the schedule of --lr"},
     )
     muon_momentum: float = field(default=0.95, metadata={"help": "decay rate of the matrices' momentum"})
     matrix_weight_decay: Optional[float] = field(
-        default=None, metadata={"help": "decoupled weight decay of the layers' matrices (default: --weight-decay)"}
+        default=None,
+        metadata={"help": "decoupled weight decay of the hidden layers' matrices (default: --weight-decay)"},
     )
 
 
@@ -42,7 +44,7 @@ class HmtlMuon(HmtlOptimizer):
         """Parameters without a gradient in a step stay as they are, undecayed too.
 
         Raises:
-            UserError: if no parameter is marked as a matrix of a layer, or naming an option that cannot be.
+            UserError: if no parameter is marked as a matrix of a hidden layer, or naming an option that cannot be.
         """
         parameters = list(params)
         matrices = [p for p in parameters if matrix_blocks(p)]

@@ -1,4 +1,4 @@
-"""One torch optimizer for two rules: Muon for groups of layers' matrices, fused AdamW for all others."""
+"""One torch optimizer for two rules: Muon for groups of hidden layers' matrices, fused AdamW for all others."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Optional

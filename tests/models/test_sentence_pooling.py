@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.sentence_pooling import SENTENCE_POOLINGS, AlignedPooling
 from hmtl_plugin.models.sequences import Sequences
 from tests.models.test_hierarchical_bert import TARGETS, TOKENS_BT, VOCABULARY, build, learned, loss_of, touched
@@ -201,3 +202,29 @@ def test_the_model_gives_packed_what_it_gives_rows(name: str) -> None:
         rows = model(ROWS, targets)[0]["nsp"]
         found = model(sequences.tokens, targets, starts=sequences.packing.starts, longest=10)[0]["nsp"]
     torch.testing.assert_close(found, rows, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mine", SENTENCE_POOLINGS)
+@pytest.mark.parametrize("theirs", SENTENCE_POOLINGS)
+def test_a_checkpoint_of_another_pooling_is_never_half_loaded(theirs: str, mine: str) -> None:
+    """Where both have weights, the head would read noise and nobody would know."""
+    state = learned(build("nsp@2,mlm@3", sentence_pooling=theirs)).state_dict()
+    model = build("nsp@2,mlm@3", sentence_pooling=mine)
+    if theirs != mine and {theirs, mine} <= set(WITH_WEIGHTS):
+        with pytest.raises(UserError, match="pooling of nsp has other weights .* give the --sentence-pooling"):
+            model.upgrade_state_dict(state)
+        return
+    model.upgrade_state_dict(state)
+    model.load_state_dict(state)
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+
+
+def test_a_pooling_of_an_older_version_is_refused() -> None:
+    """``pair`` once projected the means."""
+    model = build("nsp@2,mlm@3", sentence_pooling="pair")
+    state = model.state_dict() | {"poolings.nsp.project.weight": torch.zeros(32, 32)}
+    with pytest.raises(UserError, match="or use the version that wrote it"):
+        model.upgrade_state_dict(state)
+    without_objectives = build(objectives=False)
+    without_objectives.upgrade_state_dict(state)  # its encoder is as good as before
+    without_objectives.load_state_dict(state)

@@ -12,14 +12,14 @@ from tests.models.test_hierarchical_bert import build
 
 
 @pytest.mark.parametrize("pre_norm", [False, True])
-def test_the_matrices_of_the_layers_and_nothing_else(pre_norm: bool) -> None:
+def test_the_matrices_of_hidden_layers_and_nothing_else(pre_norm: bool) -> None:
     """Also after fine-tuning's marks, whose rates stand beside."""
     model = HierarchicalBertModel(config(pre_norm), seed=1)
     model.attach_head(SentenceHead(16, 2, "cls", 0.0), "RTE", 4, 1)
     for decay in (1.0, 0.5):
         adapt(model, Adaptation(layer_decay=decay))
         for name, p in model.named_parameters():
-            is_matrix = ".layers." in name and p.ndim == 2
+            is_matrix = (".layers." in name and p.ndim == 2) or name == "task_head.dense.weight"
             assert matrix_blocks(p) == is_matrix * (3 if "qkv" in name else 1), name
         assert lr_scale(model.get_parameter("encoder.layers.1.fc1.weight")) == decay**3
 
