@@ -211,7 +211,7 @@ def test_a_checkpoint_of_another_pooling_is_never_half_loaded(theirs: str, mine:
     state = learned(build("nsp@2,mlm@3", sentence_pooling=theirs)).state_dict()
     model = build("nsp@2,mlm@3", sentence_pooling=mine)
     if theirs != mine and {theirs, mine} <= set(WITH_WEIGHTS):
-        with pytest.raises(UserError, match="pooling of nsp has other weights .* give the --sentence-pooling"):
+        with pytest.raises(UserError, match=r"pooling of nsp has other weights .* give the --sentence-pooling"):
             model.upgrade_state_dict(state)
         return
     model.upgrade_state_dict(state)
