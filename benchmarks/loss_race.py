@@ -65,13 +65,16 @@ class Rules:
 
     Attributes:
         goal: held-out loss to reach, in nats.
-        budget: seconds of training that every run gets, unless ``cap`` is less.
+        budget: seconds of training that every run gets that is not screened out, unless ``cap`` is less.
         cap: seconds of training after which any run is over.
         factor: a peer is over once it has trained this many times as long as what it is compared with needed to arrive.
         rivals: system -> that which it is compared with; for systems that are not here there is no such limit.
         finalists: learning rates of a system, the best after ``screening`` seconds, that go on after it; 0: all.
-        screening: seconds of training after which the finalists are known; None: after the budget.
+        screening: seconds of training after which the finalists are known, ``budget`` at most; None: ``budget``.
         every: updates between measurements.
+
+    Raises:
+        UserError: if the screening is longer than the budget.
     """
 
     goal: float
@@ -82,6 +85,13 @@ class Rules:
     finalists: int = 0
     screening: float | None = None
     every: int = 20
+
+    def __post_init__(self) -> None:
+        if self.screening is not None and self.screening > self.budget:
+            raise UserError(
+                f"--screen-seconds {self.screening:g} is more than the {self.budget:g} seconds that every run gets: "
+                "lower it, or raise --budget-seconds (and --cap-seconds)"
+            )
 
 
 class Race:

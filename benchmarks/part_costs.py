@@ -1,11 +1,12 @@
-"""What rotary positions and Muon cost: a step with them against one with learned positions, against one with fused AdamW.
+"""What rotary positions and Muon cost: a step with them against one with learned positions, against one with fused
+AdamW.
 
     python benchmarks/part_costs.py [--device cuda] [--json FILE]
 
-Both systems of a row are ours, in one process, on the same batch, and take steps in turns (A B A B ...). A *step* is forward, loss,
-backward and optimizer; an *update* of several batches is as many forward and backward passes and one optimizer's step: the
-passes are timed on one batch and counted as often as the update has batches, the optimizer's step is timed itself. The quick
-start's update is one batch of its shape and of as many pieces as its vocabulary has.
+Both systems of a row are ours, in one process, on the same batch, and take steps in turns (A B A B ...). A *step* is
+forward, loss, backward and optimizer; an *update* of several batches is as many forward and backward passes and one
+optimizer's step: the passes are timed on one batch and counted as often as the update has batches, the optimizer's step
+is timed itself. The quick start's update is one batch of its shape and of as many pieces as its vocabulary has.
 """
 
 import argparse

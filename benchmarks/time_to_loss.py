@@ -11,9 +11,10 @@ threads and precision,
 
 Every system has a process of its own, and they train in turns (`loss_race.py`). Clocks run while a system trains, its
 batches included, and stand still while it is measured, every 20 updates on the same held-out samples (`held_out.py`).
-Each system is trained at three learning rates, of which the best counts; all warm up and decay by one rule
-(`loss_systems.rate`). A peer that has not arrived after 15 times our seconds is stopped: its row then says so, and
-its ratio is a lower bound. All processes keep the memory that a step frees, as training with the plugin does.
+Each system is trained at three learning rates, of which the best counts (with --finalists 1: the one that is best after
+--screen-seconds); all warm up and decay by one rule (`loss_systems.rate`). A peer that has not arrived after 15 times
+our seconds is stopped: its row then says so, and its ratio is a lower bound. All processes keep the memory that a step
+frees, as training with the plugin does.
 """
 
 import argparse
@@ -48,8 +49,8 @@ BEFORE = (
     "--positions learned --norm layer --feed-forward plain --activation-fn gelu --sentence-pooling first"
 )
 """Of the quick start's first version."""
-_CHOSEN = """positions encoder-normalize-before zero-init-outputs init-std dropout attention-dropout sentence-pooling mask-prob
-    optimizer""".split()
+_CHOSEN = """positions encoder-normalize-before zero-init-outputs init-std dropout attention-dropout sentence-pooling
+    mask-prob optimizer""".split()
 OURS = shlex.join(as_arguments({name: read_table()["quickstart"][name] for name in _CHOSEN}))
 """Of today's, from recipes/defaults.toml."""
 ADAMW_RATES = ("--lr 1e-3", "--lr 2e-3", "--lr 4e-3")
@@ -186,8 +187,9 @@ def _updates(race: Race, run: Run) -> int:
 
 
 def _rate(race: Race, run: Run) -> str:
-    """A run's learning rate and what was tried: the best may be at an edge."""
-    return f"{run.rate}, tried: {', '.join(each.rate for each in race.of(run.system))}"
+    """A run's learning rate, and what was tried for how long: the best may be at an edge, or have been chosen early."""
+    tried = ", ".join(f"{each.rate} ({each.spent:.0f} s)" for each in race.of(run.system))
+    return f"{run.rate}, tried: {tried}"
 
 
 def made_up_data(folder: Path) -> None:
@@ -241,7 +243,9 @@ def main() -> None:
     )
     parser.add_argument("--autocast", choices=AUTOCAST, default="auto")
     parser.add_argument("--seed", type=int, default=1, help="of weights and of the order of batches")
-    parser.add_argument("--budget-seconds", type=float, default=300, help="training that every run gets (default: 300)")
+    parser.add_argument(
+        "--budget-seconds", type=float, default=300, help="training of every run not screened out (default: 300)"
+    )
     parser.add_argument(
         "--cap-seconds", type=float, default=2400, help="training after which any run is over (default: 2400)"
     )

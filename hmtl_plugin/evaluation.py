@@ -1,4 +1,5 @@
-"""Held-out values of every objective with 95 % intervals, beside a trivial baseline (unigrams, the majority, chance) and counts of the training text.
+"""Held-out values of every objective with 95 % intervals, beside a trivial baseline (unigrams, the majority, chance)
+and counts of the training text.
 
 Samples are those of a view of the evaluation's own, the same for every model of one vocabulary, or those of the
 model's training.

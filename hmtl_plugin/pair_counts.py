@@ -130,7 +130,8 @@ def pair_features(
 
 
 def inverse_document_frequency(corpus: Corpus, vocabulary: Vocabulary, tokens: int = 10_000_000) -> FloatArray:
-    """(V,) log((1 + n) / (1 + n_id)) with n documents of which n_id hold the id, in the first ``tokens`` ids of a corpus.
+    """(V,) log((1 + n) / (1 + n_id)) with n documents of which n_id hold the id, in the first ``tokens`` ids of a
+    corpus.
 
     Sentences take the place of documents where fewer than 100 documents begin there. Memory: a few arrays of a million
     ids, and of the vocabulary, however long corpus and documents are.
@@ -156,7 +157,7 @@ def inverse_document_frequency(corpus: Corpus, vocabulary: Vocabulary, tokens: i
 
 
 def _part(corpus: Corpus) -> tuple[Int64Array, Int64Array]:
-    """(start, end) of all documents; of a large corpus, of one run of sentences in each of some thousand random ones."""
+    """(start, end) of all documents; of a large corpus, of a run of sentences in each of some thousand random ones."""
     start, end = corpus.documents
     if len(corpus) <= _MOST_SENTENCES:
         return start, end

@@ -4,7 +4,8 @@
 #   bash recipes/quickstart.sh
 #
 # Installs into .venv, gathers English prose that Python and its packages carry, prepares it, pre-trains a flat BERT and a
-# hierarchy of the same size, compares them on held-out text and probes their layers. About six minutes on two cores after installation.
+# hierarchy of the same size, compares them on held-out text and probes their layers. About six minutes on two cores
+# after installation.
 # What is done is not done again; a run that was interrupted goes on where it was.
 #
 #   HMTL_UPDATES  updates of each model (default 1300)
@@ -13,7 +14,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 updates=${HMTL_UPDATES:-1300}
-text=data/quickstart/embedded.txt
+text=data/quickstart/prose.txt # embedded.txt was that of earlier versions, which took less
 data=data/quickstart/corpus
 runs=runs/quickstart
 flat='nsp@-1*0.25,mlm@-1'
@@ -37,8 +38,8 @@ aside() { # PLACE: to PLACE.1, or the first number that is free
 
 step "2/5 corpus"
 if [ -f "$data/corpus.json" ] && [ ! -f "$data/held_out.txt" ]; then
+    aside "$runs" # before the data, by which an interrupted one is known
     aside data/quickstart
-    aside "$runs"
 fi
 # 8 MB is about all there is. Half of the documents are held out, as 2,000 test rows of each probing task take so much
 # text; the other 4 MB are read three times.
@@ -47,8 +48,9 @@ fi
     --out "$data"
 
 eval "$("$python" scripts/openmp_waiting.py)" # how threads wait, by what else runs here; your own setting stays
-# Both models train at once, on half of the processors each: so small a step gains little from more. An interrupt ends both.
-threads=$("$python" -c 'import os; print(max(1, len(os.sched_getaffinity(0)) // 2))')
+# Both models train at once, on half of the processors each: so small a step gains little from more. An interrupt ends
+# both.
+threads=$(cd scripts && "$python" -c 'from openmp_waiting import processors; print(max(1, len(processors()) // 2))')
 bar=simple
 [ ! -t 2 ] || bar=tqdm
 jobs=()
@@ -60,12 +62,13 @@ pretrain() { # NAME HIERARCHY TRANSFER LOG_FORMAT
     mkdir -p "$run"
     echo "$run: '$2' '$3', $updates updates (log: $run/train.log)"
     local quoted options
-    quoted=$("$python" scripts/recipe_options.py quickstart "$run" --max-update "$updates" --hierarchy "$2" --transfer "$3" \
-        --cpu --num-workers 0 --disable-validation --save-interval-updates 500 --keep-interval-updates 1 --no-epoch-checkpoints)
+    quoted=$("$python" scripts/recipe_options.py quickstart "$run" --max-update "$updates" --hierarchy "$2" \
+        --transfer "$3" --cpu --num-workers 0 --disable-validation --save-interval-updates 500 \
+        --keep-interval-updates 1 --no-epoch-checkpoints)
     eval "options=($quoted)"
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$threads}
-    exec "$bin/fairseq-train" "$data" --user-dir hmtl_plugin --save-dir "$run" --task hmtl_pretraining --criterion hmtl \
-        --log-format "$4" --log-interval 50 "${options[@]}" >>"$run/train.log"
+    exec "$bin/fairseq-train" "$data" --user-dir hmtl_plugin --save-dir "$run" --task hmtl_pretraining \
+        --criterion hmtl --log-format "$4" --log-interval 50 "${options[@]}" >>"$run/train.log"
 }
 
 step "3/5 pre-training a flat BERT, both objectives at the last layer, and a hierarchy: word order below, next sentence
@@ -74,8 +77,14 @@ pretrain flat "$flat" '' simple &
 jobs+=($!)
 pretrain hierarchical "$hierarchy" "$transfer" "$bar" &
 jobs+=($!)
-for job in "${jobs[@]}"; do wait "$job"; done
-jobs=()
+while [ ${#jobs[@]} -gt 0 ]; do # the first that fails ends the other at once, which 'wait -n' of newer shells would see
+    running=()
+    for job in "${jobs[@]}"; do
+        if kill -0 "$job" 2>/dev/null; then running+=("$job"); else wait "$job"; fi
+    done
+    jobs=(${running[@]+"${running[@]}"})
+    sleep 0.2
+done
 
 step "4/5 what they have learned, on held-out documents"
 "$python" scripts/evaluate.py "$runs/flat" "$runs/hierarchical" --data "$data" --samples 2000 --autocast auto \

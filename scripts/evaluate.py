@@ -129,7 +129,7 @@ def _estimates(run: str, arguments: argparse.Namespace, done: list[dict[str, Any
 
 
 def _answers(result: dict[str, Any], question: dict[str, Any]) -> bool:
-    """Whether a stored result is of this question. One without a view is of training's; one without counts is too old."""
+    """Whether a stored result is of this question. Without a view it is of training's; without counts it is too old."""
     if any(result.get(key) != value for key, value in question.items() if key != "hyper"):
         return False
     counted = not {"counts", "bigrams"}.isdisjoint(result["metrics"])

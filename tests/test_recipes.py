@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,17 @@ def test_quickstart_keeps_what_an_earlier_version_made(quickstart: Path) -> None
         assert (top / f"runs/quickstart.{number}/x").read_text() == "earlier"
     assert (top / "data/quickstart/probing/probing.json").read_text() == ""
     assert not (top / "runs/quickstart/x").exists()
+
+
+@pytest.mark.parametrize("failing", ["flat", "hierarchical"])
+def test_quickstart_ends_as_soon_as_one_model_fails(quickstart: Path, failing: str) -> None:
+    """And not after the minutes that the other one takes."""
+    train = quickstart.parent.parent / "bin" / "fairseq-train"
+    train.write_text(f'#!/bin/sh\ncase "$*" in */{failing}\\ *) echo broken >&2; exit 3 ;; esac\nexec sleep 60\n')
+    began = time.monotonic()
+    done = run(quickstart)
+    assert done.returncode == 3 and "broken" in done.stderr and "4/5" not in done.stdout
+    assert time.monotonic() - began < 30
 
 
 def test_fine_tuning_hands_everything_on(recipes: Path) -> None:

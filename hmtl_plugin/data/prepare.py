@@ -97,12 +97,12 @@ def prepare_corpus(files: list[str], out: Path | str, options: PrepareOptions, o
     held_out = folder / HELD_OUT if options.write_valid else None
     if done := None if overwrite else _already(folder, described, inputs):
         if options.write_valid and not has_held_out(folder, done.get("held_out")):
-            with _nothing_kept(folder):
+            with _system_errors(folder, f"the corpus is as it was, without {HELD_OUT}"):
                 done = _add_held_out(files, folder, options, done)
         else:
             held_out = None
         return Summary(folder, done, 0, time.perf_counter() - started, skipped=True, held_out=held_out)
-    with _nothing_kept(folder), _terminable(), OutputFolder(folder, overwrite) as output:
+    with _system_errors(folder, "nothing was kept"), _terminable(), OutputFolder(folder, overwrite) as output:
         manifest = _prepare(files, output.part, options, tokenizer)
         manifest |= {"options": described, "inputs": inputs}
         write_manifest(output.part, manifest)
@@ -134,17 +134,17 @@ def _add_held_out(files: list[str], folder: Path, options: PrepareOptions, manif
 
 
 @contextlib.contextmanager
-def _nothing_kept(folder: Path) -> Iterator[None]:
-    """Errors of the operating system as `UserError`."""
+def _system_errors(folder: Path, left: str) -> Iterator[None]:
+    """Errors of the operating system as `UserError`, which also says what is ``left``."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UserError(
-                f"no space left for {folder} ({error.strerror}); nothing was kept: "
+                f"no space left for {folder} ({error.strerror}); {left}: "
                 "free about three times the size of the text there, or choose another --out"
             ) from error
-        raise UserError(f"{error.filename or folder}: {error.strerror}; nothing was kept") from error
+        raise UserError(f"{error.filename or folder}: {error.strerror}; {left}") from error
 
 
 class _terminable:

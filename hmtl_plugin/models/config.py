@@ -141,7 +141,7 @@ def hold_sequences(config: Any, tokens: int) -> None:
     if POSITIONS[str(getattr(config, "positions", "learned"))].has_table:
         raise UserError(
             f"--tokens-per-sample {tokens} is more than the model's --max-positions {config.max_positions}: "
-            "lower the one, or raise the other with --resize-positions"
+            "lower the one, or raise the other (for a trained model with --resize-positions)"
         )
     logger.info(
         f"sequences of {tokens} tokens, beyond --max-positions {config.max_positions}: that is raised to {tokens}"

@@ -67,7 +67,8 @@ class HierarchicalBertConfig(_EncoderOptions):
         default="first",
         metadata={
             "help": "what nsp and sop read: first: the state of <s> (BERT); mean: of all words; "
-            "pair: the means of both segments, compared; aligned: each word compared with what it attends to in the other segment"
+            "pair: the means of both segments, compared; aligned: each word compared with what it attends to in the "
+            "other segment"
         },
     )
     compile: bool = field(

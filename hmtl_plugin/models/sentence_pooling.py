@@ -61,11 +61,12 @@ class PairPooling(SentencePooling):
 
 
 class AlignedPooling(SentencePooling):
-    """Each word is compared with what the other segment has of it (Parikh et al. 2016, section 3); the mean over all words.
+    """Each word is compared with what the other segment has of it (Parikh et al. 2016, section 3); the mean over all
+    words.
 
-    A word attends to the other segment's words by the cosine of one projection of both, so that like finds like from the
-    first update on. In the means of segments a rare word that stands in both is lost among the others. Both segments
-    are treated alike: which is the first it learns from the states alone.
+    A word attends to the other segment's words by the cosine of one projection of both, so that like finds like from
+    the first update on. In the means of segments a rare word that stands in both is lost among the others. Both
+    segments are treated alike: which is the first it learns from the states alone.
     """
 
     sharpness: ClassVar[float] = 16.0

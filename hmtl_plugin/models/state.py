@@ -181,8 +181,8 @@ def _refuse_other_pooling(state: dict[str, Tensor], own: dict[str, Tensor]) -> N
 
 
 def _fit_heads(state: dict[str, Tensor], own: dict[str, Tensor], same_head: bool) -> None:
-    """Drop heads and transfers that the model lacks and a task's head that is of another task or has other weights, keep
-    fresh ones in their place, and say so.
+    """Drop heads and transfers that the model lacks and a task's head that is of another task or has other weights,
+    keep fresh ones in their place, and say so.
     """
     theirs = {key for key in state if key.startswith(_HEAD_PREFIXES)}
     ours = {key for key in own if key.startswith(_HEAD_PREFIXES)}

@@ -175,7 +175,7 @@ def objective_names() -> tuple[str, ...]:
 
 
 def hidden_layer(config: HeadConfig) -> nn.Linear:
-    """The layer (H to H) that stands before a head's classifier, for optimizers a matrix of a layer like the encoder's."""
+    """The layer (H to H) that stands before a head's classifier, for optimizers a matrix like those of the encoder."""
     layer = nn.Linear(config.hidden, config.hidden)
     mark_matrix(layer.weight)
     return layer

@@ -108,7 +108,8 @@ class HmtlOptimizer(FairseqOptimizer):
                 same = same and moment is not None and moment.shape == parameter.shape
         if not same:
             raise UserError(
-                "the checkpoint's optimizer state belongs to other parameters (another hierarchy, size or optimizer, or an "
+                "the checkpoint's optimizer state belongs to other parameters (another hierarchy, size or optimizer, "
+                "or an "
                 "older version, whose hmtl_muon left the heads to AdamW): to start from its weights only, add "
                 "--reset-optimizer --reset-lr-scheduler --reset-dataloader --reset-meters"
             )

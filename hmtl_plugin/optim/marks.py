@@ -11,7 +11,8 @@ from torch import Tensor, nn
 LR_SCALE = "lr_scale"
 """Learning rate of the parameter over the full one; 1 without the mark."""
 MATRIX = "matrix"
-"""The weight is a hidden layer's matrix, for optimizers that treat these apart: of how many blocks of rows it is made."""
+"""The weight is a hidden layer's matrix, for optimizers that treat these apart: of how many blocks of rows it is made.
+"""
 
 
 def mark(parameter: Tensor, **marks: Any) -> None:
@@ -21,7 +22,8 @@ def mark(parameter: Tensor, **marks: Any) -> None:
 
 
 def mark_matrix(weight: Tensor, blocks: int = 1) -> None:
-    """Mark a hidden layer's matrix (R, C); ``blocks``: of how many matrices (R / blocks, C), one below the other, it is made.
+    """Mark a hidden layer's matrix (R, C); ``blocks``: of how many matrices (R / blocks, C), one below the other, it is
+    made.
 
     Raises:
         ValueError: if the weight is no matrix or does not divide.

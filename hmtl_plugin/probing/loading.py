@@ -48,9 +48,11 @@ def untrained_encoder(
     device: str = "cpu",
     name: str = "untrained",
 ) -> TransformerEncoder:
-    """An encoder of a checkpoint's shape and tokenizer with random weights, those that training would begin with under ``seed``.
+    """An encoder of a checkpoint's shape and tokenizer with random weights, drawn under ``seed`` as for training.
 
-    None of its matrices is zero: with ``--zero-init-outputs`` all layers would be copies of the embeddings, and no control.
+    All of them: with ``--zero-init-outputs`` training begins with zeros in each layer's last matrices, so that all
+        layers
+    would be copies of the embeddings, and no control.
     """
     loaded = load_checkpoint(path)
     config, precision = replace(loaded.model.config, zero_init_outputs=False), _precision(precision, device)

@@ -39,8 +39,9 @@ def recipe_arguments(size: str, run: Path, arguments: Sequence[str], table: Tabl
     """The options of a size for a run, those of its checkpoint where it has been begun, and the user's, which win.
 
     The table's schedule follows ``--max-update``; with an ``--lr-scheduler`` in ``arguments`` it is left out.
-    Validation and saving go by updates, not by epochs, of which a small corpus has hundreds. What ``--finetune-from-model`` names
-    keeps its parts, and its table of positions is resized to the ``--max-positions`` given.
+    Validation and saving go by updates, not by epochs, of which a small corpus has hundreds. What
+    ``--finetune-from-model`` names keeps its parts, and its table of positions is resized to the ``--max-positions``
+    given.
 
     Args:
         run: the folder for checkpoints; ``--save-dir`` in ``arguments`` wins.

@@ -52,9 +52,9 @@ class Begun:
     def options(self, defaults: Options) -> Options:
         """Where the run differs from the ``defaults``, and from fairseq's for what they do not name.
 
-        That is all that says what was trained and how: of a run that goes on the options of task, model, criterion, optimizer
-        and scheduler, and whatever ``defaults`` names; of a model alone those that make it. An option that is younger than the
-        checkpoint has the default that it began with.
+        That is all that says what was trained and how: of a run that goes on the options of task, model, criterion,
+        optimizer and scheduler, and whatever ``defaults`` names; of a model alone those that make it. An option that
+        is younger than the checkpoint has the default that it began with.
         """
         theirs = self._choices(defaults) if self.whole else defaults
         known = find_options(theirs[OPTIMIZER], theirs[SCHEDULER])

@@ -46,7 +46,7 @@ def part_of(table: Table, size: str, where: str) -> Options:
     """The options of a size.
 
     Raises:
-        UserError: after ``where``, for one that the table has not.
+        UserError: after ``where``, for one that the table does not have.
     """
     if size not in table:
         *others, last = table
@@ -55,12 +55,8 @@ def part_of(table: Table, size: str, where: str) -> Options:
 
 
 def _part(common: Options, own: Options, size: str, path: Path) -> Options:
-    for choice, known in {**CHOICES, ARCHITECTURE: ARCH_MODEL_NAME_REGISTRY}.items():
-        for where, part in ((size, own), (COMMON, common)):
-            name = part.get(choice)
-            if choice in part and (not isinstance(name, str) or name not in known):
-                names = [each for each in known if choice != ARCHITECTURE or each.startswith("hmtl_bert")]
-                raise UserError(f"{path}: {where}.{choice}: {name!r}: use {', '.join(names)}")
+    for where, part in ((size, own), (COMMON, common)):
+        check_choices(part, lambda choice, where=where: f"{path}: {where}.{choice}")  # type: ignore[misc]
     if OPTIMIZER in common:
         common = with_optimizer(common, str(own.get(OPTIMIZER, common[OPTIMIZER])))
     merged = common | own
@@ -70,15 +66,32 @@ def _part(common: Options, own: Options, size: str, path: Path) -> Options:
     return read_options(merged, merged[SCHEDULER], lambda name: f"{path}: {size if name in own else COMMON}.{name}")
 
 
+def check_choices(options: Options, where: Callable[[str], str]) -> None:
+    """Refuse an optimizer, scheduler or architecture that there is not.
+
+    Args:
+        where: of an option's name, what a message begins with.
+
+    Raises:
+        UserError: naming those that there are.
+    """
+    for choice, known in {**CHOICES, ARCHITECTURE: ARCH_MODEL_NAME_REGISTRY}.items():
+        name = options.get(choice)
+        if choice in options and (not isinstance(name, str) or name not in known):
+            names = [each for each in known if choice != ARCHITECTURE or each.startswith("hmtl_bert")]
+            raise UserError(f"{where(choice)}: {name!r}: use {', '.join(names)}")
+
+
 def read_options(options: Options, scheduler: str, where: Callable[[str], str]) -> Options:
     """The options as a configuration holds them.
 
     Args:
-        options: an optimizer among them.
+        options: an optimizer among them; it, a scheduler and an architecture are checked (`check_choices`).
         where: of an option's name, what a message begins with.
 
     Raises:
-        UserError: for an option that ``fairseq-train`` has not with this optimizer and scheduler, or a wrong value.
+        UserError: for an option that ``fairseq-train`` does not have with this optimizer and scheduler, or a wrong
+            value.
     """
     known = find_options(options[OPTIMIZER], scheduler)
     read = {}

@@ -9,12 +9,27 @@ from typing import Any
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.grid import parse_grid
-from hmtl_plugin.recipe.options import OPTIMIZER, SCHEDULER, Options, plain, with_optimizer, without_schedule
-from hmtl_plugin.recipe.table import part_of, read_options, read_table
+from hmtl_plugin.recipe.options import OPTIMIZER, Options, plain, with_optimizer, without_schedule
+from hmtl_plugin.recipe.table import check_choices, part_of, read_options, read_table
 from hmtl_plugin.toml_file import read_toml
 
-# of a recipe's options those that a profile, a variant or a run decides
-_STUDYS_OWN = ("autocast", "hierarchy", "max-update", "seed", "transfer", "update-freq")
+# options of fairseq-train that the study gives itself, and what decides them
+_STUDYS_OWN = {
+    "autocast": "'autocast' of the profile",
+    "num-workers": "'workers' of the profile",
+    "seed": "'seeds' of [[plan]]",
+    "hierarchy": "the variant (recipes/variants.tsv)",
+    "transfer": "the variant (recipes/variants.tsv)",
+    "task-weighting": "the variant (recipes/variants.tsv)",
+    "max-update": "'updates' of [pretraining]",
+    "total-num-update": "'updates' of [pretraining]",
+    "warmup-updates": "'warmup' of [pretraining]",
+    "update-freq": "'batches' of [pretraining]",
+    "lr-scheduler": "the study, which has polynomial_decay for all",
+}
+DEFAULT_OPTIMIZER = "hmtl_adamw"
+"""Of profiles that name neither one nor a recipe."""
+_SCHEDULER_OF_ALL = "polynomial_decay"
 _AT_LEAST_ONE = ("updates", "batches", "curve_points", "valid_samples", "seeds", "tokens", "vocab_size")
 
 
@@ -135,9 +150,8 @@ def read_profile(path: Path) -> Profile:
     """
     content = read_toml(path, "name a profile")
     profile: Profile = _build(Profile, {"name": path.stem, **content}, str(path), "")
-    if profile.pretraining.recipe:
-        options = _with_recipe(profile.pretraining, path)
-        profile = dataclasses.replace(profile, pretraining=dataclasses.replace(profile.pretraining, options=options))
+    options = _all_options(profile.pretraining, path)
+    profile = dataclasses.replace(profile, pretraining=dataclasses.replace(profile.pretraining, options=options))
     if profile.probing.rows != [0, 0, 0] and (len(profile.probing.rows) != 3 or min(profile.probing.rows) < 1):
         raise UserError(f"{path}: probing.rows: write [TRAIN, VALID, TEST]")
     if "lr" not in profile.pretraining.options:
@@ -157,15 +171,24 @@ def read_profile(path: Path) -> Profile:
     return profile
 
 
-def _with_recipe(settings: Pretraining, path: Path) -> Options:
-    """The profile's options over those of its recipe, all checked."""
-    recipe = part_of(read_table(), settings.recipe, f"{path}: pretraining.recipe")
-    scheduler, recipe = recipe[SCHEDULER], without_schedule(recipe)
-    recipe = {name: value for name, value in recipe.items() if name not in _STUDYS_OWN}
+def _all_options(settings: Pretraining, path: Path) -> Options:
+    """The profile's options over those of its recipe, if it has one, all checked: now, and not after preparing data."""
+
+    def where(name: str) -> str:
+        return f"{path}: pretraining.options.{name}"
+
+    for name in settings.options:
+        if name in _STUDYS_OWN:
+            raise UserError(f"{where(name)}: {_STUDYS_OWN[name]} decides that: take it out")
+    check_choices(settings.options, where)
+    if not settings.recipe:
+        read_options({OPTIMIZER: DEFAULT_OPTIMIZER} | settings.options, _SCHEDULER_OF_ALL, where)
+        return settings.options
+    recipe = without_schedule(part_of(read_table(), settings.recipe, f"{path}: pretraining.recipe"))
+    recipe = {name: plain(value) for name, value in recipe.items() if name not in _STUDYS_OWN}
     if OPTIMIZER in settings.options:
         recipe = with_optimizer(recipe, settings.options[OPTIMIZER])
-    recipe = {name: plain(value) for name, value in recipe.items()}
-    read = read_options(recipe | settings.options, scheduler, lambda name: f"{path}: pretraining.options.{name}")
+    read = read_options(recipe | settings.options, _SCHEDULER_OF_ALL, where)
     return {name: plain(value) for name, value in read.items()}
 
 

@@ -22,13 +22,12 @@ from hmtl_plugin.study.curve import cost, learning_curve
 from hmtl_plugin.study.plan import EVALUATE, PRETRAIN, PROBE, Run, Stage
 from hmtl_plugin.study.prepare import CORPUS, PROBING, task_folder
 from hmtl_plugin.study.process import LOG, end_orphans, run_command
-from hmtl_plugin.study.profile import Finetuning, Profile
+from hmtl_plugin.study.profile import DEFAULT_OPTIMIZER, Finetuning, Profile
 from hmtl_plugin.study.records import Line
 from hmtl_plugin.study.slots import Slot
 from hmtl_plugin.study.sources import SQUAD
 
 MODEL, MARK, RESULTS = "model.pt", "fingerprint", "results.jsonl"
-_ADAMW = "hmtl_adamw"
 PLUGIN = Path(__file__).resolve().parents[1]
 _UNTRAINED = ("nsp@100%,mlm@100%", "", "fixed")  # heads for the evaluation; their weights are as initialised too
 
@@ -141,14 +140,14 @@ def pretraining_command(context: Context, run: Run, slot: Slot, folder: Path) ->
     hierarchy, transfer, weighting = (
         (variant.hierarchy, variant.transfer, variant.weighting) if variant.trained else _UNTRAINED
     )
-    options = {"optimizer": _ADAMW, **settings.options}
+    options = {"optimizer": DEFAULT_OPTIMIZER, **settings.options}
     updates, rate = settings.updates, options.pop("lr")
     interval = max(1, updates // settings.curve_points)
     schedule = ["--lr", str(rate), "--lr-scheduler", "polynomial_decay", "--total-num-update", str(updates)]
     schedule += ["--warmup-updates", str(settings.warmup), "--validate-interval-updates", str(interval)]
     if not variant.trained:
         updates, schedule = 1, ["--lr", "0", "--lr-scheduler", "fixed", "--disable-validation"]
-        options = with_optimizer(options, _ADAMW)  # others may refuse a learning rate of 0
+        options = with_optimizer(options, DEFAULT_OPTIMIZER)  # others may refuse a learning rate of 0
         options.pop("zero-init-outputs", None)  # all its layers would be copies of the embeddings, and no control
     return [
         *(sys.executable, "-m", "fairseq_cli.train", str(context.data / CORPUS), "--user-dir", str(PLUGIN)),

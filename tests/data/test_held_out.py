@@ -1,5 +1,6 @@
 """The held-out text: just the documents of the validation split, whatever the way it is written."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,28 @@ def test_a_corpus_of_an_earlier_version_gets_the_text_added(
     (out / FILE_NAME).unlink()  # as after a kill between the manifest and the text
     assert run([source], out, write_valid=True, **options).held_out == out / FILE_NAME
     assert contents(out) == contents(at_once) | {"notes.md": b"mine"}
+
+
+def test_a_full_disk_leaves_the_corpus_as_it_was_and_says_so(
+    tmp_path: Path, tokenizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = write_sentences(tmp_path / "t", DOCS), tmp_path / "d"
+    options: dict[str, Any] = {"tokenizer": tokenizer, "valid_fraction": 0.2}
+    run([source], out, **options)
+    before = contents(out)
+
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(prepare, "write_held_out", full)
+    with pytest.raises(
+        UserError, match=f"no space left for {out} .*; the corpus is as it was, without {FILE_NAME}: free"
+    ):
+        run([source], out, write_valid=True, **options)
+    assert contents(out) == before
+    with pytest.raises(UserError, match="nothing was kept: free"):
+        run([source], tmp_path / "new", write_valid=True, **options)
+    assert not (tmp_path / "new").exists()
 
 
 def test_nothing_is_added_to_a_corpus_that_was_split_otherwise(

@@ -87,6 +87,16 @@ def test_values_and_defaults(tmp_path: Path) -> None:
             "finetuning[0].grid: rate=1: 'rate' is no",
         ),
         ('task = "SNLI"', 'task = "RTE"', "finetuning: 'RTE' comes twice"),
+        ("dropout = 0", "dropouts = 0", "pretraining.options.dropouts: no option of fairseq-train"),
+        ("dropout = 0", 'dropout = "much"', "pretraining.options.dropout: 'much' is no float"),
+        ("dropout = 0", 'optimizer = "hmtl_mouon"', "pretraining.options.optimizer: 'hmtl_mouon': use "),
+        ("dropout = 0", 'arch = "hmtl_bert_tyni"', "pretraining.options.arch: 'hmtl_bert_tyni': use hmtl_bert"),
+        ("dropout = 0", "seed = 4", "pretraining.options.seed: 'seeds' of [[plan]] decides that: take it out"),
+        (
+            "dropout = 0",
+            'lr-scheduler = "fixed"',
+            "pretraining.options.lr-scheduler: the study, which has polynomial_decay",
+        ),
     ],
 )
 def test_refusals_name_file_and_entry(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -120,6 +130,8 @@ def test_a_recipe_holds_where_the_profile_has_no_option_of_its_own(tmp_path: Pat
         ("", "huge", "pretraining.recipe huge: use tiny, "),
         ("dropouts = 0.1", "tiny", "pretraining.options.dropouts: no option of fairseq-train"),
         ('positions = "none"', "tiny", "pretraining.options.positions: 'none': use learned, rotary"),
+        ('optimizer = "hmtl_mouon"', "tiny", "pretraining.options.optimizer: 'hmtl_mouon': use "),
+        ("max-update = 5", "tiny", "pretraining.options.max-update: 'updates' of [pretraining] decides that"),
         (
             "matrix-lr = 0.1",
             "base",

@@ -1,4 +1,6 @@
-"""What holds of a run with BERT's parts holds of one with none of them: repeated, resumed, in two processes, packed, passed on."""
+"""What holds of a run with BERT's parts holds of one with none of them: repeated, resumed, in two processes, packed,
+passed on.
+"""
 
 from pathlib import Path
 

@@ -24,11 +24,12 @@ def split_documents(size_D: IntArray, draw_D: Uint64Array, shares: tuple[float, 
     magnitude_D = np.frexp(size_D.astype(np.float64))[1]
     order = np.lexsort((draw_D, -magnitude_D))
     split_D = np.zeros(len(size_D), dtype=np.int64)
+    fraction = [share / sum(shares) for share in shares]  # ties fall alike in any unit
     filled = [0.0] * len(shares)
     for document, size in zip(order.tolist(), size_D[order].tolist()):
         split = filled.index(min(filled))
         split_D[document] = split
-        filled[split] += size / shares[split]
+        filled[split] += size / fraction[split]
     return split_D
 
 

@@ -55,7 +55,8 @@ def _differences(study: StudyReport, among: Sequence[Comparison], who: str, corr
     alone, together = [c for c in among if c.excludes_zero], [c for c in among if c.excludes_zero_among_all]
     found = [
         f"Of {len(among)} comparisons of {who}, {len(alone)} have a 95 % interval that excludes zero "
-        f"(about {0.05 * len(among):.1f} expected by chance), and {len(together)} after correction for all {corrected_for} here."
+        f"(about {0.05 * len(among):.1f} expected by chance), and {len(together)} after correction for all "
+        f"{corrected_for} here."
     ]
     listed = sorted(alone, key=lambda c: not c.excludes_zero_among_all)  # those that are surest first
     found += [_sentence(study, c) for c in listed[:_LISTED]]
@@ -90,7 +91,8 @@ def _not_learnt(study: StudyReport) -> list[str]:
             if not learnt:
                 not_learnt.setdefault(title, []).append(row.name)
     return [
-        f"{title}: not learnt by {', '.join(names)} (each seed's 95 % interval over samples includes the trivial baseline), "
+        f"{title}: not learnt by {', '.join(names)} (each seed's 95 % interval over samples includes the trivial "
+        "baseline), "
         "so no difference there comes from having learnt it."
         for title, names in not_learnt.items()
     ]

@@ -1,5 +1,5 @@
-"""Variants against the baseline and against their ablations, paired by seed: differences, intervals, effect sizes, what could have
-been seen at all.
+"""Variants against the baseline and against their ablations, paired by seed: differences, intervals, effect sizes, what
+could have been seen at all.
 
 The sample is the seeds of pre-training. A seed gives both variants the same initial encoder, pairs and masks. What differs is the
 hierarchy, and chance all the same: trainings that begin alike drift apart by rounding alone (docs/results.md, The study).
@@ -32,7 +32,8 @@ class Comparison:
 
     Attributes:
         against: the other: the baseline, or the variant that lacks just what this one adds.
-        family: of the measure; intervals and p are corrected for the comparisons of one family with the baseline, or with ablations.
+        family: of the measure; intervals and p are corrected for the comparisons of one family with the baseline, or
+            with ablations.
         mean, sd: of the differences; sd is NaN for one seed, as all that follows from it; 0: no spread, and no effect size.
         low, high: 95 % t interval of the mean.
         low_all, high_all: the same widened (Bonferroni) so that all intervals of the family hold together with 95 %.

@@ -89,7 +89,8 @@ class StudyReport:
         values: by (variant, measure) then seed.
         curves, costs: by variant, then seed.
         probes: result lines of kind ``probe``, the variant's name and the study's seed in them.
-        chance, counts: of a measure, what the trivial baseline reaches, and what counting the text of pre-training does.
+        chance, counts: of a measure, what the trivial baseline reaches, and what counting the text of pre-training
+            does.
         plan: entries of study.json: variant, seed, stage -> fingerprint; done_stages: how many of them are recorded.
         not_finite: values that are no numbers, as texts; they are left out.
         made: how records were made: commit, versions, device, precision -> the runs that have it; more than one each: they are mixed.

@@ -71,11 +71,13 @@ def main_table(study: StudyReport) -> Table:
         "MLM perplexity: of masked pieces, the exponential of the loss; NSP: next sentence or one of another document; shift: which words changed places (AUC: area "
         "under the ROC curve, 50 is chance); EM: exact match. "
         f"{NOT_RUN}: not in this study's plan; {NOTHING}: not measured for this variant, or not yet; (n): only n of its seeds have a value, so compare "
-        "variants in the table of differences, which pairs seeds. The last row is the trivial baseline: unigrams, the majority, random spans."
+        "variants in the table of differences, which pairs seeds. The last row is the trivial baseline: unigrams, "
+        "the majority, random spans."
     )
     if study.counts:
         caption += (
-            f" {COUNTS}: what counting the text of pre-training reaches: pairs of neighbouring pieces (MLM, shift), and "
+            f" {COUNTS}: what counting the text of pre-training reaches: pairs of neighbouring pieces (MLM, shift), "
+            "and "
             "the pieces that two segments share (NSP)."
         )
     if any(row.reference for row in study.rows):

@@ -208,7 +208,7 @@ def test_what_cannot_work_is_refused(models: dict[str, Trained], tmp_path: Path)
         ("--max-question-tokens 0", "--max-question-tokens 0: use 1 or more"),
         ("--max-answer-tokens 0", "--max-answer-tokens 0: use 1 or more"),
         ("--tokens-per-sample 7", "--tokens-per-sample 7: use 8 or more"),
-        ("--tokens-per-sample 65", "lower the one, or raise the other with --resize-positions"),
+        ("--tokens-per-sample 65", "lower the one, or raise the other (for a trained model with --resize-positions)"),
         ("--head-layer 3", "--head-layer 3: use 1 to 2, or -1 to -2 from the top"),
         ("--valid-subset test", "has no split 'test', only train, valid"),
     ):

@@ -76,6 +76,15 @@ def test_splits_come_near_their_shares_and_none_is_empty() -> None:
                 assert np.abs(shares - np.array(asked) / sum(asked)).max() < (0.1 if count < 100 else 0.02)
 
 
+def test_the_unit_of_the_shares_changes_no_split() -> None:
+    """Sizes that divide evenly, where splits are often filled alike."""
+    random = np.random.default_rng(1)
+    for _ in range(50):
+        size_D, draw_D = random.integers(1, 5, 60), random.integers(0, 2**63, 60).astype(np.uint64)
+        first, *others = (split_documents(size_D, draw_D, unit) for unit in ((0.6, 0.2, 0.2), (60, 20, 20), (6, 2, 2)))
+        assert all(np.array_equal(first, other) for other in others)
+
+
 def test_text_without_words_is_refused(tmp_path: Path) -> None:
     chinese = texts.write(tmp_path / "zh", [[f"我们今天去公园玩然后回家吃饭看书睡觉第{i}天。"] for i in range(50)])
     with pytest.raises(UserError, match="need words separated by blanks"):
