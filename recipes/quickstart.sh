@@ -4,16 +4,16 @@
 #   bash recipes/quickstart.sh
 #
 # Installs into .venv, gathers English prose that Python and its packages carry, prepares it, pre-trains a flat BERT and a
-# hierarchy of the same size, compares them on held-out text and probes their layers. About six minutes on two cores
+# hierarchy of the same size, compares them on held-out text and probes their layers. About five minutes on two cores
 # after installation.
 # What is done is not done again; a run that was interrupted goes on where it was.
 #
-#   HMTL_UPDATES  updates of each model (default 1300)
+#   HMTL_UPDATES  updates of each model (default 1100)
 set -euo pipefail
 [ $# -eq 0 ] || { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}" >&2; exit 2; }
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-updates=${HMTL_UPDATES:-1300}
+updates=${HMTL_UPDATES:-1100}
 text=data/quickstart/prose.txt # embedded.txt was that of earlier versions, which took less
 data=data/quickstart/corpus
 runs=runs/quickstart
@@ -94,7 +94,7 @@ step "4/5 what they have learned, on held-out documents"
 step "5/5 what each layer knows, beside an encoder of the same shape that was never trained"
 probing=data/quickstart/probing # of documents that no model here was trained on; made again when these change
 [ "$probing/probing.json" -nt "$data/held_out.txt" ] ||
-    "$python" scripts/make_probing.py "$data/held_out.txt" --format sentences --train 3000 --valid 700 --test 2400 \
+    "$python" scripts/make_probing.py "$data/held_out.txt" --format sentences --train 3000 --valid 600 --test 2200 \
         --words 60 --shares 43,12,45 --overwrite --out "$probing"
 "$python" scripts/probe.py "$runs/hierarchical" "$runs/flat" --tasks "$probing" --pooling mean --no-controls --autocast auto \
     --out "$runs/probing"

@@ -157,7 +157,7 @@ def test_quickstart_probes_on_held_out_documents(quickstart: Path) -> None:
     assert "--write-valid" in first["prepare_corpus"]
     folder = first["prepare_corpus"].split()[-1]
     assert first["make_probing"].split()[1] == f"{folder}/held_out.txt"
-    assert "--format sentences" in first["make_probing"] and "--test 2400" in first["make_probing"]
+    assert "--format sentences" in first["make_probing"] and "--test 2200" in first["make_probing"]
     assert first["make_probing"].split()[-1] == first["probe"].split("--tasks ")[1].split()[0]
     assert "make_probing" not in commands(quickstart)  # what is done is not done again
     held_out = quickstart.parent.parent / folder / "held_out.txt"

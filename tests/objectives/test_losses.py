@@ -85,3 +85,18 @@ def test_metrics() -> None:
     assert values["loss"] == pytest.approx(
         float(torch.nn.functional.cross_entropy(logits, labels)) + values["sentence_loss"], abs=1e-5
     )
+
+
+@pytest.mark.parametrize("columns", [1, 2, 1000])
+def test_right_answers_are_those_of_torchs_argmax(columns: int) -> None:
+    """With ties (the first counts), infinities and no rows too."""
+    torch.manual_seed(1)
+    for rows in (0, 1, 400):
+        logits_MC = torch.randn(rows, columns).mul(2).round().requires_grad_()
+        labels_M = torch.randint(0, columns, (rows,))
+        with torch.no_grad():
+            logits_MC[: rows // 8, 0] = float("-inf")
+            logits_MC[rows // 8 : rows // 4, -1] = float("inf")
+        wanted = (logits_MC.argmax(-1) == labels_M).sum()
+        found = basic_counters(torch.tensor(1.5), logits_MC, labels_M, torch.tensor(float(rows)))
+        assert found.tolist() == [1.5, rows, wanted]
