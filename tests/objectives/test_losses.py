@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import hmtl_plugin.objectives  # noqa: F401  registers
-from hmtl_plugin.objectives.base import HeadConfig, ObjectiveOptions, build_objectives
+from hmtl_plugin.objectives.base import HeadConfig, ObjectiveOptions, basic_counters, build_objectives
 from hmtl_plugin.objectives.mlm import aligned_linear
 
 CONFIG = HeadConfig(hidden=8, vocabulary=20, activation=torch.nn.functional.gelu, layer_norm_eps=1e-5, dropout=0.0)
