@@ -4,16 +4,16 @@
 #   bash recipes/quickstart.sh
 #
 # Installs into .venv, gathers English prose that Python and its packages carry, prepares it, pre-trains a flat BERT and a
-# hierarchy of the same size, compares them on held-out text and probes their layers. About five minutes on two cores
+# hierarchy of the same size, compares them on held-out text and probes their layers. About five and a half minutes on two cores
 # after installation.
 # What is done is not done again; a run that was interrupted goes on where it was.
 #
-#   HMTL_UPDATES  updates of each model (default 1100)
+#   HMTL_UPDATES  updates of each model (default 1300)
 set -euo pipefail
 [ $# -eq 0 ] || { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}" >&2; exit 2; }
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-updates=${HMTL_UPDATES:-1100}
+updates=${HMTL_UPDATES:-1300}
 text=data/quickstart/prose.txt # embedded.txt was that of earlier versions, which took less
 data=data/quickstart/corpus
 runs=runs/quickstart
