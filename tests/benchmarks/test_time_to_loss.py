@@ -256,7 +256,7 @@ def test_rows_say_who_has_not_arrived() -> None:
     assert until.what == f"until the loss of counts, nsp and mlm, bf16 on 2 threads, against {BERT}"
     assert (until.ours, until.peer, until.ratio) == ([20], [300], 15)
     assert "stopped at 6.25" in until.peer_name and "lower bound" in until.peer_name
-    assert until.details["rate"] == "b, tried: a, b" and until.details["updates"] == 40
+    assert until.details["rate"] == "b, tried: a (30 s), b (20 s)" and until.details["updates"] == 40
     assert (after.ours, after.peer, after.peer_name) == ([4.5], [8.8], BERT)
     found.runs[2] = run_of(BERT, "a", 100, [9, 8, 4.9, 4.0])
     assert rows_of(found, [BERT], "", "")[0].peer == [200] and rows_of(found, [BERT], "", "")[0].peer_name == BERT
