@@ -218,6 +218,11 @@ def test_finalists_may_be_chosen_before_the_budget_is_spent() -> None:
     assert best is not None and best.rate == "b"
 
 
+def test_a_screening_longer_than_the_budget_is_refused() -> None:
+    with pytest.raises(UserError, match="--screen-seconds 40 is more than the 20 seconds that every run gets: lower it"):
+        Rules(4.0, 20.0, 40.0, finalists=1, screening=40.0)
+
+
 def test_who_has_trained_least_goes_next() -> None:
     _, calls = race(Rules(4.0, 5.0, 12.0, every=2), fast__one=(1.0, 0.0), slow__one=(3.0, 0.0))
     fast, slow = "fast__one", "slow__one"
