@@ -12,6 +12,7 @@ import torch
 from loss_race import Race, Rules, Run
 from own_process import Here, Started, Turn
 
+from hmtl_plugin.errors import UserError
 from tests.benchmarks.test_training import record_of
 from tests.conftest import FIRST_WORD
 
@@ -219,7 +220,9 @@ def test_finalists_may_be_chosen_before_the_budget_is_spent() -> None:
 
 
 def test_a_screening_longer_than_the_budget_is_refused() -> None:
-    with pytest.raises(UserError, match="--screen-seconds 40 is more than the 20 seconds that every run gets: lower it"):
+    with pytest.raises(
+        UserError, match="--screen-seconds 40 is more than the 20 seconds that every run gets: lower it"
+    ):
         Rules(4.0, 20.0, 40.0, finalists=1, screening=40.0)
 
 
