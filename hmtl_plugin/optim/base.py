@@ -108,9 +108,9 @@ class HmtlOptimizer(FairseqOptimizer):
                 same = same and moment is not None and moment.shape == parameter.shape
         if not same:
             raise UserError(
-                "the checkpoint's optimizer state belongs to other parameters (another hierarchy, size or optimizer, "
-                "or an "
-                "older version, whose hmtl_muon left the heads to AdamW): to start from its weights only, add "
+                "the checkpoint's optimizer state belongs to other parameters (another hierarchy, --sentence-pooling, "
+                "size or optimizer, or an older version, whose hmtl_muon left the heads to AdamW): "
+                "to start from its weights only, add "
                 "--reset-optimizer --reset-lr-scheduler --reset-dataloader --reset-meters"
             )
 

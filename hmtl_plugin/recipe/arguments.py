@@ -4,17 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hmtl_plugin.errors import UserError
 from hmtl_plugin.recipe.begun import Begun, read_begun
 from hmtl_plugin.recipe.given import OPTIONS_OF, Given
 from hmtl_plugin.recipe.options import (
+    ARCHITECTURE,
     OPTIMIZER,
     SCHEDULER,
     Options,
     as_arguments,
+    find_options,
     with_optimizer,
     without_schedule,
 )
-from hmtl_plugin.recipe.table import Table, part_of
+from hmtl_plugin.recipe.table import Table, check_choices, part_of
 
 LAST = "checkpoint_last.pt"
 LENGTH, WARMUP, TOTAL = "max-update", "warmup-updates", "total-num-update"
@@ -48,10 +51,12 @@ def recipe_arguments(size: str, run: Path, arguments: Sequence[str], table: Tabl
         arguments: options of ``fairseq-train``, ``--no-NAME`` for a flag of the table, ``--options-of RUN``.
 
     Raises:
-        UserError: for a size that is not in the table, a wrong ``--max-update``, a checkpoint that cannot be read.
+        UserError: for a size that is not in the table, a wrong ``--max-update``, a checkpoint that cannot be read, or a
+            name that an option does not take, such as that of a pooling.
     """
     part = part_of(table, size, "SIZE")
     given = Given(arguments, [name for name, value in part.items() if isinstance(value, bool)])
+    _check_names(given, part)
     updates = given.updates()
     options = _scheduled(part, updates or part[LENGTH])
     begun, resize = _begun(Path(given.value("save-dir") or run), given)
@@ -66,6 +71,20 @@ def recipe_arguments(size: str, run: Path, arguments: Sequence[str], table: Tabl
     options = {name: value for name, value in options.items() if name not in given}
     note = begun.note({name: taken[name] for name in taken if name in options}) if begun else ""
     return Arguments([*as_arguments(options), *given.arguments], note)
+
+
+def _check_names(given: Given, part: Options) -> None:
+    """Refuse a name that is none of an option's: argparse would after 150 lines of usage."""
+    chosen = {name: given.value(name) or "" for name in (OPTIMIZER, SCHEDULER, ARCHITECTURE) if name in given}
+    check_choices(chosen, lambda name: f"--{name}")
+    known = find_options(str(chosen.get(OPTIMIZER, part[OPTIMIZER])), str(chosen.get(SCHEDULER, part[SCHEDULER])))
+    for name, option in known.items():
+        value = given.value(name)
+        if value is not None and option.takes_names:
+            try:
+                option.read(value)
+            except UserError as error:
+                raise UserError(f"--{name}: {error}") from None
 
 
 def _scheduled(part: Options, updates: int) -> Options:

@@ -52,6 +52,12 @@ class Option:
         """Its name in configurations."""
         return self.name.replace("-", "_")
 
+    @property
+    def takes_names(self) -> bool:
+        """Whether its values are some names, and no others."""
+        kind = interpret_dc_type(self.type)
+        return inspect.isclass(kind) and issubclass(kind, Enum)
+
     def read(self, value: Any) -> Any:
         """What a configuration holds when the option is given as ``value``, a text or what TOML makes of one.
 
@@ -63,7 +69,7 @@ class Option:
             raise UserError(f"{value!r}: write true or false" if kind is bool else f"{value!r}: is no flag")
         if kind is bool:
             return value
-        if inspect.isclass(kind) and issubclass(kind, Enum):
+        if self.takes_names:
             choices = [choice.value for choice in kind]
             if value not in choices:
                 raise UserError(f"{value!r}: use {', '.join(choices)}")

@@ -25,7 +25,7 @@ _STUDYS_OWN = {
     "total-num-update": "'updates' of [pretraining]",
     "warmup-updates": "'warmup' of [pretraining]",
     "update-freq": "'batches' of [pretraining]",
-    "lr-scheduler": "the study, which has polynomial_decay for all",
+    "lr-scheduler": "the study (polynomial_decay for all)",
 }
 DEFAULT_OPTIMIZER = "hmtl_adamw"
 """Of profiles that name neither one nor a recipe."""

@@ -188,6 +188,23 @@ class TestOtherCheckpoints:
         with pytest.raises(UserError, match=r"model\.pt: holds a model and no training: start from it with --finetune"):
             arguments_of("base", tmp_path / "run", "--options-of", str(model), *given)
 
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            ("--positions rotery", "--positions: 'rotery': use learned, rotary"),
+            ("--sentence-pooling=maximum", "--sentence-pooling: 'maximum': use first, mean, pair, aligned"),
+            ("--feed-forward none", "--feed-forward: 'none': use plain, gated"),
+            ("--ddp-backend x", "--ddp-backend: 'x': use c10d"),
+            ("--optimizer hmtl_mouon", "--optimizer: 'hmtl_mouon': use "),
+            ("--lr-scheduler x", "--lr-scheduler: 'x': use "),
+            ("--arch hmtl_bert_tyni", "--arch: 'hmtl_bert_tyni': use hmtl_bert"),
+        ],
+    )
+    def test_a_wrong_name_is_told_in_a_line(self, tmp_path: Path, wrong: str, message: str) -> None:
+        with pytest.raises(UserError) as error:
+            arguments_of("tiny", tmp_path, *wrong.split())
+        assert str(error.value).startswith(message) and "\n" not in str(error.value)
+
     def test_options_of_another_run(self, tmp_path: Path) -> None:
         begun = of("mini", tmp_path, *OLD, "--seed", "9")
         begin(tmp_path / "one", begun)

@@ -95,7 +95,7 @@ def test_values_and_defaults(tmp_path: Path) -> None:
         (
             "dropout = 0",
             'lr-scheduler = "fixed"',
-            "pretraining.options.lr-scheduler: the study, which has polynomial_decay",
+            "pretraining.options.lr-scheduler: the study (polynomial_decay for all) decides",
         ),
     ],
 )
