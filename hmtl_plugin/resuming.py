@@ -44,7 +44,10 @@ def check_checkpoint(trainer: Any, path: str, reset_optimizer: bool) -> None:
         hierarchy = Hierarchy.parse(options["hierarchy"], options["transfer"]) if stored else None
         theirs, ours = (_parts(each, model.config) for each in (hierarchy, model.hierarchy))
         if theirs != ours:
-            raise UserError(f"{path}: its optimizer's state is of {theirs}, this model has {ours}: {_FRESH}")
+            raise UserError(
+                f"{path}: its optimizer's state is of {theirs}, this model has {ours}: give the --hierarchy and --transfer "
+                f"that it was trained with, or {_FRESH}"
+            )
 
 
 def _parts(hierarchy: Hierarchy | None, config: EncoderConfig) -> str:

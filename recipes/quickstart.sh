@@ -3,10 +3,10 @@
 #
 #   bash recipes/quickstart.sh
 #
-# Installs into .venv, gathers English prose that Python and its packages carry, prepares it, pre-trains a flat BERT and a
-# hierarchy of the same size, compares them on held-out text and probes their layers. About five and a half minutes on two cores
-# after installation.
-# What is done is not done again; a run that was interrupted goes on where it was.
+# Installs into .venv, gathers English prose that Python and its packages carry, prepares it, pre-trains a flat BERT and
+# a hierarchy of the same size, compares them on held-out text and probes their layers. About five and a half minutes on
+# two cores after installation.
+# What is trained is not trained again; a run that was interrupted goes on from its last save, of which there are five.
 #
 #   HMTL_UPDATES  updates of each model (default 1300)
 set -euo pipefail
@@ -21,6 +21,9 @@ flat='nsp@-1*0.25,mlm@-1'
 hierarchy='bigram_shift@2,nsp@3*0.25,mlm@4'
 transfer='nsp>mlm:concat'
 
+case "$updates" in
+    '' | *[!0-9]* | 0) echo "error: HMTL_UPDATES=$updates: give a whole number of 1 or more" >&2; exit 1 ;;
+esac
 step() { printf '\n== %s\n' "$*"; }
 
 step "1/5 environment"
@@ -40,6 +43,11 @@ step "2/5 corpus"
 if [ -f "$data/corpus.json" ] && [ ! -f "$data/held_out.txt" ]; then
     aside "$runs" # before the data, by which an interrupted one is known
     aside data/quickstart
+fi
+if [ -f "$runs/updates" ] && [ "$(<"$runs/updates")" != "$updates" ]; then
+    begun=$(<"$runs/updates")
+    echo "error: $runs was begun with HMTL_UPDATES=$begun, where its learning rate ends: give that, or move $runs away" >&2
+    exit 1
 fi
 # 8 MB is about all there is. Half of the documents are held out, as 2,000 test rows of each probing task take so much
 # text; the other 4 MB are read three times.
@@ -63,7 +71,7 @@ pretrain() { # NAME HIERARCHY TRANSFER LOG_FORMAT
     echo "$run: '$2' '$3', $updates updates (log: $run/train.log)"
     local quoted options
     quoted=$("$python" scripts/recipe_options.py quickstart "$run" --max-update "$updates" --hierarchy "$2" \
-        --transfer "$3" --cpu --num-workers 0 --disable-validation --save-interval-updates 500 \
+        --transfer "$3" --cpu --num-workers 0 --disable-validation --save-interval-updates "$(((updates + 4) / 5))" \
         --keep-interval-updates 1 --no-epoch-checkpoints)
     eval "options=($quoted)"
     export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$threads}
@@ -71,16 +79,25 @@ pretrain() { # NAME HIERARCHY TRANSFER LOG_FORMAT
         --criterion hmtl --log-format "$4" --log-interval 50 "${options[@]}" >>"$run/train.log"
 }
 
+ended() { # JOB STATUS
+    local run=$runs/hierarchical
+    [ "$1" != "$flat_job" ] || run=$runs/flat
+    echo "error: $run: training ended with status $2 (log: $run/train.log); run it again to go on from its last save" >&2
+    exit 1
+}
+
 step "3/5 pre-training a flat BERT, both objectives at the last layer, and a hierarchy: word order below, next sentence
      handed on, masked words on top"
+mkdir -p "$runs"
+echo "$updates" >"$runs/updates"
 pretrain flat "$flat" '' simple &
-jobs+=($!)
+flat_job=$!
 pretrain hierarchical "$hierarchy" "$transfer" "$bar" &
-jobs+=($!)
+jobs=("$flat_job" $!)
 while [ ${#jobs[@]} -gt 0 ]; do # the first that fails ends the other at once, which 'wait -n' of newer shells would see
     running=()
     for job in "${jobs[@]}"; do
-        if kill -0 "$job" 2>/dev/null; then running+=("$job"); else wait "$job"; fi
+        if kill -0 "$job" 2>/dev/null; then running+=("$job"); else wait "$job" || ended "$job" $?; fi
     done
     jobs=(${running[@]+"${running[@]}"})
     sleep 0.2

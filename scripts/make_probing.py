@@ -5,7 +5,7 @@ import argparse
 
 from hmtl_plugin.data.command import add_exclusion, add_reading, reading_options
 from hmtl_plugin.data.prepare_options import FORMATS
-from hmtl_plugin.errors import run_cli
+from hmtl_plugin.errors import UserError, run_cli
 from hmtl_plugin.probing.generation.make import make_probing
 from hmtl_plugin.probing.generation.options import SHARES, SPLIT_UNITS, ProbingOptions
 
@@ -67,7 +67,7 @@ def _shares(text: str) -> tuple[float, ...]:
     try:
         return tuple(map(float, text.split(",")))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text}: give three numbers such as 60,20,20") from error
+        raise UserError(f"--shares {text}: give three numbers above 0, for tr, va and te, such as 60,20,20") from error
 
 
 def main() -> None:

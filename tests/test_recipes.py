@@ -186,6 +186,15 @@ def test_quickstart_keeps_what_an_earlier_version_made(quickstart: Path) -> None
     assert not (top / "runs/quickstart/x").exists()
 
 
+def test_quickstart_takes_no_other_number_of_updates_for_the_same_runs(quickstart: Path) -> None:
+    """The schedule of what is trained ends where it was to end."""
+    for wrong in ("x", "0", "-1", "1.5"):
+        assert f"error: HMTL_UPDATES={wrong}: give a whole number" in run(quickstart, HMTL_UPDATES=wrong).stderr
+    assert run(quickstart, HMTL_UPDATES="40").returncode == run(quickstart, HMTL_UPDATES="40").returncode == 0
+    other = run(quickstart, HMTL_UPDATES="60")
+    assert other.returncode == 1 and "was begun with HMTL_UPDATES=40" in other.stderr and "3/5" not in other.stdout
+
+
 @pytest.mark.parametrize("failing", ["flat", "hierarchical"])
 def test_quickstart_ends_as_soon_as_one_model_fails(quickstart: Path, failing: str) -> None:
     """And not after the minutes that the other one takes."""
@@ -193,7 +202,8 @@ def test_quickstart_ends_as_soon_as_one_model_fails(quickstart: Path, failing: s
     train.write_text(f'#!/bin/sh\ncase "$*" in */{failing}\\ *) echo broken >&2; exit 3 ;; esac\nexec sleep 60\n')
     began = time.monotonic()
     done = run(quickstart)
-    assert done.returncode == 3 and "broken" in done.stderr and "4/5" not in done.stdout
+    assert done.returncode == 1 and "broken" in done.stderr and "4/5" not in done.stdout
+    assert f"error: runs/quickstart/{failing}: training ended with status 3 (log: " in done.stderr
     assert time.monotonic() - began < 30
 
 

@@ -53,6 +53,8 @@ class Summary:
     def __str__(self) -> str:
         splits = self.manifest["splits"]
         held_out = f"; held-out text: {self.held_out}" if self.held_out else ""
+        if alone := [name for name, split in splits.items() if split["documents"] == 1]:
+            held_out = f"; {' and '.join(alone)}: one document is too few for next-sentence prediction{held_out}"
         if self.skipped:
             return f"already prepared: {self.folder} ({_counts(splits)}); --overwrite prepares it again{held_out}"
         m = self.manifest
@@ -75,7 +77,7 @@ class Summary:
 
 def _counts(splits: dict[str, Any]) -> str:
     return ", ".join(
-        f"{name} {c['documents']:,} documents, {c['sentences']:,} sentences, {c['tokens']:,} tokens"
+        f"{name} {c['documents']:,} document{'s' * (c['documents'] != 1)}, {c['sentences']:,} sentences, {c['tokens']:,} tokens"
         for name, c in splits.items()
     )
 

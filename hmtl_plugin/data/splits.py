@@ -39,9 +39,13 @@ def pairing_kind(corpus: Corpus, objectives: Objectives, asked: str) -> str:
     kind = next(iter(needed)) if needed else "nsp" if asked == "auto" else asked
     if kind == "nsp" and len(corpus.document_start) < 2:
         if needed or asked == "nsp":
+            validation = Path(corpus.prefix).name.startswith("valid")
+            more = "two or more documents, as --valid-documents 2 gives it" if validation else "more documents"
+            leave = ", or train with --disable-validation" if validation else ""
             raise UserError(
                 f"{corpus.prefix}: holds one document, and next-sentence prediction takes its random segments from others: "
-                "prepare again with documents separated by blank lines (for validation with --valid-documents 2 or more), or place sop instead of nsp"
+                f"prepare again with {more} (a blank line ends one, but with --format documents a file is one)"
+                f"{leave}, or place sop instead of nsp"
             )
         kind = "single"
     assert kind is not None

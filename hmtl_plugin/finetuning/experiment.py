@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import statistics
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -161,6 +162,8 @@ def run_grid(experiment: Experiment, cells: list[Cell], settings: Settings) -> R
     if not (best.folder / MODEL).exists():  # removed by an earlier command, before others were better
         with progress_bar(f"{experiment.task}: best run again", _updates(experiment, [best], settings), "it") as bar:
             _train(experiment, best, settings, bar)
+    if better := _better_before(experiment, best):
+        print(better, file=sys.stderr, flush=True)
     shutil.copyfile(best.folder / MODEL, experiment.folder / f"{MODEL}.part")
     os.replace(experiment.folder / f"{MODEL}.part", experiment.folder / MODEL)
     experiment.publish(best.folder)
@@ -169,6 +172,28 @@ def run_grid(experiment: Experiment, cells: list[Cell], settings: Settings) -> R
         if run is not best and not settings.keep_models:
             (run.folder / MODEL).unlink(missing_ok=True)
     return best
+
+
+def _better_before(experiment: Experiment, best: Run) -> str:
+    """A line, if what an earlier command published here, of the same checkpoint and data, has a better score."""
+    try:
+        before = json.loads((experiment.folder / PUBLISHED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    same = all(before.get(name) == best.identity[name] for name in ("checkpoint", "data"))
+    if not same or before == best.identity:
+        return ""
+    score = (best.outcome() or {})["score"]
+    for path in experiment.folder.glob(f"*/seed*/{OUTCOME}"):
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        reached = stored.get("metrics", {}).get("score", score)
+        if stored.get("identity") == before and reached > score:
+            return (
+                f"{experiment.folder}: {best.folder.relative_to(experiment.folder)} ({score:.1f}) takes the place of "
+                f"{path.parent.relative_to(experiment.folder)} ({reached:.1f}), which another command chose: "
+                "that command again brings it back, and one --grid with both chooses between them"
+            )
+    return ""
 
 
 def published_checkpoint(folder: Path) -> str | None:

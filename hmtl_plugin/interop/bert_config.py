@@ -97,15 +97,17 @@ def refuse_other_parts(encoder: EncoderConfig, path: Path) -> None:
         "feed_forward": ["plain"],
         "activation_fn": list(ACTIVATIONS.values()),
     }
-    found = [
-        f"{flag(option)} {getattr(encoder, option.name)}"
+    other = [
+        option
         for option in EncoderConfig.options(RECORDED)
         if option.metadata["choices"] and getattr(encoder, option.name) not in known[option.name]
     ]
-    if found:
+    if other:
+        found = [f"{flag(option)} {getattr(encoder, option.name)}" for option in other]
+        held = [f"{flag(option)} {known[option.name][0]}" for option in other]
         raise UserError(
             f"{path}: no Hugging Face class that is known here holds an encoder with {', '.join(found)}: "
-            "use it through this project's hub interface, or pre-train without"
+            f"use it through this project's hub interface, or pre-train with {', '.join(held)}"
         )
 
 

@@ -66,7 +66,7 @@ def recipe_arguments(size: str, run: Path, arguments: Sequence[str], table: Tabl
         taken = {name: value for name, value in taken.items() if name not in (LENGTH, WARMUP, TOTAL)}
     options = _together(options, taken, given)
     updates = updates or options[LENGTH]
-    interval = max(1, updates // 20) if 0 < updates <= _SHORT else _INTERVAL
+    interval = max(updates // 20, min(updates, 20)) if 0 < updates <= _SHORT else _INTERVAL
     options |= {"validate-interval-updates": interval, "save-interval-updates": interval, "resize-positions": resize}
     options = {name: value for name, value in options.items() if name not in given}
     note = begun.note({name: taken[name] for name in taken if name in options}) if begun else ""

@@ -33,6 +33,7 @@ _TRAINING = ("task", "model", "criterion")
 _DERIVED = ("encoder-ffn-embed-dim", "encoder-attention-heads")
 """Follow from the width where they are 0."""
 _EACH_TIMES_OWN = {"data", "resize-positions", "load-checkpoint-heads"}
+_SHAPE = {"encoder-layers", "encoder-embed-dim"}
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ class Begun:
         if not named:
             return ""
         how = ("begun", "goes on with them") if self.whole else ("trained", "the model keeps them")
-        return f"{self.where} was {how[0]} with {', '.join(named)}: {how[1]}"
+        sized = ", whatever SIZE says" if _SHAPE & taken.keys() else ""
+        return f"{self.where} was {how[0]} with {', '.join(named)}: {how[1]}{sized}"
 
     @property
     def position_rows(self) -> int | None:

@@ -112,7 +112,7 @@ class TestSchedule:
             length = updates or part["max-update"]
             assert found.value("max-update") == found.value("total-num-update") == str(length)
             assert found.value("warmup-updates") == str(part["warmup-updates"] * length // part["max-update"])
-            interval = str(1000 if length > 20000 else max(1, length // 20))
+            interval = str(1000 if length > 20000 else max(min(length, 20), length // 20))
             assert found.value("validate-interval-updates") == found.value("save-interval-updates") == interval
 
     def test_one_of_ones_own_has_its_own_length(self, tmp_path: Path) -> None:
@@ -187,6 +187,11 @@ class TestOtherCheckpoints:
         assert (found["model"]["positions"], found["optimization"]["max_update"]) == ("learned", 100)
         with pytest.raises(UserError, match=r"model\.pt: holds a model and no training: start from it with --finetune"):
             arguments_of("base", tmp_path / "run", "--options-of", str(model), *given)
+
+    def test_another_size_on_a_begun_run_is_said_to_be_left(self, tmp_path: Path) -> None:
+        begin(tmp_path, of("tiny", tmp_path))
+        assert arguments_of("mini", tmp_path).note.endswith(": goes on with them, whatever SIZE says")
+        assert "SIZE" not in arguments_of("tiny", tmp_path, "--lr", "1").note
 
     @pytest.mark.parametrize(
         ("wrong", "message"),

@@ -124,6 +124,10 @@ def test_a_cell_is_chosen_by_its_median_and_a_run_by_its_score(tmp_path: Path) -
     assert choose(runs) is runs[4]
 
 
+def _score(folder: Path) -> float:
+    return float(json.loads((folder / "outcome.json").read_text())["metrics"]["score"])
+
+
 def test_the_same_command_again_trains_nothing(
     copied: Path, glue: Path, trainer: Trainer, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,14 +147,25 @@ def test_another_seed_is_trained_alone(copied: Path, glue: Path, trainer: Traine
     assert len(records(copied)) == 6
 
 
-def test_a_command_for_less_finds_its_runs(copied: Path, glue: Path, trainer: Trainer) -> None:
-    """A run that lost its weights to a better one is trained again, to the same predictions."""
+def test_a_command_for_less_finds_its_runs(
+    copied: Path, glue: Path, trainer: Trainer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that lost its weights to a better one is trained again, to the same predictions; that it takes the better
+    one's place is said.
+    """
+    best = best_of(copied, "RTE")
     cell, seed = next(name for name in RUNS if name != best_of(copied, "RTE")).split("/seed")
     folder = copied.parent / "glue" / "RTE"
     before = np.load(folder / cell / f"seed{seed}" / "predictions" / "valid.npy")
     lr = cell.split(",")[0]
     finetune(copied, glue, "RTE", "--grid", lr, "batch-size=16", "epochs=2", "--seeds", seed)
     assert trainer.runs == [f"{cell}/seed{seed}"]
+    score = {f"{each}/seed{run}": _score(folder / each / f"seed{run}") for each in CELLS for run in (1, 2)}
+    said = f"RTE: {cell}/seed{seed} ({score[f'{cell}/seed{seed}']:.1f}) takes the place of {best} ({score[best]:.1f})"
+    assert (said in capsys.readouterr().err) == (score[best] > score[f"{cell}/seed{seed}"])
+    finetune(copied, glue, "RTE", *GRID, "--seeds", "1,2")
+    assert "takes the place" not in capsys.readouterr().err and best_of(copied, "RTE") == best
+    finetune(copied, glue, "RTE", "--grid", lr, "batch-size=16", "epochs=2", "--seeds", seed)
     assert np.array_equal(np.load(folder / cell / f"seed{seed}" / "predictions" / "valid.npy"), before)
     assert (folder / "model.pt").read_bytes() == (folder / cell / f"seed{seed}" / "model.pt").read_bytes()
 
