@@ -22,7 +22,7 @@ def run_cli(main: Callable[[], None]) -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        if error.filename is None:  # nothing a user could mend
+        if error.filename is None:  # nothing a user could fix
             raise
         sys.exit(f"error: {error.filename}: {error.strerror}: give a path that can be read, or written, there")
     except KeyboardInterrupt:

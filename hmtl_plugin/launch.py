@@ -1,4 +1,4 @@
-"""Launch checks: a command that would train nothing, or twice into one folder, is mended or refused.
+"""Launch checks: a command that would train nothing, or twice into one folder, is corrected or refused.
 
 fairseq accepts several launches that do harm without an error: processes of ``torchrun`` that never meet,
 processes that are spawned one per GPU on a machine without one (exit status 0, nothing trained), ``--amp``,
@@ -8,7 +8,7 @@ which scales gradients down twice. `install` puts two checks around fairseq, for
   ``--user-dir`` is imported while the command line is parsed, so the check is there by then, and can still
   complete the options.
 - around ``Trainer.__init__``, which every training passes, also under ``fairseq-hydra-train``, where the
-  plugin is imported after the processes have started: too late to mend, but not to refuse. The lock on the
+  plugin is imported after the processes have started: too late to correct, but not to refuse. The lock on the
   save-dir is taken here, and the step is made cheaper (`trainer_step`, `host_memory`).
 
 One wrong launch stays unseen: under hydra, on a CPU, a ``tcp://`` init method without ``no_spawn``

@@ -67,7 +67,7 @@ Versions: 1.1 2.0 (both by default). What is there is kept; a download that was 
 
 
 class DownloadError(RuntimeError):
-    """Something the user can mend; the message is one line and says how."""
+    """Something the user can fix; the message is one line and says how."""
 
 
 @dataclass(frozen=True)
@@ -292,19 +292,19 @@ def is_there(task: str, folder: Path, sources: dict[str, Source]) -> bool:
     """Whether ``folder`` holds the task as it was made of these sources; `DownloadError` if it holds anything else."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
-    mend = "move it away and run again, or give another DIR"
+    fix = "move it away and run again, or give another DIR"
     if not (folder / RECORD).is_file():
-        raise DownloadError(f"{folder}: holds something that this script did not fetch; {mend}")
+        raise DownloadError(f"{folder}: holds something that this script did not fetch; {fix}")
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         made_of, files = dict(record["sources"]), dict(record["files"])
     except (ValueError, KeyError, TypeError) as error:
-        raise DownloadError(f"{folder / RECORD}: is damaged; {mend}") from error
+        raise DownloadError(f"{folder / RECORD}: is damaged; {fix}") from error
     if set(made_of) != set(SOURCES[task]) or not all(sources[name].accepts(made_of[name]) for name in made_of):
-        raise DownloadError(f"{folder}: was made of other files than {TABLE.name} lists; {mend}")
+        raise DownloadError(f"{folder}: was made of other files than {TABLE.name} lists; {fix}")
     for name, digest in files.items():
         if not (folder / name).is_file() or sha256_of(folder / name) != digest:
-            raise DownloadError(f"{folder / name}: is missing or was changed since it was fetched; {mend}")
+            raise DownloadError(f"{folder / name}: is missing or was changed since it was fetched; {fix}")
     return True
 
 

@@ -70,8 +70,8 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="also write these documents as text, to DIR/held_out.txt: sentences as they were read, before any "
         "normalisation by the tokenizer (for make_probing.py --format sentences); a corpus that is there gets it "
-        "added, for "
-        "which it is prepared once more beside, to see that these are its documents (as much time and disk again)",
+        "added, for which it is prepared once more beside, to see that these are its documents (as much time and disk "
+        "again)",
     )
 
     add_exclusion(p, "exclusion of evaluation text")

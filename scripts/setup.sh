@@ -48,7 +48,7 @@ elif [ -n "${CONDA_PREFIX:-}" ] && [ "${CONDA_DEFAULT_ENV:-}" != base ]; then
     python=$CONDA_PREFIX/bin/python
 else
     python=$repo/.venv/bin/python
-    if ! "$python" -c 'import pip' >/dev/null 2>&1; then # also mends an environment that was left half made
+    if ! "$python" -c 'import pip' >/dev/null 2>&1; then # also repairs an environment that was left half made
         base=$(find_python)
         say "making .venv with $(command -v "$base")"
         "$base" -m venv "$repo/.venv" >&2

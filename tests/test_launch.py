@@ -1,4 +1,4 @@
-"""Launch checks: every wrong launch is mended or refused; a save-dir has one training at a time."""
+"""Launch checks: every wrong launch is corrected or refused; a save-dir has one training at a time."""
 
 import copy
 import multiprocessing

@@ -52,11 +52,11 @@ class Summary:
 
     def __str__(self) -> str:
         splits = self.manifest["splits"]
-        held_out = f"; held-out text: {self.held_out}" if self.held_out else ""
-        if alone := [name for name, split in splits.items() if split["documents"] == 1]:
-            held_out = f"; {' and '.join(alone)}: one document is too few for next-sentence prediction{held_out}"
+        alone = [name for name, split in splits.items() if split["documents"] == 1]
+        notes = f"; {' and '.join(alone)}: one document is too few for next-sentence prediction" if alone else ""
+        notes += f"; held-out text: {self.held_out}" if self.held_out else ""
         if self.skipped:
-            return f"already prepared: {self.folder} ({_counts(splits)}); --overwrite prepares it again{held_out}"
+            return f"already prepared: {self.folder} ({_counts(splits)}); --overwrite prepares it again{notes}"
         m = self.manifest
         dropped = [
             f"{m[name]:,} {what}"  # type: ignore[literal-required]
@@ -71,13 +71,14 @@ class Summary:
         rate = self.text_bytes / 1e6 / max(self.seconds, 1e-9)
         return (
             f"{self.folder}: {_counts(splits)}; dropped: {', '.join(dropped) or 'nothing'}; "
-            f"{self.text_bytes / 1e6:.1f} MB of text in {self.seconds:.1f} s ({rate:.1f} MB/s){held_out}"
+            f"{self.text_bytes / 1e6:.1f} MB of text in {self.seconds:.1f} s ({rate:.1f} MB/s){notes}"
         )
 
 
 def _counts(splits: dict[str, Any]) -> str:
     return ", ".join(
-        f"{name} {c['documents']:,} document{'s' * (c['documents'] != 1)}, {c['sentences']:,} sentences, {c['tokens']:,} tokens"
+        f"{name} {c['documents']:,} document{'s' * (c['documents'] != 1)}, {c['sentences']:,} sentences, "
+        f"{c['tokens']:,} tokens"
         for name, c in splits.items()
     )
 
@@ -86,7 +87,7 @@ def prepare_corpus(files: list[str], out: Path | str, options: PrepareOptions, o
     """Prepare a corpus; see `scripts/prepare_corpus.py --help`.
 
     Raises:
-        UserError: anything the user can mend: options, files, text, a full disk. Nothing is left behind then.
+        UserError: anything the user can fix: options, files, text, a full disk. Nothing is left behind then.
     """
     started = time.perf_counter()
     options.check()
@@ -207,17 +208,17 @@ def _already(folder: Path, described: dict[str, Any], inputs: list[dict[str, Any
     manifest = read_manifest(folder)
     if manifest is None:
         return None
-    mend = "--overwrite replaces it, or choose another --out"
+    fix = "--overwrite replaces it, or choose another --out"
     defaults = {f.name: f.default for f in fields(PrepareOptions)}  # an option that is younger than the corpus
     differing = [k for k, v in described.items() if manifest["options"].get(k, defaults.get(k)) != v]
     if differing:
         name = differing[0]
         raise UserError(
             f"{folder}: holds a corpus prepared with other options "
-            f"({name} was {manifest['options'].get(name)}, is {described[name]}); {mend}"
+            f"({name} was {manifest['options'].get(name)}, is {described[name]}); {fix}"
         )
     if manifest["inputs"] != inputs:
-        raise UserError(f"{folder}: holds a corpus prepared from other files, or the files have changed; {mend}")
+        raise UserError(f"{folder}: holds a corpus prepared from other files, or the files have changed; {fix}")
     for split in manifest["splits"]:
         check_manifest(folder, split)
     return manifest

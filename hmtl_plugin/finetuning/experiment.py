@@ -167,7 +167,8 @@ def run_grid(experiment: Experiment, cells: list[Cell], settings: Settings) -> R
     shutil.copyfile(best.folder / MODEL, experiment.folder / f"{MODEL}.part")
     os.replace(experiment.folder / f"{MODEL}.part", experiment.folder / MODEL)
     experiment.publish(best.folder)
-    (experiment.folder / PUBLISHED).write_text(json.dumps(best.identity, indent=1) + "\n", encoding="utf-8")
+    published = {**best.identity, "run": str(best.folder.relative_to(experiment.folder)), "score": _score(best)}
+    (experiment.folder / PUBLISHED).write_text(json.dumps(published, indent=1) + "\n", encoding="utf-8")
     for run in runs:
         if run is not best and not settings.keep_models:
             (run.folder / MODEL).unlink(missing_ok=True)
@@ -178,22 +179,21 @@ def _better_before(experiment: Experiment, best: Run) -> str:
     """A line, if what an earlier command published here, of the same checkpoint and data, has a better score."""
     try:
         before = json.loads((experiment.folder / PUBLISHED).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        same = all(before[name] == best.identity[name] for name in ("checkpoint", "data"))
+        run, reached = before["run"], float(before["score"])
+    except (OSError, ValueError, KeyError, TypeError):  # none, or of an earlier version, which wrote no score
         return ""
-    same = all(before.get(name) == best.identity[name] for name in ("checkpoint", "data"))
-    if not same or before == best.identity:
+    if not same or reached <= _score(best):
         return ""
-    score = (best.outcome() or {})["score"]
-    for path in experiment.folder.glob(f"*/seed*/{OUTCOME}"):
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        reached = stored.get("metrics", {}).get("score", score)
-        if stored.get("identity") == before and reached > score:
-            return (
-                f"{experiment.folder}: {best.folder.relative_to(experiment.folder)} ({score:.1f}) takes the place of "
-                f"{path.parent.relative_to(experiment.folder)} ({reached:.1f}), which another command chose: "
-                "that command again brings it back, and one --grid with both chooses between them"
-            )
-    return ""
+    return (
+        f"{experiment.folder}: {best.folder.relative_to(experiment.folder)} ({_score(best):.1f}) replaces {run} "
+        f"({reached:.1f}), which an earlier command chose: run that command again to restore it, "
+        "or give both in one --grid to choose between them"
+    )
+
+
+def _score(run: Run) -> float:
+    return (run.outcome() or {})["score"]
 
 
 def published_checkpoint(folder: Path) -> str | None:
@@ -206,7 +206,7 @@ def published_checkpoint(folder: Path) -> str | None:
 
 def choose(runs: list[Run]) -> Run:
     """The run with the best score in the cell with the best median over its seeds."""
-    scores = {run.folder: (run.outcome() or {})["score"] for run in runs}
+    scores = {run.folder: _score(run) for run in runs}
     medians: dict[str, float] = {}
     for name in dict.fromkeys(cell_name(run.cell) for run in runs):
         medians[name] = statistics.median(scores[run.folder] for run in runs if cell_name(run.cell) == name)

@@ -202,7 +202,11 @@ def _fit_heads(state: dict[str, Tensor], own: dict[str, Tensor], same_head: bool
 
 
 def _parts(keys: set[str]) -> str:
-    return ", ".join(sorted({key.split(".")[0 if key.startswith("task_head.") else 1] for key in keys})) or "nothing"
+    return ", ".join(sorted({_part(*key.split(".")[:2]) for key in keys})) or "nothing"
+
+
+def _part(kind: str, name: str) -> str:
+    return kind if kind == "task_head" else f"the pooling of {name}" if kind == "poolings" else name
 
 
 def _fit_task_weights(

@@ -42,9 +42,8 @@ def recipe_arguments(size: str, run: Path, arguments: Sequence[str], table: Tabl
     """The options of a size for a run, those of its checkpoint where it has been begun, and the user's, which win.
 
     The table's schedule follows ``--max-update``; with an ``--lr-scheduler`` in ``arguments`` it is left out.
-    Validation and saving go by updates, not by epochs, of which a small corpus has hundreds. What
-    ``--finetune-from-model`` names keeps its parts, and its table of positions is resized to the ``--max-positions``
-    given.
+    Validation and saving intervals are counted in updates, because a small corpus has hundreds of epochs. A model given
+    by ``--finetune-from-model`` keeps its architecture; its position table is resized if ``--max-positions`` is given.
 
     Args:
         run: the folder for checkpoints; ``--save-dir`` in ``arguments`` wins.
@@ -52,7 +51,7 @@ def recipe_arguments(size: str, run: Path, arguments: Sequence[str], table: Tabl
 
     Raises:
         UserError: for a size that is not in the table, a wrong ``--max-update``, a checkpoint that cannot be read, or a
-            name that an option does not take, such as that of a pooling.
+            value that is not among an option's choices.
     """
     part = part_of(table, size, "SIZE")
     given = Given(arguments, [name for name, value in part.items() if isinstance(value, bool)])
@@ -74,7 +73,7 @@ def recipe_arguments(size: str, run: Path, arguments: Sequence[str], table: Tabl
 
 
 def _check_names(given: Given, part: Options) -> None:
-    """Refuse a name that is none of an option's: argparse would after 150 lines of usage."""
+    """Refuse a value that is not among an option's choices; argparse would print 150 lines of usage first."""
     chosen = {name: given.value(name) or "" for name in (OPTIMIZER, SCHEDULER, ARCHITECTURE) if name in given}
     check_choices(chosen, lambda name: f"--{name}")
     known = find_options(str(chosen.get(OPTIMIZER, part[OPTIMIZER])), str(chosen.get(SCHEDULER, part[SCHEDULER])))

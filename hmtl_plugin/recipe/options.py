@@ -54,7 +54,7 @@ class Option:
 
     @property
     def takes_names(self) -> bool:
-        """Whether its values are some names, and no others."""
+        """Whether it has a fixed list of choices."""
         kind = interpret_dc_type(self.type)
         return inspect.isclass(kind) and issubclass(kind, Enum)
 

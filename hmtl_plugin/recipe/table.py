@@ -55,8 +55,8 @@ def part_of(table: Table, size: str, where: str) -> Options:
 
 
 def _part(common: Options, own: Options, size: str, path: Path) -> Options:
-    for where, part in ((size, own), (COMMON, common)):
-        check_choices(part, lambda choice, where=where: f"{path}: {where}.{choice}")  # type: ignore[misc]
+    check_choices(own, lambda choice: f"{path}: {size}.{choice}")
+    check_choices(common, lambda choice: f"{path}: {COMMON}.{choice}")
     if OPTIMIZER in common:
         common = with_optimizer(common, str(own.get(OPTIMIZER, common[OPTIMIZER])))
     merged = common | own

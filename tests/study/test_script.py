@@ -1,4 +1,4 @@
-"""What ``scripts/study.py`` refuses before anything is prepared: one line that names the option and the mend."""
+"""What ``scripts/study.py`` refuses before anything is prepared: one line that names the option and how to fix it."""
 
 from pathlib import Path
 

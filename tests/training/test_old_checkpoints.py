@@ -89,7 +89,7 @@ def test_fine_tuning_is_told_of_the_same_encoder(kind: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("kind", OPTIONS)
 @pytest.mark.parametrize(
-    ("given", "mend"),
+    ("given", "advice"),
     [
         (("--positions", "rotary"), "give --positions learned"),
         (("--norm", "rms"), "give --norm layer"),
@@ -98,9 +98,9 @@ def test_fine_tuning_is_told_of_the_same_encoder(kind: str, tmp_path: Path) -> N
     ],
 )
 def test_other_parts_are_refused_by_name(
-    kind: str, given: tuple[str, str], mend: str, data: Path, tmp_path: Path
+    kind: str, given: tuple[str, str], advice: str, data: Path, tmp_path: Path
 ) -> None:
-    assert error_of(going_on(kind, data, tmp_path, *given)).endswith(mend)
+    assert error_of(going_on(kind, data, tmp_path, *given)).endswith(advice)
 
 
 def test_a_newer_record_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

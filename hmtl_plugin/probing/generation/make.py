@@ -60,7 +60,7 @@ def make_probing(files: list[str], out: Path | str, options: ProbingOptions, ove
     """Make probing sets; see `scripts/make_probing.py --help`.
 
     Raises:
-        UserError: anything the user can mend: options, files, too little text. Nothing is left behind then.
+        UserError: anything the user can fix: options, files, too little text. Nothing is left behind then.
     """
     options.check()
     if not files:

@@ -10,8 +10,7 @@ QUESTION = "Does a hierarchy of pre-training tasks make better embeddings than s
 PAIRING = (
     "All variants have the same sizes, text, tokenizer, updates and tokens an update. With the same seed they begin with the same "
     "encoder and see the same pairs and masks (no word is both masked and moved; sentence order, where it is an "
-    "objective, has pairs of its own). MLM and "
-    "NSP are measured in one common view of the validation split: the same pairs and masks for all, no shifts. Fine-tuning has "
+    "objective, has pairs of its own). MLM and NSP are measured in one common view of the validation split: the same pairs and masks for all, no shifts. Fine-tuning has "
     "the same seeds for all variants; where it has several, their mean is one value. Its checkpoints are chosen on the "
     "same development set that is reported, so scores are a little optimistic, for all alike. A probe's layer is chosen on "
     "the validation rows. Nothing was tuned for a variant."

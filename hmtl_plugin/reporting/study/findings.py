@@ -91,9 +91,8 @@ def _not_learnt(study: StudyReport) -> list[str]:
             if not learnt:
                 not_learnt.setdefault(title, []).append(row.name)
     return [
-        f"{title}: not learnt by {', '.join(names)} (each seed's 95 % interval over samples includes the trivial "
-        "baseline), "
-        "so no difference there comes from having learnt it."
+        f"{title}: not learnt by {', '.join(names)} (each seed's 95 % interval over samples includes the "
+        "trivial baseline), so no difference there comes from having learnt it."
         for title, names in not_learnt.items()
     ]
 

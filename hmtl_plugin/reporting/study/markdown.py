@@ -27,9 +27,8 @@ def markdown(report: Report) -> str:
     parts += ["What the paper leaves open, and is a choice here:", _list(about.left_open())]
     parts += [
         wrapped(
-            f"Layer heat maps and layer curves of the probes are in [{HTML}]({HTML}) and {PLOTS}/; every value with "
-            "its seed "
-            f"and the stage it comes from in [{VALUES}]({VALUES}); the records themselves in records.jsonl.gz. "
+            f"Layer heat maps and layer curves of the probes are in [{HTML}]({HTML}) and {PLOTS}/; every value "
+            f"with its seed and the stage it comes from in [{VALUES}]({VALUES}); the records themselves in records.jsonl.gz. "
             "This page is written by `scripts/study_report.py`."
         )
     ]

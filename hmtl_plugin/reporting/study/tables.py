@@ -77,8 +77,7 @@ def main_table(study: StudyReport) -> Table:
     if study.counts:
         caption += (
             f" {COUNTS}: what counting the text of pre-training reaches: pairs of neighbouring pieces (MLM, shift), "
-            "and "
-            "the pieces that two segments share (NSP)."
+            "and the pieces that two segments share (NSP)."
         )
     if any(row.reference for row in study.rows):
         caption += " A published checkpoint is one pre-training: its deviation is that of fine-tuning."

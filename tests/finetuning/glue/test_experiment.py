@@ -161,10 +161,10 @@ def test_a_command_for_less_finds_its_runs(
     finetune(copied, glue, "RTE", "--grid", lr, "batch-size=16", "epochs=2", "--seeds", seed)
     assert trainer.runs == [f"{cell}/seed{seed}"]
     score = {f"{each}/seed{run}": _score(folder / each / f"seed{run}") for each in CELLS for run in (1, 2)}
-    said = f"RTE: {cell}/seed{seed} ({score[f'{cell}/seed{seed}']:.1f}) takes the place of {best} ({score[best]:.1f})"
+    said = f"RTE: {cell}/seed{seed} ({score[f'{cell}/seed{seed}']:.1f}) replaces {best} ({score[best]:.1f})"
     assert (said in capsys.readouterr().err) == (score[best] > score[f"{cell}/seed{seed}"])
     finetune(copied, glue, "RTE", *GRID, "--seeds", "1,2")
-    assert "takes the place" not in capsys.readouterr().err and best_of(copied, "RTE") == best
+    assert " replaces " not in capsys.readouterr().err and best_of(copied, "RTE") == best
     finetune(copied, glue, "RTE", "--grid", lr, "batch-size=16", "epochs=2", "--seeds", seed)
     assert np.array_equal(np.load(folder / cell / f"seed{seed}" / "predictions" / "valid.npy"), before)
     assert (folder / "model.pt").read_bytes() == (folder / cell / f"seed{seed}" / "model.pt").read_bytes()
