@@ -170,9 +170,9 @@ def evaluate(
         for name, target in sample["targets"].items():
             rows = target["positions"] // length if logits[name].dim() == 3 or name == "mlm" else target["positions"]
             sums = _measure(name).sums(logits[name].float().cpu(), target, sample["net_input"]["src_tokens"], counts)
-            grouped = np.zeros((sample["nsentences"], sums.shape[1]))
-            np.add.at(grouped, rows.numpy(), sums.numpy())
-            found.setdefault(name, []).append(grouped[np.bincount(rows.numpy(), minlength=len(grouped)) > 0])
+            grouped = torch.zeros(sample["nsentences"], sums.shape[1], dtype=torch.float64)
+            grouped.index_add_(0, rows, sums.double())  # of whole rows: numpy's add.at takes half of an evaluation
+            found.setdefault(name, []).append(grouped[rows.unique()].numpy())
     if view == FIXED and "mlm" in objectives:
         asked = masked_words(data.corpus, vocabulary, checkpoint.tokenizer, model.config.max_positions, samples)
         if isinstance(asked, str):

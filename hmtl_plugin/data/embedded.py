@@ -7,6 +7,7 @@ machine gives one corpus.
 """
 
 import ast
+import gc
 import os
 import re
 import sys
@@ -162,7 +163,13 @@ def _documenting_texts(call: ast.Call) -> list[str]:
 
 def read_files(paths: list[Path]) -> list[list[str]]:
     """In a worker: the prose paragraphs of each file."""
-    return [_read_file(path) for path in paths]
+    collects = gc.isenabled()
+    gc.disable()  # a syntax tree is a hundred thousand objects and no cycle: parsing takes 2.3 times as long with it
+    try:
+        return [_read_file(path) for path in paths]
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _read_file(path: Path) -> list[str]:

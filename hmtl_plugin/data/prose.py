@@ -105,13 +105,16 @@ def _blocks(text: str, indented: bool) -> list[list[str]]:
 
 def _prose(lines: list[str]) -> str | None:
     """A block as one line of plain text, None when it is not prose."""
+    words = " ".join(lines).split()
+    if len(words) < _MIN_WORDS:  # half of all blocks; what follows only ever takes words away
+        return None
     if any(line.startswith(" ") for line in lines) or any(_RULE.match(line) or _TABLE.match(line) for line in lines):
         return None
     if lines[0].startswith((">>>", "...", "..", "#", "|", "$ ", "% ", "In [", "Out[")) or _FIELD.match(lines[0]):
         return None
     if sum(bool(_LIST_ITEM.match(line)) for line in lines) > (0 if _LIST_ITEM.match(lines[0]) else 1):
         return None
-    text = " ".join(" ".join(lines).split())
+    text = " ".join(words)
     if ":math:" in text:
         return None
     for pattern, replacement in _LINKS:
@@ -133,16 +136,11 @@ def is_prose(text: str) -> bool:
     words = text.split(" ")
     if not _MIN_WORDS <= len(words) <= _MAX_WORDS:
         return False
-    letters = sum(c.isalpha() or c == " " for c in text) / len(text)
-    plain = [word.lower() for word in _WORD.findall(text)]
-    common = sum(word in _COMMON for word in plain) / len(words)
-    symbols = len(_SYMBOLS.findall(text)) / len(text)
-    names = sum(bool(_NAME.search(word)) for word in words) / len(words)
-    return (
-        letters >= _MIN_LETTERS
-        and common >= _MIN_COMMON
-        and symbols <= _MAX_SYMBOLS
-        and names <= _MAX_NAMES
-        and abs(text.count("(") - text.count(")")) <= 0
+    return (  # the cheapest first
+        text.count("(") == text.count(")")
         and text.count('"') % 2 == 0
+        and (sum(map(str.isalpha, text)) + text.count(" ")) / len(text) >= _MIN_LETTERS
+        and len(_SYMBOLS.findall(text)) / len(text) <= _MAX_SYMBOLS
+        and sum(word.lower() in _COMMON for word in _WORD.findall(text)) / len(words) >= _MIN_COMMON
+        and sum(bool(_NAME.search(word)) for word in words) / len(words) <= _MAX_NAMES
     )

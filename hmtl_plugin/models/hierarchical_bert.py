@@ -22,6 +22,7 @@ from hmtl_plugin.models.sentence_pooling import SENTENCE_POOLINGS
 from hmtl_plugin.models.sequences import Sequences
 from hmtl_plugin.models.solver import Solver, Targets
 from hmtl_plugin.models.transfer import OPERATORS
+from hmtl_plugin.objectives import bigram_shift
 from hmtl_plugin.objectives.base import HeadConfig, Objective, objective_names
 from hmtl_plugin.special_tokens import PAD
 
@@ -71,6 +72,13 @@ class HierarchicalBertConfig(_EncoderOptions):
             "other segment"
         },
     )
+    bigram_head: ChoiceEnum(list(bigram_shift.HEADS)) = field(  # type: ignore[valid-type]
+        default="hidden",
+        metadata={
+            "help": "what stands before bigram_shift's scores of words: hidden: a layer, as before those of mlm; linear: "
+            "nothing, so that linear probes of the states, and of their means, find what it learns"
+        },
+    )
     compile: bool = field(
         default=False,
         metadata={
@@ -104,17 +112,19 @@ class HierarchicalBertModel(BaseFairseqModel):
         untied_output: bool = False,
         sentence_pooling: str = "first",
         mask: int = PAD,
+        bigram_head: str = "hidden",
     ) -> None:
         """Weights depend on ``seed`` alone; ``objectives`` holds at least those that ``hierarchy`` places.
 
-        ``sentence_pooling``: what objectives that ask about pairs read; ``mask``: id of ``<mask>``, which it leaves out.
+        ``sentence_pooling``: what objectives that ask about pairs read; ``mask``: id of ``<mask>``, which it leaves out;
+        ``bigram_head``: of `bigram_shift.HEADS`.
 
         Raises:
             HierarchyError: if the hierarchy cannot be on this encoder.
         """
         super().__init__()
         self.config, self.hierarchy, self.resize_positions = config, hierarchy, resize_positions
-        self.untied_output, self.sentence_pooling = untied_output, sentence_pooling
+        self.untied_output, self.sentence_pooling, self.bigram_head = untied_output, sentence_pooling, bigram_head
         self.encoder = Encoder(config, seed)
         self.heads, self.poolings, self.transfers = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
         self.solver: Optional[Solver] = None
@@ -147,6 +157,7 @@ class HierarchicalBertModel(BaseFairseqModel):
                 getattr(cfg, "untied_output", False),
                 str(getattr(cfg, "sentence_pooling", "first")),
                 task.source_dictionary.index(MASK) if hierarchy else PAD,
+                str(getattr(cfg, "bigram_head", "hidden")),
             )
         except HierarchyError as error:
             raise UserError(str(error)) from None
@@ -165,6 +176,7 @@ class HierarchicalBertModel(BaseFairseqModel):
             layer_norm_eps=config.layer_norm_eps,
             dropout=config.dropout,
             untied_output=self.untied_output,
+            bigram_head=self.bigram_head,
         )
         with torch.random.fork_rng(devices=[]):  # torch's own initialisation draws from the global generator
             for name in hierarchy.objectives:

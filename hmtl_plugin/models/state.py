@@ -23,6 +23,7 @@ POSITION_KEY = "encoder.embeddings.position.weight"
 WEIGHTS_KEY = "task_weights"
 _RECORD_BYTES = 2048
 _UNTIED_KEY, _MLM_KEY = "heads.mlm.decoder.weight", "heads.mlm.bias"
+_SHIFT_HIDDEN_KEY, _SHIFT_KEY = "heads.bigram_shift.dense.weight", "heads.bigram_shift.out.weight"
 _HEAD_PREFIXES = ("heads.", "poolings.", "transfers.", "task_head.")
 _SEGMENTS = "eos2"  # how segments are derived: min(1, number of </s> before)
 _VERSION = 2  # of the record; 1 had no version and fewer options, which then were as their defaults are
@@ -87,6 +88,7 @@ def upgrade(
     _refuse_other_shapes(state, own)
     if stored is not None:
         _refuse_other_output(state, own)
+        _refuse_other_bigram_head(state, own)
         _refuse_other_pooling(state, own)
         _fit_heads(state, own, same_head)
         _fit_task_weights(state, own, stored, objectives)
@@ -164,6 +166,13 @@ def _refuse_other_output(state: dict[str, Tensor], own: dict[str, Tensor]) -> No
             f"the checkpoint was trained {'with' if untied else 'without'} --untied-output: "
             f"{'add it' if untied else 'leave it out'}"
         )
+
+
+def _refuse_other_bigram_head(state: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+    """Scores read off states that they were not trained on would begin as noise."""
+    if _SHIFT_KEY in state and _SHIFT_KEY in own and (_SHIFT_HIDDEN_KEY in state) != (_SHIFT_HIDDEN_KEY in own):
+        theirs = "hidden" if _SHIFT_HIDDEN_KEY in state else "linear"
+        raise UserError(f"the checkpoint was trained with --bigram-head {theirs}: give that")
 
 
 def _refuse_other_pooling(state: dict[str, Tensor], own: dict[str, Tensor]) -> None:

@@ -40,6 +40,7 @@ class HeadConfig:
 
     Attributes:
         untied_output: the masked-LM head has an output matrix of its own, not the input embedding.
+        bigram_head: what stands before bigram shift's scores of words, see `bigram_shift.HEADS`.
     """
 
     hidden: int
@@ -48,6 +49,7 @@ class HeadConfig:
     layer_norm_eps: float
     dropout: float
     untied_output: bool = False
+    bigram_head: str = "hidden"
 
 
 class Head(nn.Module, ABC):

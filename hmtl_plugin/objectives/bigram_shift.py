@@ -31,22 +31,31 @@ from hmtl_plugin.objectives.base import (
     selected_cross_entropy,
 )
 
+HEADS = ("hidden", "linear")
+"""``hidden``: a layer as the masked-LM head has one; ``linear``: nothing, so that what the head knows can be read off the
+states of its layer, and off means of them, by any linear probe."""
 TOKEN, SENTENCE = "bigram_shift", "bigram_shift_sentence"
 
 
 class ShiftTokenHead(Head):
-    """Dense, activation and layer norm, then moved / not moved for each token; with ``sentence`` also one label for ``<s>``."""
+    """Moved / not moved for each token, after dense, activation and layer norm where `HeadConfig.bigram_head` is
+    ``hidden``; with ``sentence`` also one label for ``<s>``.
+    """
 
     def __init__(self, config: HeadConfig, sentence: bool) -> None:
         super().__init__()
-        self.dense = hidden_layer(config)
+        hidden = config.bigram_head == "hidden"
+        self.dense = hidden_layer(config) if hidden else None
         self.activation = config.activation
-        self.layer_norm = nn.LayerNorm(config.hidden, eps=config.layer_norm_eps)
+        self.layer_norm = nn.LayerNorm(config.hidden, eps=config.layer_norm_eps) if hidden else None
         self.out = nn.Linear(config.hidden, 2)
         self.sentence = PooledHead(config, SENTENCE) if sentence else None
 
     def transform(self, x: Tensor) -> Tensor:
-        return self.layer_norm(self.activation(self.dense(x)))
+        if self.dense is None or self.layer_norm is None:
+            return x
+        z: Tensor = self.layer_norm(self.activation(self.dense(x)))
+        return z
 
     def classify(self, z: Tensor, embedding_VH: Tensor, first_B: Tensor) -> dict[str, Tensor]:
         logits = {TOKEN: self.out(z)}

@@ -27,7 +27,7 @@ from hmtl_plugin.recipe.options import (
 )
 
 _MODEL = {option_name(option).replace("_", "-") for option in EncoderConfig.options(RECORDED, CARRIED)}
-_MODEL |= {"sentence-pooling", "untied-output"}
+_MODEL |= {"sentence-pooling", "untied-output", "bigram-head"}
 _TRAINING = ("task", "model", "criterion")
 """Groups of a configuration whose options all say what is trained, and how."""
 _DERIVED = ("encoder-ffn-embed-dim", "encoder-attention-heads")

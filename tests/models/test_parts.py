@@ -246,7 +246,9 @@ def test_every_option_is_one_of_fairseqs_with_the_same_default() -> None:
         assert not choices or [str(value.value) for value in found.type] == list(choices)
 
 
-@pytest.mark.parametrize("flag", ["--positions", "--norm", "--feed-forward", "--activation-fn", "--sentence-pooling"])
+@pytest.mark.parametrize(
+    "flag", ["--positions", "--norm", "--feed-forward", "--activation-fn", "--sentence-pooling", "--bigram-head"]
+)
 def test_an_unknown_part_is_refused_on_the_command_line(
     flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,7 +31,8 @@ SHARED = (
     "--encoder-layers 2 --encoder-embed-dim 16 --encoder-attention-heads 2 --max-positions 48 "
     "--dropout 0.1 --mask-prob 0.2"
 ).split()
-PART_OPTIONS = ("--positions", "--rotary-base", "--norm", "--feed-forward", "--zero-init-outputs", "--sentence-pooling")
+PART_OPTIONS = ("--positions", "--rotary-base", "--norm", "--feed-forward", "--zero-init-outputs")
+PART_OPTIONS += ("--sentence-pooling", "--bigram-head")
 
 
 def file_of(kind: str) -> Path:
