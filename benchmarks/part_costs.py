@@ -193,7 +193,7 @@ def main() -> None:
             recorder.add(positions_row(sized("small", 16, "bf16", packed), device, args.rounds))
         recorder.add(muon_row(sized("small", 16, "bf16"), device, 8, args.rounds))
         recorder.add(muon_row(sized("base", 16, "bf16"), device, 32, max(3, args.rounds // 3)))
-        quick_start = Setting("the quick start", 4, 128, 32, 64, 6000, "bf16")
+        quick_start = Setting("the quick start", 4, 128, 48, 64, 6000, "bf16")
         recorder.add(muon_row(quick_start, device, 1, 10 * args.rounds))
 
 

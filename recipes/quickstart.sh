@@ -8,17 +8,17 @@
 # two cores after installation.
 # What is trained is not trained again; a run that was interrupted goes on from its last save, of which there are five.
 #
-#   HMTL_UPDATES  updates of each model (default 1300)
+#   HMTL_UPDATES  updates of each model (default 760)
 set -euo pipefail
 [ $# -eq 0 ] || { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}" >&2; exit 2; }
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-updates=${HMTL_UPDATES:-1300}
+updates=${HMTL_UPDATES:-760}
 text=data/quickstart/prose.txt # embedded.txt was that of earlier versions, which took less
 data=data/quickstart/corpus
 runs=runs/quickstart
 flat='nsp@-1*0.25,mlm@-1'
-hierarchy='bigram_shift@2,nsp@3*0.25,mlm@4'
+hierarchy='bigram_shift@2*2,nsp@3*0.25,mlm@4'
 transfer='nsp>mlm:concat'
 
 case "$updates" in
@@ -104,14 +104,22 @@ while [ ${#jobs[@]} -gt 0 ]; do # the first that fails ends the other at once, w
 done
 
 step "4/5 what they have learned, on held-out documents"
+probing=data/quickstart/probing # of documents that no model here was trained on; made again when these change
+meanwhile() { # what the next two steps need, on the processor that evaluating leaves
+    "$python" scripts/try_checkpoint.py "$runs/hierarchical" >"$runs/questions.log"
+    [ "$probing/probing.json" -nt "$data/held_out.txt" ] ||
+        "$python" scripts/make_probing.py "$data/held_out.txt" --format sentences --train 3000 --valid 600 --test 2200 \
+            --words 60 --shares 43,12,45 --overwrite --out "$probing"
+}
+meanwhile >"$runs/make_probing.log" &
+jobs=($!)
 "$python" scripts/evaluate.py "$runs/flat" "$runs/hierarchical" --data "$data" --samples 2000 --autocast auto \
     --results "$runs/results.jsonl"
-"$python" scripts/try_checkpoint.py "$runs/hierarchical"
+wait "${jobs[0]}"
+jobs=()
+cat "$runs/questions.log"
 
 step "5/5 what each layer knows, beside an encoder of the same shape that was never trained"
-probing=data/quickstart/probing # of documents that no model here was trained on; made again when these change
-[ "$probing/probing.json" -nt "$data/held_out.txt" ] ||
-    "$python" scripts/make_probing.py "$data/held_out.txt" --format sentences --train 3000 --valid 600 --test 2200 \
-        --words 60 --shares 43,12,45 --overwrite --out "$probing"
+cat "$runs/make_probing.log"
 "$python" scripts/probe.py "$runs/hierarchical" "$runs/flat" --tasks "$probing" --pooling mean --no-controls --autocast auto \
     --out "$runs/probing"

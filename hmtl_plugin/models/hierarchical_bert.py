@@ -76,7 +76,8 @@ class HierarchicalBertConfig(_EncoderOptions):
         default="hidden",
         metadata={
             "help": "what stands before bigram_shift's scores of words: hidden: a layer, as before those of mlm; linear: "
-            "nothing, so that linear probes of the states, and of their means, find what it learns"
+            "nothing, so that linear probes of the states, and of their means, find what it learns; both: a layer, and a "
+            "linear head is trained beside it"
         },
     )
     compile: bool = field(

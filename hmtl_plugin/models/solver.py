@@ -102,7 +102,7 @@ class Solver:
             classified = head.classify(
                 self._classified_rows(name, z, rows[name]), encoder.embeddings.token.weight, first_B
             )
-            logits.update(classified)
+            logits.update(classified | head.read_out(h))
             solved[name] = _Solved(z, classified[self.objectives[name].target_names[0]])
         return logits, {"taps": {name: trunk[self.layers[name]] for name in self.order}}
 

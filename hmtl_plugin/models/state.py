@@ -23,7 +23,9 @@ POSITION_KEY = "encoder.embeddings.position.weight"
 WEIGHTS_KEY = "task_weights"
 _RECORD_BYTES = 2048
 _UNTIED_KEY, _MLM_KEY = "heads.mlm.decoder.weight", "heads.mlm.bias"
-_SHIFT_HIDDEN_KEY, _SHIFT_KEY = "heads.bigram_shift.dense.weight", "heads.bigram_shift.out.weight"
+_SHIFT_HIDDEN_KEY, _SHIFT_LINEAR_KEY, _SHIFT_KEY = (
+    f"heads.bigram_shift.{part}.weight" for part in ("dense", "linear", "out")
+)
 _HEAD_PREFIXES = ("heads.", "poolings.", "transfers.", "task_head.")
 _SEGMENTS = "eos2"  # how segments are derived: min(1, number of </s> before)
 _VERSION = 2  # of the record; 1 had no version and fewer options, which then were as their defaults are
@@ -170,9 +172,12 @@ def _refuse_other_output(state: dict[str, Tensor], own: dict[str, Tensor]) -> No
 
 def _refuse_other_bigram_head(state: dict[str, Tensor], own: dict[str, Tensor]) -> None:
     """Scores read off states that they were not trained on would begin as noise."""
-    if _SHIFT_KEY in state and _SHIFT_KEY in own and (_SHIFT_HIDDEN_KEY in state) != (_SHIFT_HIDDEN_KEY in own):
-        theirs = "hidden" if _SHIFT_HIDDEN_KEY in state else "linear"
-        raise UserError(f"the checkpoint was trained with --bigram-head {theirs}: give that")
+    if _SHIFT_KEY in state and _SHIFT_KEY in own and _bigram_head(state) != _bigram_head(own):
+        raise UserError(f"the checkpoint was trained with --bigram-head {_bigram_head(state)}: give that")
+
+
+def _bigram_head(state: dict[str, Tensor]) -> str:
+    return "both" if _SHIFT_LINEAR_KEY in state else "hidden" if _SHIFT_HIDDEN_KEY in state else "linear"
 
 
 def _refuse_other_pooling(state: dict[str, Tensor], own: dict[str, Tensor]) -> None:

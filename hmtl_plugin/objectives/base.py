@@ -66,6 +66,10 @@ class Head(nn.Module, ABC):
         ``embedding_VH`` is the encoder's input embedding; ``first_B`` are the rows of ``<s>`` where z holds all tokens.
         """
 
+    def read_out(self, x: Tensor) -> dict[str, Tensor]:
+        """Further logits, of what `transform` is given, that the objective's loss asks for; of most heads none."""
+        return {}
+
 
 @dataclass(frozen=True)
 class Loss:

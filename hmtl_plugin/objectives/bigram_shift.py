@@ -31,24 +31,26 @@ from hmtl_plugin.objectives.base import (
     selected_cross_entropy,
 )
 
-HEADS = ("hidden", "linear")
-"""``hidden``: a layer as the masked-LM head has one; ``linear``: nothing, so that what the head knows can be read off the
-states of its layer, and off means of them, by any linear probe."""
-TOKEN, SENTENCE = "bigram_shift", "bigram_shift_sentence"
+HEADS = ("hidden", "linear", "both")
+"""Before the scores of words: a layer as the masked-LM head has one; none, so that any linear probe of the states of the
+objective's layer, and of means of them, finds what the head knows; or the first, and a linear one that is trained beside
+it for the sake of the states (deep supervision, Lee et al. 2015) and scores nothing."""
+TOKEN, SENTENCE, READ_OUT = "bigram_shift", "bigram_shift_sentence", "bigram_shift_read_out"
 
 
 class ShiftTokenHead(Head):
-    """Moved / not moved for each token, after dense, activation and layer norm where `HeadConfig.bigram_head` is
-    ``hidden``; with ``sentence`` also one label for ``<s>``.
+    """Moved / not moved for each token, after dense, activation and layer norm unless `HeadConfig.bigram_head` is
+    ``linear``; with ``sentence`` also one label for ``<s>``.
     """
 
     def __init__(self, config: HeadConfig, sentence: bool) -> None:
         super().__init__()
-        hidden = config.bigram_head == "hidden"
+        hidden = config.bigram_head != "linear"
         self.dense = hidden_layer(config) if hidden else None
         self.activation = config.activation
         self.layer_norm = nn.LayerNorm(config.hidden, eps=config.layer_norm_eps) if hidden else None
         self.out = nn.Linear(config.hidden, 2)
+        self.linear = nn.Linear(config.hidden, 2) if config.bigram_head == "both" else None
         self.sentence = PooledHead(config, SENTENCE) if sentence else None
 
     def transform(self, x: Tensor) -> Tensor:
@@ -63,6 +65,9 @@ class ShiftTokenHead(Head):
             z_BH = z.flatten(0, -2).index_select(0, first_B)
             logits |= self.sentence.classify(self.sentence.transform(z_BH), embedding_VH, first_B)
         return logits
+
+    def read_out(self, x: Tensor) -> dict[str, Tensor]:
+        return {} if self.linear is None else {READ_OUT: self.linear(x)}
 
 
 @register_objective("bigram_shift")
@@ -160,6 +165,8 @@ class BigramShift(Objective):
             scaled.append(total if name == TOKEN else mean_tokens * total)
             counters[name] = basic_counters(total, selected, labels, count)
             counters[f"{name}_histogram"] = _histogram(selected, labels)
+        if READ_OUT in logits:
+            scaled.append(selected_cross_entropy(logits[READ_OUT], targets.get(TOKEN))[0])
         return Loss(torch.stack(scaled).sum(), counters)
 
     def metrics(self, counters: Mapping[str, Tensor]) -> dict[str, float]:

@@ -5,7 +5,7 @@ import torch
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
-from hmtl_plugin.objectives.bigram_shift import HEADS
+from hmtl_plugin.objectives.bigram_shift import HEADS, READ_OUT
 from tests.models.test_hierarchical_bert import TARGETS, TOKENS_BT, build, learned, loss_of
 
 HIERARCHY = "bigram_shift@2,mlm@3"
@@ -37,11 +37,30 @@ def test_a_hidden_layer_is_none() -> None:
         assert not torch.allclose(logits_BT2, out(model.encoder(TOKENS_BT, {2})[2]), atol=1e-3)
 
 
+def test_a_linear_head_beside_a_hidden_one_scores_nothing_and_shapes_the_states() -> None:
+    """Its loss is added, the counters, and so all that is logged, are of the hidden one alone."""
+    one, two = (shift_model(head, encoder_normalize_before=True).eval() for head in ("hidden", "both"))
+    state = one.state_dict()
+    two.load_state_dict(state | {key: value for key, value in two.state_dict().items() if ".linear." in key})
+    logits, _ = two(TOKENS_BT, TARGETS)
+    torch.testing.assert_close(logits["bigram_shift"], one(TOKENS_BT, TARGETS)[0]["bigram_shift"])
+    loss = two.objectives["bigram_shift"].loss
+    whole = loss(logits, TARGETS, 6.0)
+    scored = loss({"bigram_shift": logits["bigram_shift"]}, TARGETS, 6.0)
+    read_out = loss({"bigram_shift": logits[READ_OUT]}, TARGETS, 6.0)
+    torch.testing.assert_close(whole.scaled_sum, scored.scaled_sum + read_out.scaled_sum)
+    assert whole.counters.keys() == scored.counters.keys()
+    assert all(torch.equal(value, scored.counters[name]) for name, value in whole.counters.items())
+    states_BTH = two.encoder(TOKENS_BT, {2})[2]
+    torch.testing.assert_close(logits[READ_OUT], two.heads["bigram_shift"].linear(states_BTH))
+
+
+@pytest.mark.parametrize("head", ["linear", "both"])
 @pytest.mark.parametrize("granularity", ["token", "both"])
 @pytest.mark.parametrize("operator", ["concat", "add", "gate", "label"])
-def test_every_part_learns_and_hands_on(granularity: str, operator: str) -> None:
+def test_every_part_learns_and_hands_on(head: str, granularity: str, operator: str) -> None:
     model = learned(
-        build(HIERARCHY, f"bigram_shift>mlm:{operator}", bigram_head="linear", granularity=granularity, dropout=0.0)
+        build(HIERARCHY, f"bigram_shift>mlm:{operator}", bigram_head=head, granularity=granularity, dropout=0.0)
     )
     (loss_of(model, "mlm") + loss_of(model, "bigram_shift")).backward()
     gradients = {name: weight.grad for name, weight in model.named_parameters() if name.startswith(("heads", "transf"))}

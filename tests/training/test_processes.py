@@ -39,7 +39,7 @@ def test_hydra_trains_as_the_command_line_does(data: Path, tmp_path: Path) -> No
         "--sentence-pooling",
         "aligned",
         "--bigram-head",
-        "linear",
+        "both",
     ]
     new += "--init-std 0.03 --mask-prob 0.4 --optimizer hmtl_muon --matrix-lr 0.02".split()
     train(arguments(data, tmp_path / "argparse", *new, "--max-update", "4"))
