@@ -6,7 +6,8 @@
 
 TASK: CoLA SST-2 MRPC STS-B QQP MNLI (with its mismatched sets and AX) QNLI RTE WNLI SNLI, or all of which there are files.
 What comes out is in RUN/glue/TASK: model.pt, the leaderboard's files, a folder for each run; RUN/glue/submission.zip; and
-a line for each run in RUN/results.jsonl.
+a line for each run in RUN/results.jsonl. The head reads what pre-training's --sentence-pooling read, of single sentences
+their mean where that is made for pairs; --grid head-pooling=cls gives it BERT's <s>.
 """
 
 import itertools
@@ -26,8 +27,8 @@ from hmtl_plugin.finetuning.experiment import Settings, named, published_checkpo
 from hmtl_plugin.finetuning.glue.experiment import GlueExperiment  # noqa: E402
 from hmtl_plugin.finetuning.glue.prepare import prepare_glue  # noqa: E402
 from hmtl_plugin.finetuning.glue.submission import ZIP, zip_submission  # noqa: E402
-from hmtl_plugin.finetuning.glue.tasks import TASKS, choose_tasks  # noqa: E402
-from hmtl_plugin.finetuning.heads import check_pooling  # noqa: E402
+from hmtl_plugin.finetuning.glue.tasks import TASKS, choose_tasks, find_task  # noqa: E402
+from hmtl_plugin.finetuning.heads import check_pooling, default_pooling  # noqa: E402
 from hmtl_plugin.finetuning.start import Start  # noqa: E402
 from hmtl_plugin.reporting.finetuning import glue_table  # noqa: E402
 from hmtl_plugin.reporting.results import read_results  # noqa: E402
@@ -76,6 +77,9 @@ def main() -> None:
             "batch-size": "32",
             "epochs": experiment.default_epochs,
         }
+        pooling = default_pooling(find_task(name), settings.start.pooling)
+        if pooling != "cls" and "--head-pooling" not in passed_on:
+            defaults["head-pooling"] = pooling
         best = run_grid(experiment, command.cells(args, defaults, command.GRID_NAMES), chosen)
         print(f"{experiment.folder}: best run {best.folder.relative_to(experiment.folder)}", flush=True)
     missing = zip_submission(folders, out / ZIP)

@@ -7,7 +7,7 @@ from torch import nn
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.glue.tasks import GlueTask, find_task
-from hmtl_plugin.models.pooling import POOLINGS
+from hmtl_plugin.models.pooling import POOLINGS, canonical
 from hmtl_plugin.models.sentence_head import SentenceHead, needs_pairs
 from hmtl_plugin.models.span_head import SpanHead
 
@@ -19,6 +19,13 @@ def check_pooling(task: GlueTask, pooling: str) -> None:
             f"--head-pooling {pooling}: is for pairs of sentences, {task.name} has single ones: "
             f"use {', '.join(POOLINGS)}"
         )
+
+
+def default_pooling(task: GlueTask, pooling: str) -> str:
+    """What the head of a task reads unless told otherwise: what pre-training read (``pooling``), and of single sentences
+    the mean where that was made for pairs, as the state of ``<s>`` has then learned nothing of the text.
+    """
+    return "mean" if needs_pairs(pooling) and len(task.text) == 1 else canonical(pooling)
 
 
 def _sentence_head(name: str, hidden: int, options: Any, mask: int) -> nn.Module:

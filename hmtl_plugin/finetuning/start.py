@@ -22,6 +22,7 @@ class Start:
         model: the model's configuration.
         hierarchy, transfer: of pre-training; empty for a checkpoint that was fine-tuned already.
         head: what that was on; empty for a pre-training checkpoint.
+        pooling: what its objectives about sentences read of a text, or its head if it was fine-tuned.
     """
 
     path: Path
@@ -30,6 +31,7 @@ class Start:
     hierarchy: str
     transfer: str
     head: str = ""
+    pooling: str = "first"
 
     @classmethod
     def find(cls, path: str | Path) -> "Start":
@@ -50,6 +52,7 @@ class Start:
             str(model["hierarchy"]) if pretrained else "",
             str(model["transfer"]) if pretrained else "",
             "" if pretrained else str((state.get("task_state") or {}).get("head", "")),
+            str(model.get("sentence_pooling", "first") if pretrained else config["task"].get("head_pooling", "first")),
         )
 
     @property

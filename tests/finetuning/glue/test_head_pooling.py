@@ -8,6 +8,9 @@ import torch
 
 from hmtl_plugin import HierarchicalBert
 from hmtl_plugin.checkpoints import load_checkpoint
+from hmtl_plugin.finetuning.glue.tasks import find_task
+from hmtl_plugin.finetuning.heads import default_pooling
+from hmtl_plugin.finetuning.start import Start
 from hmtl_plugin.models.sentence_pooling import PairPooling
 from tests.finetuning.glue.runs import Trainer, finetune, records
 from tests.training.runs import weights
@@ -61,6 +64,32 @@ def test_an_option_that_is_passed_on_is_recorded(start: Path, glue: Path, traine
     assert POOLING in weights(start.parent / "glue" / "RTE", "model.pt")
     finetune(start, glue, "RTE", "--grid", "epochs=1", "head-pooling=first")
     assert records(start)[-1]["pooling"] == records(start)[-1]["hyper"]["head-pooling"] == "cls"
+
+
+@pytest.mark.parametrize(
+    ("pre_training", "of_pairs", "of_one"),
+    [("first", "cls", "cls"), ("mean", "mean", "mean"), ("pair", "pair", "mean"), ("aligned", "aligned", "mean")],
+)
+def test_a_head_reads_what_pre_training_read(
+    pre_training: str, of_pairs: str, of_one: str, start: Path, glue: Path, trainer: Trainer, tmp_path: Path
+) -> None:
+    """Nothing has taught ``<s>`` of an encoder whose objectives did not read it: STS-B 25 in place of 79."""
+    assert default_pooling(find_task("SST-2"), pre_training) == of_one
+    state = torch.load(start, weights_only=True)
+    state["cfg"]["model"]["sentence_pooling"] = pre_training
+    begun = tmp_path / "begun" / "checkpoint_last.pt"
+    begun.parent.mkdir()
+    torch.save(state, begun)
+    finetune(begun, glue, "RTE", "--grid", "epochs=1")
+    (record,) = records(begun)
+    assert record["pooling"] == of_pairs
+    assert record["hyper"].get("head-pooling", "cls") == of_pairs  # BERT's is not named, as in earlier records
+    finetune(begun, glue, "RTE", "--grid", "epochs=1", "--head-pooling", "max")
+    finetune(begun, glue, "RTE", "--grid", "epochs=1", "head-pooling=cls")
+    assert [record["pooling"] for record in records(begun)][1:] == ["max", "cls"]
+    model = begun.parent / "glue" / "RTE" / "model.pt"
+    assert Start.find(begun).pooling == pre_training
+    assert Start.find(model).pooling == load_checkpoint(model).config["task"]["head_pooling"]  # its head's, not first
 
 
 def test_a_run_that_compares_goes_on_where_it_was_stopped(start: Path, glue: Path, trainer: Trainer) -> None:
