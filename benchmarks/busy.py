@@ -27,7 +27,7 @@ from hmtl_plugin.recipe.arguments import recipe_arguments
 from hmtl_plugin.recipe.table import read_table
 from hmtl_plugin.reporting.text_table import text_table
 
-HIERARCHY = ("--hierarchy", "bigram_shift@2,nsp@3*0.25,mlm@4", "--transfer", "nsp>mlm:concat")
+HIERARCHY = ("--hierarchy", "bigram_shift@2*2,nsp@3*0.25,mlm@4", "--transfer", "nsp>mlm:concat")
 VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "HMTL_WAITING")
 DEFAULT, OURS = "default", "ours"
 _CHOOSE = f'eval "$("{sys.executable}" "{REPOSITORY / "scripts" / "openmp_waiting.py"}")"; exec "$@"'

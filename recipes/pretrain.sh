@@ -7,7 +7,7 @@
 #
 # The options are those of SIZE in recipes/defaults.toml; a run that was begun with others goes on with its own. Any
 # option given replaces them (an --lr-scheduler of your own also warm-up and length), --no-NAME takes a flag back, as in
-#   bash recipes/pretrain.sh data/books runs/books small --hierarchy 'bigram_shift@2,nsp@3*0.25,mlm@4' \
+#   bash recipes/pretrain.sh data/books runs/books small --hierarchy 'bigram_shift@2*2,nsp@3*0.25,mlm@4' \
 #       --transfer 'nsp>mlm:concat' --max-update 50000 --no-encoder-normalize-before
 # --options-of OTHER begins with the options of another run.
 # Two processes on a CPU: recipes/pretrain_two_processes.sh; several GPUs: recipes/pretrain_torchrun.sh.
