@@ -105,17 +105,18 @@ done
 
 step "4/5 what they have learned, on held-out documents"
 probing=data/quickstart/probing # of documents that no model here was trained on; made again when these change
-meanwhile() { # what the next two steps need, on the processor that evaluating leaves
-    "$python" scripts/try_checkpoint.py "$runs/hierarchical" >"$runs/questions.log"
-    [ "$probing/probing.json" -nt "$data/held_out.txt" ] ||
-        "$python" scripts/make_probing.py "$data/held_out.txt" --format sentences --train 3000 --valid 600 --test 2200 \
-            --words 60 --shares 43,12,45 --overwrite --out "$probing"
-}
-meanwhile >"$runs/make_probing.log" &
+# The questions, and the probing sets of the next step, on the processor that evaluating leaves.
+"$python" scripts/try_checkpoint.py "$runs/hierarchical" >"$runs/questions.log" &
 jobs=($!)
+: >"$runs/make_probing.log"
+if [ ! "$probing/probing.json" -nt "$data/held_out.txt" ]; then
+    "$python" scripts/make_probing.py "$data/held_out.txt" --format sentences --train 3000 --valid 600 --test 2200 \
+        --words 60 --shares 43,12,45 --overwrite --out "$probing" >"$runs/make_probing.log" &
+    jobs+=($!)
+fi
 "$python" scripts/evaluate.py "$runs/flat" "$runs/hierarchical" --data "$data" --samples 2000 --autocast auto \
     --results "$runs/results.jsonl"
-wait "${jobs[0]}"
+for job in "${jobs[@]}"; do wait "$job"; done
 jobs=()
 cat "$runs/questions.log"
 
