@@ -4,8 +4,8 @@
 #   bash recipes/quickstart.sh
 #
 # Installs into .venv, gathers English prose that Python and its packages carry, prepares it, pre-trains a flat BERT and
-# a hierarchy of the same size, compares them on held-out text and probes their layers. About five and a half minutes on
-# two cores after installation.
+# a hierarchy of the same size, compares them on held-out text and probes their layers. About five minutes on two cores
+# after installation.
 # What is trained is not trained again; a run that was interrupted goes on from its last save, of which there are five.
 #
 #   HMTL_UPDATES  updates of each model (default 760)
