@@ -23,18 +23,18 @@ from torch import Tensor, nn
 
 from hmtl_plugin.precision import autocast
 
-WARM_UP = 100
+HELD = 100  # updates, warm-up among them, before a learning rate falls
 WEIGHT_DECAY = 0.01
 
 
-def rate(peak: float, update: int) -> float:
+def rate(peak: float, update: int, warm_up: int) -> float:
     """Learning rate of an update (from 1), for every system.
 
-    It rises linearly for `WARM_UP` updates, then falls as the inverse root of the updates (fairseq's
-    ``inverse_sqrt``). It does not depend on when a run ends, so that a run that is stopped is the beginning of a
+    It rises linearly for ``warm_up`` updates, stays until update `HELD`, if that is later, and then falls as the inverse
+    root of the updates. It does not depend on when a run ends, so that a run that is stopped is the beginning of a
     longer one.
     """
-    return peak * min(update / WARM_UP, (WARM_UP / update) ** 0.5)
+    return peak * min(1.0, update / max(1, warm_up), (max(HELD, warm_up) / update) ** 0.5)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Training(ABC):
     Args:
         own: arguments of ``fairseq-train`` beyond the plan's: at least ``--hierarchy``, whose targets the batches
         have, and
-            ``--lr``, the peak.
+            ``--lr``, the peak, and ``--warmup-updates``.
     """
 
     model: Any
@@ -105,7 +105,8 @@ class Training(ABC):
     def __call__(self) -> int:
         sample = next(self.batches)
         self.updates += 1
-        self.update(sample, rate(self.cfg.optimization.lr[0], self.updates))
+        peak, warm_up = self.cfg.optimization.lr[0], self.cfg.lr_scheduler.warmup_updates
+        self.update(sample, rate(peak, self.updates, warm_up))
         return int(sample["ntokens"])
 
     def measure(self) -> float:

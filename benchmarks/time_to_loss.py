@@ -11,8 +11,8 @@ threads and precision,
 
 Every system has a process of its own, and they train in turns (`loss_race.py`). Clocks run while a system trains, its
 batches included, and stand still while it is measured, every 20 updates on the same held-out samples (`held_out.py`).
-Each system is trained at three learning rates, of which the best counts (with --finalists 1: the one that is best after
---screen-seconds); all warm up and decay by one rule (`loss_systems.rate`). A peer that has not arrived after 15 times
+Each system is trained at three learning rates, each with its warm-up, of which the best counts (with --finalists 1: the
+one that is best after --screen-seconds); all follow one rule (`loss_systems.rate`). A peer that has not arrived after 15 times
 our seconds is stopped: its row then says so, and its ratio is a lower bound. All processes keep the memory that a step
 frees, as training with the plugin does.
 """
@@ -49,13 +49,17 @@ BEFORE = (
     "--positions learned --norm layer --feed-forward plain --activation-fn gelu --sentence-pooling first"
 )
 """Of the quick start's first version."""
-_CHOSEN = """positions encoder-normalize-before zero-init-outputs init-std dropout attention-dropout sentence-pooling
+_CHOSEN = """positions local-init encoder-normalize-before zero-init-outputs init-std dropout attention-dropout sentence-pooling
     optimizer""".split()
 _MASK_PROB = {"mask-prob": read_table()["tiny"]["mask-prob"]}
 OURS = shlex.join(as_arguments({name: read_table()["quickstart"][name] for name in _CHOSEN} | _MASK_PROB))
 """Of today's, from recipes/defaults.toml; the mask rate is that of its other small sizes."""
-ADAMW_RATES = ("--lr 1e-3", "--lr 2e-3", "--lr 4e-3")
-OUR_RATES = ("--lr 4e-3 --matrix-lr 0.02", "--lr 8e-3 --matrix-lr 0.02", "--lr 1.6e-2 --matrix-lr 0.02")
+ADAMW_RATES = ("--lr 2e-3 --warmup-updates 200", "--lr 4e-3 --warmup-updates 200", "--lr 4e-3 --warmup-updates 100")
+OUR_RATES = tuple(
+    f"--lr 8e-3 --matrix-lr {matrices} --warmup-updates {warm_up}"
+    for matrices, warm_up in ((0.02, 15), (0.02, 30), (0.03, 30))
+)
+"""Of peers and of ours, those around the best found before: with less warm-up AdamW stays on its plateau for long."""
 MLM, BOTH, OUR_BOTH = "--hierarchy mlm@-1", "--hierarchy nsp@-1,mlm@-1", "--hierarchy nsp@-1*0.25,mlm@-1"
 
 

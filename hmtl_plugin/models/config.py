@@ -88,6 +88,12 @@ class EncoderConfig:
     zero_init_outputs: bool = _option(
         False, "the matrices that end attention and feed-forward blocks start at zero", CARRIED
     )
+    local_init: float = _option(
+        0.0,
+        "rotary positions: first biases of queries and keys, of this size, with which heads begin by attending to the "
+        "tokens before and after; 0: none",
+        CARRIED,
+    )
     dropout: float = _option(0.1, "dropout of embeddings and block outputs", TRAINING)
     attention_dropout: float = _option(0.1, "dropout of attention probabilities", TRAINING)
     activation_dropout: float = _option(0.0, "dropout after the feed-forward activation", TRAINING)
@@ -123,6 +129,8 @@ class EncoderConfig:
                 f"{self.heads}: give a multiple of the number of heads"
             )
         POSITIONS[self.positions].check(self.hidden // self.heads, self.rotary_base)
+        if not 0 <= self.local_init <= 10:
+            raise UserError(f"--local-init {self.local_init:g}: use a number from 0 (none) to 10, as in 2")
 
     @property
     def has_position_table(self) -> bool:

@@ -102,7 +102,17 @@ class Encoder(nn.Module):
             for name, weight in self.layers.named_parameters():
                 if name.endswith(("attention.out.weight", "fc2.weight")):
                     nn.init.zeros_(weight)
+        if config.local_init:
+            self._begin_locally(config.local_init)
         mark_layers(self.layers)
+
+    @torch.no_grad()
+    def _begin_locally(self, size: float) -> None:
+        """Attention starts at the tokens before and after, where positions can say which these are."""
+        biases = self.embeddings.position.local_biases(self.config.heads, size)
+        if biases is not None:
+            for layer in self.layers:
+                layer.attention.qkv.bias[: biases.numel()] = biases.flatten()
 
     def forward(
         self,

@@ -232,6 +232,40 @@ def test_outputs_start_at_zero_on_request() -> None:
     assert torch.equal(trunk[3], embedded)  # every block adds nothing
 
 
+@pytest.mark.parametrize(("hidden", "heads", "base"), [(128, 2, 1e4), (96, 3, 1e4), (64, 1, 100.0), (32, 4, 1000.0)])
+def test_attention_begins_at_the_token_before_or_after(hidden: int, heads: int, base: float) -> None:
+    size, length, width = 2.0, 40, hidden // heads
+    shape = replace(CONFIG, hidden=hidden, heads=heads, positions="rotary", rotary_base=base)
+    encoder = Encoder(replace(shape, local_init=size), 1)
+    speed = torch.tensor([base ** (-2 * pair / width) for pair in range(width // 2)])
+    away = torch.arange(length) - torch.arange(length)[:, None]  # of a key from its query
+    for layer in encoder.layers:
+        qkv = layer.attention.qkv.bias.expand(length, -1).unflatten(-1, (3, heads, width))
+        turned = rotated(qkv[:, :2], table(length, width, base))
+        score = torch.einsum("qad,kad->aqk", turned[:, 0], turned[:, 1]) / width**0.5
+        for head in range(heads):
+            offset = 1 if head % 2 else -1
+            expected = size**2 / width**0.5 * torch.cos((away[..., None] - offset) * speed).sum(-1)
+            torch.testing.assert_close(score[head], expected, atol=1e-3, rtol=1e-3)
+            inner = slice(1, -1)
+            assert torch.equal(score[head].argmax(-1)[inner], torch.arange(length)[inner] + offset)
+        assert not qkv[:, 2].any()
+    plain = Encoder(shape, 1).state_dict()
+    ours = {key for key, value in encoder.state_dict().items() if not torch.equal(value, plain[key])}
+    assert ours == {key for key in plain if key.endswith("qkv.bias")}
+
+
+def test_attention_of_learned_positions_begins_as_ever() -> None:
+    local, plain = Encoder(replace(CONFIG, local_init=2.0), 1).state_dict(), Encoder(CONFIG, 1).state_dict()
+    assert all(torch.equal(value, plain[key]) for key, value in local.items())
+
+
+@pytest.mark.parametrize("size", [-1.0, 11.0, float("nan")])
+def test_a_first_attention_that_cannot_be_is_named(size: float) -> None:
+    with pytest.raises(UserError, match="--local-init .*: use a number from 0"):
+        EncoderConfig.of(HierarchicalBertConfig(local_init=size, encoder_attention_heads=12, encoder_ffn_embed_dim=8), 100)
+
+
 def test_every_option_is_one_of_fairseqs_with_the_same_default() -> None:
     theirs = {}
     for option in fields(HierarchicalBertConfig):

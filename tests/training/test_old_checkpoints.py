@@ -32,7 +32,7 @@ SHARED = (
     "--dropout 0.1 --mask-prob 0.2"
 ).split()
 PART_OPTIONS = ("--positions", "--rotary-base", "--norm", "--feed-forward", "--zero-init-outputs")
-PART_OPTIONS += ("--sentence-pooling", "--bigram-head")
+PART_OPTIONS += ("--sentence-pooling", "--bigram-head", "--local-init")
 
 
 def file_of(kind: str) -> Path:
