@@ -263,7 +263,9 @@ def test_attention_of_learned_positions_begins_as_ever() -> None:
 @pytest.mark.parametrize("size", [-1.0, 11.0, float("nan")])
 def test_a_first_attention_that_cannot_be_is_named(size: float) -> None:
     with pytest.raises(UserError, match="--local-init .*: use a number from 0"):
-        EncoderConfig.of(HierarchicalBertConfig(local_init=size, encoder_attention_heads=12, encoder_ffn_embed_dim=8), 100)
+        EncoderConfig.of(
+            HierarchicalBertConfig(local_init=size, encoder_attention_heads=12, encoder_ffn_embed_dim=8), 100
+        )
 
 
 def test_every_option_is_one_of_fairseqs_with_the_same_default() -> None:
