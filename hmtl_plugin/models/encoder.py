@@ -111,8 +111,9 @@ class Encoder(nn.Module):
         """Attention starts at the tokens before and after, where positions can say which these are."""
         biases = self.embeddings.position.local_biases(self.config.heads, size)
         if biases is not None:
-            for layer in self.layers:
-                layer.attention.qkv.bias[: biases.numel()] = biases.flatten()
+            for name, bias in self.layers.named_parameters():
+                if name.endswith("attention.qkv.bias"):
+                    bias[: biases.numel()] = biases.flatten()
 
     def forward(
         self,

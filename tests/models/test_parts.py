@@ -262,7 +262,7 @@ def test_attention_of_learned_positions_begins_as_ever() -> None:
 
 @pytest.mark.parametrize("size", [-1.0, 11.0, float("nan")])
 def test_a_first_attention_that_cannot_be_is_named(size: float) -> None:
-    with pytest.raises(UserError, match="--local-init .*: use a number from 0"):
+    with pytest.raises(UserError, match=r"--local-init .*: use a number from 0"):
         EncoderConfig.of(
             HierarchicalBertConfig(local_init=size, encoder_attention_heads=12, encoder_ffn_embed_dim=8), 100
         )
