@@ -17,7 +17,7 @@ from tests.benchmarks.test_training import record_of
 from tests.conftest import FIRST_WORD
 
 SYSTEMS = ("OurTraining", "BertTraining", "ModernBertTraining")
-OWN = "--hierarchy nsp@-1,mlm@-1 --optimizer hmtl_adamw --lr 1e-2 --dropout 0.2"
+OWN = "--hierarchy nsp@-1,mlm@-1 --optimizer hmtl_adamw --lr 1e-2 --warmup-updates 100 --dropout 0.2"
 WORDS = 60
 
 
@@ -110,7 +110,7 @@ def test_systems_learn(name: str, data: Path) -> None:
     for _ in range(25):
         system()
     assert system.measure() < before - 1
-    assert system.optimizer.param_groups[0]["lr"] == pytest.approx(rate(1e-2, 25))
+    assert system.optimizer.param_groups[0]["lr"] == pytest.approx(rate(1e-2, 25, 100))
 
 
 def test_measuring_changes_nothing(data: Path) -> None:
@@ -126,11 +126,14 @@ def test_measuring_changes_nothing(data: Path) -> None:
 
 
 def test_rates_follow_one_rule() -> None:
-    from loss_systems import WARM_UP, rate
+    from loss_systems import HELD, rate
 
-    assert rate(1.0, 1) == 1 / WARM_UP
-    assert rate(2.0, WARM_UP) == 2.0
-    assert rate(2.0, 4 * WARM_UP) == 1.0
+    for warm_up in (HELD // 5, HELD, 2 * HELD):
+        falls = max(HELD, warm_up)
+        assert rate(1.0, 1, warm_up) == 1 / warm_up
+        assert rate(2.0, warm_up, warm_up) == rate(2.0, falls, warm_up) == 2.0
+        assert rate(2.0, 4 * falls, warm_up) == 1.0
+    assert rate(1.0, 1, 0) == 1.0
 
 
 class Slow:

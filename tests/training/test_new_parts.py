@@ -21,7 +21,7 @@ from tests.training.test_processes import NO_DROPOUT
 
 PARTS = (
     "--positions rotary --norm rms --feed-forward gated --activation-fn relu2 --sentence-pooling aligned "
-    "--bigram-head both --optimizer hmtl_muon --zero-init-outputs"
+    "--bigram-head both --optimizer hmtl_muon --zero-init-outputs --local-init 2"
 ).split()
 WHOLE = (*PARTS, "--max-update", "12")
 

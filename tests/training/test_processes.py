@@ -36,6 +36,8 @@ def test_hydra_trains_as_the_command_line_does(data: Path, tmp_path: Path) -> No
         "rotary",
         "--encoder-normalize-before",
         "--zero-init-outputs",
+        "--local-init",
+        "2",
         "--sentence-pooling",
         "aligned",
         "--bigram-head",
