@@ -30,9 +30,9 @@ WEIGHT_DECAY = 0.01
 def rate(peak: float, update: int, warm_up: int) -> float:
     """Learning rate of an update (from 1), for every system.
 
-    It rises linearly for ``warm_up`` updates, stays until update `HELD`, if that is later, and then falls as the inverse
-    root of the updates. It does not depend on when a run ends, so that a run that is stopped is the beginning of a
-    longer one.
+    It rises linearly for ``warm_up`` updates, stays until update `HELD`, if that is later, and then falls as the
+    inverse root of the updates. It does not depend on when a run ends, so that a run that is stopped is the beginning
+    of a longer one.
     """
     return peak * min(1.0, update / max(1, warm_up), (max(HELD, warm_up) / update) ** 0.5)
 
@@ -74,8 +74,7 @@ class Training(ABC):
 
     Args:
         own: arguments of ``fairseq-train`` beyond the plan's: at least ``--hierarchy``, whose targets the batches
-        have, and
-            ``--lr``, the peak, and ``--warmup-updates``.
+            have, ``--lr``, the peak, and ``--warmup-updates``.
     """
 
     model: Any

@@ -12,9 +12,9 @@ threads and precision,
 Every system has a process of its own, and they train in turns (`loss_race.py`). Clocks run while a system trains, its
 batches included, and stand still while it is measured, every 20 updates on the same held-out samples (`held_out.py`).
 Each system is trained at three learning rates, each with its warm-up, of which the best counts (with --finalists 1: the
-one that is best after --screen-seconds); all follow one rule (`loss_systems.rate`). A peer that has not arrived after 15 times
-our seconds is stopped: its row then says so, and its ratio is a lower bound. All processes keep the memory that a step
-frees, as training with the plugin does.
+one that is best after --screen-seconds); all follow one rule (`loss_systems.rate`). A peer that has not arrived after
+15 times our seconds is stopped: its row then says so, and its ratio is a lower bound. All processes keep the memory
+that a step frees, as training with the plugin does.
 """
 
 import argparse
@@ -49,8 +49,8 @@ BEFORE = (
     "--positions learned --norm layer --feed-forward plain --activation-fn gelu --sentence-pooling first"
 )
 """Of the quick start's first version."""
-_CHOSEN = """positions local-init encoder-normalize-before zero-init-outputs init-std dropout attention-dropout sentence-pooling
-    optimizer""".split()
+_CHOSEN = """positions local-init encoder-normalize-before zero-init-outputs init-std dropout attention-dropout
+    sentence-pooling optimizer""".split()
 _MASK_PROB = {"mask-prob": read_table()["tiny"]["mask-prob"]}
 OURS = shlex.join(as_arguments({name: read_table()["quickstart"][name] for name in _CHOSEN} | _MASK_PROB))
 """Of today's, from recipes/defaults.toml; the mask rate is that of its other small sizes."""

@@ -39,7 +39,11 @@ class Positions(nn.Module, ABC):
         """
 
     def local_biases(self, heads: int, size: float) -> Tensor | None:
-        """(2, heads, D) first biases of queries and keys for attention that begins at neighbours; None: there are none."""
+        """(2, heads, D) first biases of queries and keys for attention that begins at neighbours; None: there are none.
+
+        Args:
+            size: of the biases, more for sharper attention.
+        """
         return None
 
     @abstractmethod
@@ -108,7 +112,18 @@ class RotaryPositions(Positions):
             )
 
     def local_biases(self, heads: int, size: float) -> Tensor:
-        return neighbour_biases(heads, self.head_width, self.base, size)
+        """Under them a head scores the token before (even heads) or after (odd heads) highest.
+
+        With all else zero the score of a token s places further is ``size``^2 / sqrt(D) times the sum over pairs i of
+        cos((s - o) / base^(2i/D)), o being -1 or 1: highest at o, and falling slowly. So training begins from attention
+        to a window, which it would otherwise have to find. (This project's; docs/recipe.md has what it gains.)
+        """
+        offset_A = torch.ones(heads)
+        offset_A[::2] = -1
+        cos, sin = _angles(2, self.head_width, self.base)[1].unbind(-1)  # of one place, for each pair
+        query_AD = torch.stack([cos.expand(heads, -1), offset_A[:, None] * sin], -1).flatten(1)
+        key_AD = torch.tensor([1.0, 0.0]).repeat(heads, self.head_width // 2)
+        return size * torch.stack([query_AD, key_AD])
 
     def added(self, sequences: Sequences) -> None:
         return None
@@ -128,21 +143,6 @@ def _angles(length: int, width: int, base: float) -> Tensor:
     speed = base ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     angle = torch.arange(length, dtype=torch.float64)[:, None] * speed
     return torch.stack([angle.cos(), angle.sin()], -1).float()
-
-
-def neighbour_biases(heads: int, width: int, base: float, size: float) -> Tensor:
-    """(2, heads, width) biases of queries and keys under which a head scores the token before (even) or after (odd) highest.
-
-    With all else zero, and ``rotation`` applied, the score of a token s places further is ``size``^2 / sqrt(D) times the sum
-    over pairs i of cos((s - o) / base^(2i/D)), o being -1 or 1: highest at o, and falling slowly. So training begins from
-    attention to a window, which it would otherwise have to find. (This project's; docs/recipe.md has what it gains.)
-    """
-    offsets = torch.ones(heads)
-    offsets[::2] = -1
-    turn = _angles(2, width, base)[1]  # of one place
-    forth = torch.stack([turn[:, 0].expand(heads, -1), offsets[:, None] * turn[:, 1]], -1).flatten(1)
-    here = torch.tensor([1.0, 0.0]).repeat(heads, width // 2)
-    return size * torch.stack([forth, here])
 
 
 def rotated(x: Tensor, rotation: Tensor) -> Tensor:
