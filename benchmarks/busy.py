@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Time of a short training on an idle machine and beside a process that fills a core, by how OpenMP's threads wait.
+"""Time of a short training on an idle machine and beside a process that fills a core, by how many threads OpenMP has
+and how they wait.
 
-    python benchmarks/busy.py data/quickstart/corpus [--setting GOMP_SPINCOUNT=3000] [--repeats 3] [--json FILE]
+    env -u OMP_NUM_THREADS python benchmarks/busy.py data/quickstart/corpus [--setting GOMP_SPINCOUNT=3000] [--json FILE]
 
 The command is that of the quick start, from its start to its end. "ours" asks scripts/openmp_waiting.py first, as
 recipes do; what that takes is in its time. "default" has none of OpenMP's variables for waiting, and each --setting has

@@ -21,6 +21,7 @@ from held_out import HeldOut, Sample
 from systems import bert_batch
 from torch import Tensor, nn
 
+from hmtl_plugin.optim.adamw import parse_betas
 from hmtl_plugin.precision import autocast
 
 HELD = 100  # updates, warm-up among them, before a learning rate falls
@@ -159,7 +160,8 @@ class OurTraining(Training):
 
 
 class PeerTraining(Training):
-    """A model of Hugging Face with torch's fused AdamW, of our model's layers, width and heads.
+    """A model of Hugging Face with torch's fused AdamW, of our model's layers, width and heads; ``--adam-betas`` are its
+    own.
 
     Its batches carry no mask where nothing is padded, and it has no dropout, which in so short a training only costs.
     """
@@ -180,7 +182,10 @@ class PeerTraining(Training):
                 "attn_implementation": "sdpa",
             }
         ).train()
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.0, weight_decay=WEIGHT_DECAY, fused=True)
+        betas = parse_betas(self.cfg.optimizer.adam_betas)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=0.0, betas=betas, weight_decay=WEIGHT_DECAY, fused=True
+        )
 
     @abstractmethod
     def make(self, shape: Mapping[str, Any]) -> Any:

@@ -6,8 +6,7 @@ AdamW.
 Both systems of a row are ours, in one process, on the same batch, and take steps in turns (A B A B ...). A *step* is
 forward, loss, backward and optimizer; an *update* of several batches is as many forward and backward passes and one
 optimizer's step: the passes are timed on one batch and counted as often as the update has batches, the optimizer's step
-is timed itself. The quick start's update is one batch of 2,048 tokens (its own are of 3,072) and of as many pieces as its
-vocabulary has.
+is timed itself. The quick start's update is one batch of 3,072 tokens and as many pieces as its own.
 """
 
 import argparse
@@ -194,7 +193,7 @@ def main() -> None:
             recorder.add(positions_row(sized("small", 16, "bf16", packed), device, args.rounds))
         recorder.add(muon_row(sized("small", 16, "bf16"), device, 8, args.rounds))
         recorder.add(muon_row(sized("base", 16, "bf16"), device, 32, max(3, args.rounds // 3)))
-        quick_start = Setting("the quick start", 4, 128, 32, 64, 6000, "bf16")
+        quick_start = Setting("the quick start", 4, 128, 48, 64, 6000, "bf16")
         recorder.add(muon_row(quick_start, device, 1, 10 * args.rounds))
 
 

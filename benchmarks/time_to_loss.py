@@ -11,7 +11,7 @@ threads and precision,
 
 Every system has a process of its own, and they train in turns (`loss_race.py`). Clocks run while a system trains, its
 batches included, and stand still while it is measured, every 20 updates on the same held-out samples (`held_out.py`).
-Each system is trained at three learning rates, each with its warm-up, of which the best counts (with --finalists 1: the
+Each system is trained at three learning rates, each with its warm-up and decay rates, of which the best counts (with --finalists 1: the
 one that is best after --screen-seconds); all follow one rule (`loss_systems.rate`). A peer that has not arrived after
 15 times our seconds is stopped: its row then says so, and its ratio is a lower bound. All processes keep the memory
 that a step frees, as training with the plugin does.
@@ -54,12 +54,19 @@ _CHOSEN = """positions local-init encoder-normalize-before zero-init-outputs ini
 _MASK_PROB = {"mask-prob": read_table()["tiny"]["mask-prob"]}
 OURS = shlex.join(as_arguments({name: read_table()["quickstart"][name] for name in _CHOSEN} | _MASK_PROB))
 """Of today's, from recipes/defaults.toml; the mask rate is that of its other small sizes."""
-ADAMW_RATES = ("--lr 2e-3 --warmup-updates 200", "--lr 4e-3 --warmup-updates 200", "--lr 4e-3 --warmup-updates 100")
-OUR_RATES = tuple(
-    f"--lr 8e-3 --matrix-lr {matrices} --warmup-updates {warm_up}"
-    for matrices, warm_up in ((0.02, 15), (0.02, 30), (0.03, 30))
+ADAMW = "--optimizer hmtl_adamw"  # a peer's is torch's own, with these options
+ADAMW_RATES = (
+    "--lr 2e-3 --warmup-updates 200",
+    "--lr 4e-3 --warmup-updates 200 --adam-betas (0.9,0.98)",
+    "--lr 4e-3 --warmup-updates 100",
 )
-"""Of peers and of ours, those around the best found before: with less warm-up AdamW stays on its plateau for long."""
+OUR_RATES = tuple(
+    f"--lr 8e-3 --matrix-lr {matrices} --muon-momentum {momentum} --warmup-updates {warm_up}"
+    for matrices, momentum, warm_up in ((0.02, 0.95, 15), (0.03, 0.85, 15), (0.02, 0.9, 15))
+)
+"""Of peers and of ours, those around the best found before (docs/recipe.md): with less warm-up AdamW stays on its plateau
+for long.
+"""
 MLM, BOTH, OUR_BOTH = "--hierarchy mlm@-1", "--hierarchy nsp@-1,mlm@-1", "--hierarchy nsp@-1*0.25,mlm@-1"
 
 
@@ -70,7 +77,7 @@ class Contestant:
     Attributes:
         make: `loss_systems.Training` of it.
         options: of ``fairseq-train``, for all learning rates.
-        rates: options that say how fast it learns; a run for each.
+        rates: options of the optimizer, which say how fast it learns; a run for each.
     """
 
     make: Any
@@ -83,8 +90,8 @@ MODERN_BERT, BERT, FIRST = "ModernBertForMaskedLM", "BertForPreTraining", "the f
 CONTESTANTS = {
     OURS_MLM: Contestant(OurTraining, f"{MLM} {OURS}", OUR_RATES),
     OURS_BOTH: Contestant(OurTraining, f"{OUR_BOTH} {OURS}", OUR_RATES),
-    MODERN_BERT: Contestant(ModernBertTraining, f"{MLM} {shlex.join(as_arguments(_MASK_PROB))}", ADAMW_RATES),
-    BERT: Contestant(BertTraining, BOTH, ADAMW_RATES),
+    MODERN_BERT: Contestant(ModernBertTraining, f"{MLM} {ADAMW} {shlex.join(as_arguments(_MASK_PROB))}", ADAMW_RATES),
+    BERT: Contestant(BertTraining, f"{BOTH} {ADAMW}", ADAMW_RATES),
     FIRST: Contestant(OurTraining, f"{BOTH} {BEFORE}", ADAMW_RATES),
 }
 RIVALS = {MODERN_BERT: OURS_MLM, BERT: OURS_BOTH, FIRST: OURS_BOTH}

@@ -1,6 +1,11 @@
-"""May a training go on from this checkpoint? What fairseq stores with one and, when it trains on, does not compare."""
+"""May a training go on from this checkpoint, and on as many threads as before?
 
+What fairseq stores with a checkpoint and, when it trains on, does not compare.
+"""
+
+import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +13,21 @@ import torch
 
 from hmtl_plugin.checkpoints import plain_config
 from hmtl_plugin.compat import load_explained
+from hmtl_plugin.data.parallel import cpu_count
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.hierarchy import Hierarchy
 from hmtl_plugin.models.config import EncoderConfig
 from hmtl_plugin.models.state import RECORD_KEY, decode_record
 
+logger = logging.getLogger(__name__)
+CHOSEN = {"HMTL_WAITING": "busy, fewer threads"}
+"""In the environment where ``OMP_NUM_THREADS`` is not the user's, but of scripts/openmp_waiting.py."""
 _FRESH = "to start from its weights only, add --reset-optimizer --reset-lr-scheduler --reset-dataloader --reset-meters"
 
 
 def check_checkpoint(trainer: Any, path: str, reset_optimizer: bool) -> None:
-    """Refuse a checkpoint of another dictionary, and with the state of its optimizer one of another optimizer or other objectives.
+    """Refuse a checkpoint of another dictionary, and with the state of its optimizer one of another optimizer or other
+    objectives. What goes on with that state does so on as many threads, `keep_threads`.
 
     Args:
         trainer: fairseq's, of a task of this plugin.
@@ -48,6 +58,32 @@ def check_checkpoint(trainer: Any, path: str, reset_optimizer: bool) -> None:
                 f"{path}: its optimizer's state is of {theirs}, this model has {ours}: give the --hierarchy and --transfer "
                 f"that it was trained with, or {_FRESH}"
             )
+    if not trainer.cuda:
+        keep_threads(state.get("task_state") or {}, os.environ)
+
+
+def keep_threads(task_state: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+    """Give torch the number of threads that the run has had so far, so that it goes on to the same bits.
+
+    The number of this process depends on the machine, and on its load where scripts/openmp_waiting.py has looked at
+    it. A user's own ``OMP_NUM_THREADS`` stays, and nobody gets more threads than there are processors. One line of the
+    log says what came of a number that is another.
+
+    Args:
+        task_state: of the checkpoint; older ones do not have the number.
+        environ: the environment.
+    """
+    before, now = task_state.get("threads"), torch.get_num_threads()
+    if before in (None, now):
+        return
+    chosen = all(environ.get(name) == value for name, value in CHOSEN.items())
+    if (environ.get("OMP_NUM_THREADS") and not chosen) or before > cpu_count():
+        logger.info(f"this run has had {before} threads so far and goes on with {now}: last bits may differ")
+        return
+    torch.set_num_threads(before)
+    logger.info(
+        f"this run goes on with {before} threads, as before, for the same bits; for another number set OMP_NUM_THREADS"
+    )
 
 
 def _parts(hierarchy: Hierarchy | None, config: EncoderConfig) -> str:

@@ -26,7 +26,7 @@ esac
 
 python=$(bash "$repo/scripts/setup.sh" --python)
 bin=$(dirname "$python")
-eval "$("$python" "$repo/scripts/openmp_waiting.py")" # how threads wait, by what else runs here; your own setting stays
+eval "$("$python" "$repo/scripts/openmp_waiting.py")" # threads by what else runs here; your own setting stays
 # an assignment of its own, at which the script ends when this one fails
 quoted=$("$python" "$repo/scripts/recipe_options.py" "$size" "$run" "$@")
 eval "options=($quoted)"

@@ -55,10 +55,11 @@ fi
 "$python" scripts/prepare_corpus.py "$text" --format paragraphs --vocab-size 6000 --valid-fraction 0.5 --write-valid \
     --out "$data"
 
-eval "$("$python" scripts/openmp_waiting.py)" # how threads wait, by what else runs here; your own setting stays
-# Both models train at once, on half of the processors each: so small a step gains little from more. An interrupt ends
-# both.
+# Both models train at once, on half of the processors each, whatever else runs here: so small a step gains little from
+# more. An interrupt ends both.
 threads=$(cd scripts && "$python" -c 'from openmp_waiting import processors; print(max(1, len(processors()) // 2))')
+threads=${OMP_NUM_THREADS:-$threads}
+eval "$("$python" scripts/openmp_waiting.py)" # threads by what else runs here; your own setting stays
 bar=simple
 [ ! -t 2 ] || bar=tqdm
 jobs=()
@@ -74,7 +75,7 @@ pretrain() { # NAME HIERARCHY TRANSFER LOG_FORMAT
         --transfer "$3" --cpu --num-workers 0 --disable-validation --save-interval-updates "$(((updates + 4) / 5))" \
         --keep-interval-updates 1 --no-epoch-checkpoints)
     eval "options=($quoted)"
-    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$threads}
+    export OMP_NUM_THREADS=$threads
     exec "$bin/fairseq-train" "$data" --user-dir hmtl_plugin --save-dir "$run" --task hmtl_pretraining \
         --criterion hmtl --log-format "$4" --log-interval 50 "${options[@]}" >>"$run/train.log"
 }

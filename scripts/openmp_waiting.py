@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
-"""How the threads of OpenMP wait for each other, chosen by what else the machine does, before torch is imported.
+"""How many threads OpenMP has and how they wait, chosen by what else the machine does, before torch is imported.
 
 At the end of every parallel loop torch's threads spin until the last of them is there. That is the fastest way while
 each has a core of its own. Where another process needs one of the cores, a thread that spins there keeps the late one
-from running, and training slows down several times over; threads that sleep while they wait are a little slower on an
-idle machine, and hardly slower on a busy one. What each setting costs is measured by benchmarks/busy.py.
+from running, and training slows down several times over. On a busy machine threads therefore sleep while they wait,
+and there are only as many as find a free core (but half of the cores at least: others share, too). Every loop ends
+with its slowest thread, so one that shares its core halves the speed of all. benchmarks/busy.py measures it.
 
     eval "$(python scripts/openmp_waiting.py)"    # in a shell, before fairseq-train
 
     from openmp_waiting import choose_waiting     # in a script, before anything that imports torch
     choose_waiting()
 
-The machine is looked at once, and what is chosen holds for this process and all that it starts. It changes no result:
-the number of threads, on which the order of sums depends, stays. Nothing is chosen
+The machine is looked at once, and what is chosen holds for this process and all that it starts. The order of sums, and
+so their last bits, depends on the number of threads: a training that is resumed takes back the number that it was begun
+with (hmtl_plugin/resuming.py). A number in ``OMP_NUM_THREADS`` stays. Nothing is chosen
 
 - where the user has: one of `USERS` is set, or ``OMP_NUM_THREADS=1``, which leaves nobody to wait for;
 - where a parent has: it leaves `CHOSEN` in the environment. Set it yourself (to anything) to keep everything as it is.
@@ -24,13 +26,14 @@ it remembers a minute. Needs nothing but Python: it runs before the package is i
 """
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 
 BUSY = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""Set where some thread would find no free core."""
+"""Set where some thread would find no free core, beside the number of threads."""
 IDLE: dict[str, str] = {}
 """Set where each thread has one; nothing: libgomp's own 300,000 turns."""
 TOLERANCE = 0.25
@@ -39,7 +42,9 @@ LOOKS = (0.1, 0.5)
 """Seconds: who looks busy is looked at again, for longer, so that what ends in a moment does not decide for hours."""
 
 USERS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-CHOSEN = "HMTL_WAITING"
+THREADS, CHOSEN = "OMP_NUM_THREADS", "HMTL_WAITING"
+FEWER = "busy, fewer threads"
+"""Value of `CHOSEN` where the number of threads was chosen here; else it is ``busy`` or ``idle``."""
 STAT = Path("/proc/stat")
 _IDLE, _IOWAIT, _ALL = 3, 4, 8  # columns of a processor in /proc/stat; those after steal are contained in others
 
@@ -111,18 +116,22 @@ def settings(environ: Mapping[str, str], cores: int, look: Callable[[float], flo
         if threads - (cores - busy) <= TOLERANCE:
             return {**IDLE, CHOSEN: "idle"}, _line(f"each of {threads} threads has a core", IDLE) if IDLE else ""
     why = f"{busy:.1f} of {cores} cores are busy, and {threads} threads want one each"
-    return {**BUSY, CHOSEN: "busy"}, _line(why, BUSY)
+    free = max(1, cores // 2, int(cores - busy + TOLERANCE))
+    if environ.get(THREADS) or free >= threads:
+        return {**BUSY, CHOSEN: "busy"}, _line(why, BUSY)
+    chosen = {**BUSY, THREADS: str(free)}
+    return {**chosen, CHOSEN: FEWER}, _line(why, chosen)
 
 
 def _threads(environ: Mapping[str, str], cores: int) -> int:
     """That torch will start: ``OMP_NUM_THREADS`` (of a list the first), else one a core."""
-    given = environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    given = environ.get(THREADS, "").split(",")[0].strip()
     return int(given) if given.isdigit() and int(given) else cores
 
 
 def _line(why: str, chosen: Mapping[str, str]) -> str:
     values = " ".join(f"{name}={value}" for name, value in chosen.items())
-    return f"openmp: {why}: {values} (set {' or '.join(USERS[:2])} to choose yourself)"
+    return f"openmp: {why}: {values} (set {THREADS} or {USERS[0]} to choose yourself)"
 
 
 def choose_waiting(environ: MutableMapping[str, str] = os.environ) -> dict[str, str]:
@@ -142,4 +151,4 @@ def choose_waiting(environ: MutableMapping[str, str] = os.environ) -> dict[str, 
 
 if __name__ == "__main__":
     if chosen := choose_waiting():
-        print("export", *(f"{name}={value}" for name, value in chosen.items()))
+        print("export", *(f"{name}={shlex.quote(value)}" for name, value in chosen.items()))

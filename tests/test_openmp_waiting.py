@@ -36,7 +36,7 @@ def environment(script: ModuleType, **variables: str) -> dict[str, str]:
     """Of a process in which nobody has chosen yet; on any machine some of its threads find no core."""
     chosen = {*script.USERS, script.CHOSEN}
     kept = {name: value for name, value in os.environ.items() if name not in chosen}
-    return kept | {"OMP_NUM_THREADS": str(len(script.processors()) + 1)} | variables
+    return kept | {script.THREADS: str(len(script.processors()) + 1)} | variables
 
 
 def never(seconds: float) -> float:
@@ -108,26 +108,37 @@ def test_a_process_that_computes_is_seen(script: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cores", "threads", "busy", "sleep"),
+    ("cores", "threads", "busy", "sleep", "fewer"),
     [
-        (2, None, 0.0, False),
-        (2, None, 0.1, False),  # what an idle machine has running
-        (2, None, 1.0, True),
-        (2, None, 2.0, True),
-        (16, None, 0.9, True),
-        (16, "8", 7.9, False),  # the others have room beside us
-        (16, "8", 9.0, True),
-        (16, "8,2", 7.0, False),
-        (2, "many", 1.0, True),  # as torch, which takes one a core then
-        (2, "3", 0.0, True),  # too many by themselves
+        (2, None, 0.0, False, None),
+        (2, None, 0.1, False, None),  # what an idle machine has running
+        (2, None, 1.0, True, 1),
+        (2, None, 2.0, True, 1),
+        (16, None, 0.9, True, 15),
+        (16, None, 1.1, True, 15),
+        (16, None, 1.5, True, 14),
+        (16, None, 16.0, True, 8),  # half of them is our share
+        (1, None, 1.0, False, None),
+        (16, "8", 7.9, False, None),  # the others have room beside us
+        (16, "8", 9.0, True, None),  # whose number is the user's stays
+        (16, "8,2", 7.0, False, None),
+        (2, "many", 1.0, True, None),  # as torch, which takes one a core then
+        (2, "3", 0.0, True, None),  # too many by themselves
+        (2, "", 1.0, True, 1),  # as good as unset
     ],
 )
-def test_threads_sleep_where_one_finds_no_core(
-    script: ModuleType, cores: int, threads: str | None, busy: float, sleep: bool
+def test_threads_sleep_and_are_fewer_where_one_finds_no_core(
+    script: ModuleType, cores: int, threads: str | None, busy: float, sleep: bool, fewer: int | None
 ) -> None:
-    environ = {"OMP_NUM_THREADS": threads} if threads else {}
+    environ = {} if threads is None else {script.THREADS: threads}
     chosen, line = script.settings(environ, cores, lambda seconds: busy)
-    assert chosen.pop(script.CHOSEN) == ("busy" if sleep else "idle")
+    if cores == 1:
+        assert (chosen, line) == ({}, "")
+        return
+    assert chosen.pop(script.CHOSEN) == (script.FEWER if fewer else "busy" if sleep else "idle")
+    assert chosen.pop(script.THREADS, None) == (str(fewer) if fewer else None)
+    if fewer:
+        assert f"{script.THREADS}={fewer}" in line
     assert chosen == (script.BUSY if sleep else script.IDLE)
     assert bool(line) == bool(chosen) and "\n" not in line
     assert all(f"{name}={value}" in line for name, value in chosen.items())
@@ -135,7 +146,7 @@ def test_threads_sleep_where_one_finds_no_core(
 
 def test_what_ends_in_a_moment_does_not_decide(script: ModuleType) -> None:
     assert script.settings({}, 2, seeing(1.5, 0.1))[0][script.CHOSEN] == "idle"
-    assert script.settings({}, 2, seeing(1.5, 0.9))[0][script.CHOSEN] == "busy"
+    assert script.settings({}, 2, seeing(1.5, 0.9))[0][script.CHOSEN] == script.FEWER
     assert script.settings({}, 2, seeing(0.1))[0][script.CHOSEN] == "idle"  # and does not keep anyone waiting
 
 
@@ -157,7 +168,7 @@ def test_choices_are_said_and_inherited(
     assert script.choose_waiting(environ) == {}  # too late
     monkeypatch.delitem(sys.modules, "torch")
     chosen = script.choose_waiting(environ)
-    assert environ == chosen == {**script.BUSY, script.CHOSEN: "busy"}
+    assert environ == chosen == {**script.BUSY, script.THREADS: "1", script.CHOSEN: script.FEWER}
     said = capsys.readouterr()
     assert said.out == "" and said.err.count("\n") == 1 and "1.0 of 2 cores are busy" in said.err
     monkeypatch.setattr(script, "busy_cores", never)

@@ -98,8 +98,8 @@ class FinetuningTask(AutocastTask):
         return Path(self.cfg.data)
 
     def state_dict(self) -> dict[str, Any]:
-        """Dictionary and tokenizer as bytes, as pre-training stores them, and the name of the head."""
-        return vocabulary_state(self.dictionary, self.tokenizer) | {"head": self.head_name}
+        """Besides, dictionary and tokenizer as bytes, as pre-training stores them, and the name of the head."""
+        return super().state_dict() | vocabulary_state(self.dictionary, self.tokenizer) | {"head": self.head_name}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Check that the checkpoint's dictionary is the data's.

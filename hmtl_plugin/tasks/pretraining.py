@@ -234,8 +234,8 @@ class HmtlPretrainingTask(AutocastTask):
     # ---- checkpoints ----
 
     def state_dict(self) -> dict[str, Any]:
-        """Dictionary and tokenizer as bytes: a checkpoint needs nothing beside it."""
-        return vocabulary_state(self.dictionary, self.tokenizer)
+        """Besides, dictionary and tokenizer as bytes: a checkpoint needs nothing beside it."""
+        return super().state_dict() | vocabulary_state(self.dictionary, self.tokenizer)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Check that the checkpoint's dictionary is this one's."""

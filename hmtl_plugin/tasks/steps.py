@@ -39,6 +39,10 @@ class AutocastTask(FairseqTask):
             optimizer.backward(loss)
         return loss, sample_size, logging_output
 
+    def state_dict(self) -> dict[str, Any]:
+        """``threads`` of torch, on whose number the last bits of sums depend, for `resuming`."""
+        return {"threads": torch.get_num_threads()}
+
     def check_step(self, sample: dict[str, Any], optimizer: Any, update: int, logging_output: dict[str, Any]) -> None:
         """Called between forward and backward; raises to end the run. Here nothing is checked."""
 

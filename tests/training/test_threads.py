@@ -1,0 +1,83 @@
+"""A run that is resumed has as many threads as before: sums over two round otherwise than sums over one."""
+
+import importlib.util
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from hmtl_plugin.data.parallel import cpu_count
+from hmtl_plugin.resuming import CHOSEN, keep_threads
+from tests.conftest import REPOSITORY
+from tests.training.runs import arguments, assert_same_weights, fairseq_command, run, train, weights
+
+OPTIONS = ("--lr", "1e-3", "--dropout", "0", "--attention-dropout", "0")
+OTHER = 2 if torch.get_num_threads() == 1 else 1
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_mark_is_the_scripts() -> None:
+    path = REPOSITORY / "scripts" / "openmp_waiting.py"
+    spec = importlib.util.spec_from_file_location("openmp_waiting", path)
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    chosen, _ = script.settings({}, 4, lambda seconds: 1.0)
+    assert chosen.items() >= CHOSEN.items() and chosen["OMP_NUM_THREADS"] == "3"
+    other, _ = script.settings({"OMP_NUM_THREADS": "4"}, 4, lambda seconds: 1.0)
+    assert not other.items() >= CHOSEN.items()
+
+
+@pytest.mark.skipif(cpu_count() < 2, reason="one processor")
+@pytest.mark.parametrize(
+    ("stored", "environ", "kept"),
+    [
+        ({"threads": OTHER}, {}, True),
+        ({"threads": OTHER}, {"OMP_NUM_THREADS": "7", **CHOSEN}, True),
+        ({"threads": OTHER}, {"OMP_NUM_THREADS": "7"}, False),
+        ({"threads": OTHER}, {"OMP_NUM_THREADS": "7", "HMTL_WAITING": "busy"}, False),
+        ({"threads": cpu_count() + 1}, {}, False),
+        ({}, {}, False),
+    ],
+)
+def test_the_number_is_kept_unless_the_user_has_one(
+    stored: dict[str, int], environ: dict[str, str], kept: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = torch.get_num_threads()
+    with caplog.at_level(logging.INFO, "hmtl_plugin.resuming"):
+        keep_threads(stored, environ)
+    assert torch.get_num_threads() == (OTHER if kept else now)
+    assert len(caplog.messages) == bool(stored)
+    if stored:
+        assert ("as before" if kept else "may differ") in caplog.text
+
+
+@pytest.mark.skipif(cpu_count() < 2, reason="one processor")
+def test_a_run_begun_on_two_threads_ends_to_the_bit_where_one_was_chosen(data: Path, tmp_path: Path) -> None:
+    """As when the machine was idle at first and is busy now. Wide enough that threads share the work."""
+    shape = ("--encoder-embed-dim", "256", "--encoder-attention-heads", "4", "--max-tokens", "1600", *OPTIONS)
+    whole, parts, lost = (tmp_path / name for name in ("whole", "parts", "lost"))
+    two = {"OMP_NUM_THREADS": "2", "HMTL_WAITING": "idle"}
+    one = {"OMP_NUM_THREADS": "1", **CHOSEN}
+    legs = [(whole, "6", two), (parts, "3", two), (parts, "6", one), (lost, "3", two)]
+    legs.append((lost, "6", {"OMP_NUM_THREADS": "1", "HMTL_WAITING": "busy"}))
+    for folder, updates, environ in legs:
+        done = run(fairseq_command(arguments(data, folder, *shape, "--max-update", updates)), **environ)
+        assert done.returncode == 0, done.stderr
+    assert_same_weights(weights(parts), weights(whole))
+    one_thread, two_threads = weights(lost), weights(whole)
+    assert any(not torch.equal(one_thread[key], two_threads[key]) for key in one_thread)  # else nothing is tested
+
+
+def test_the_number_is_stored(data: Path, tmp_path: Path) -> None:
+    train(arguments(data, tmp_path, "--max-update", "1"))
+    state = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)
+    assert state["task_state"]["threads"] == torch.get_num_threads()
