@@ -44,7 +44,8 @@ def _split(qkv: Tensor, rotation: Tensor | None) -> tuple[Tensor, Tensor, Tensor
     if rotation is None:
         q, k, v = qkv.unbind(-3)
     else:
-        (q, k), v = rotated(qkv[..., :2, :, :], rotation).unbind(-3), qkv[..., 2, :, :]
+        turned, values = qkv.split((2, 1), -3)  # whose gradient is one copy; of slices it is sums of zeros
+        (q, k), v = rotated(turned, rotation).unbind(-3), values.squeeze(-3)
     return q, k, v
 
 
