@@ -38,7 +38,7 @@ IDLE: dict[str, str] = {}
 """Set where each thread has one; nothing: libgomp's own 300,000 turns."""
 TOLERANCE = 0.25
 """Cores: so much may be missing before threads sleep. An idle machine shows a few hundredths."""
-LOOKS = (0.1, 0.5)
+LOOKS = (0.1, 0.2)
 """Seconds: who looks busy is looked at again, for longer, so that what ends in a moment does not decide for hours."""
 
 USERS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
