@@ -17,7 +17,7 @@ import hmtl_plugin.objectives  # noqa: F401  registers the objectives
 from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.splits import SequenceOptions, open_split
-from hmtl_plugin.objectives.base import ObjectiveOptions, build_objectives
+from hmtl_plugin.objectives.base import build_objectives
 from hmtl_plugin.training_text import TrainingText
 
 TOKENS = 2048  # of a batch: as little memory as a training batch takes
@@ -38,7 +38,7 @@ class HeldOut:
 
     def __init__(self, folder: Path, vocabulary: Vocabulary, options: SequenceOptions, samples: int) -> None:
         self.folder, self.vocabulary = folder, vocabulary
-        objectives = build_objectives(("mlm",), ObjectiveOptions())
+        objectives = build_objectives(("mlm",))
         data = open_split(folder, "valid", objectives, vocabulary, options, training=False, seed=0)
         data.set_epoch(1)
         chosen = np.random.default_rng(0).permutation(len(data))[:samples]

@@ -31,7 +31,7 @@ from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.dataset import PretrainingDataset, View
 from hmtl_plugin.data.pair_index import PairingConfig
 from hmtl_plugin.errors import run_cli
-from hmtl_plugin.objectives.base import ObjectiveOptions, build_objectives
+from hmtl_plugin.objectives.base import build_objectives
 
 VOCABULARY = 16000
 SENTENCES = 200_000
@@ -65,7 +65,7 @@ class Source:
 
 def ours(prefix: str, vocabulary: Vocabulary, names: tuple[str, ...], length: int, batch: int) -> Source:
     """`PretrainingDataset` with these objectives."""
-    objectives = tuple(build_objectives(names, ObjectiveOptions()).values())
+    objectives = tuple(build_objectives(names).values())
     targets = tuple(target for objective in objectives for target in objective.target_names)
     view = View("train", "nsp", objectives, targets)
     dataset = PretrainingDataset(Corpus(prefix), vocabulary, [view], PairingConfig(tokens_per_sample=length))

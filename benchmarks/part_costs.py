@@ -28,7 +28,7 @@ from hmtl_plugin.models.hierarchical_bert import (
     HierarchicalBertConfig,
     HierarchicalBertModel,
 )
-from hmtl_plugin.objectives.base import ObjectiveOptions, build_objectives
+from hmtl_plugin.objectives.base import build_objectives
 from hmtl_plugin.optim.adamw import HmtlAdamW, HmtlAdamWConfig
 from hmtl_plugin.optim.muon import HmtlMuon, HmtlMuonConfig
 from hmtl_plugin.precision import autocast
@@ -75,7 +75,7 @@ class Ours:
             positions=setting.positions,
             encoder_normalize_before=True,
         )
-        self.objectives = build_objectives([item.split("@")[0] for item in FLAT[0].split(",")], ObjectiveOptions())
+        self.objectives = build_objectives([item.split("@")[0] for item in FLAT[0].split(",")])
         dictionary = ["<mask>", *range(1, setting.vocabulary)]
         task = SimpleNamespace(objectives=self.objectives, source_dictionary=dictionary)
         self.model = HierarchicalBertModel.build_model(config, task).to(device).train()

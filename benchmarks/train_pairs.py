@@ -39,7 +39,7 @@ from hmtl_plugin.data.dataset import PretrainingDataset, View
 from hmtl_plugin.data.pair_index import PairingConfig
 from hmtl_plugin.errors import UserError, run_cli
 from hmtl_plugin.models.hierarchical_bert import ARCHITECTURES
-from hmtl_plugin.objectives.base import ObjectiveOptions, build_objectives
+from hmtl_plugin.objectives.base import build_objectives
 from hmtl_plugin.precision import computes_in_bf16
 
 PLUGIN = str(Path(__file__).parents[1] / "hmtl_plugin")
@@ -103,7 +103,7 @@ class Samples:
 
     def __init__(self, data: Path, length: int) -> None:
         self.vocabulary = Vocabulary.from_dictionary(make_dictionary(VOCABULARY))
-        objectives = tuple(build_objectives(("nsp", "mlm"), ObjectiveOptions()).values())
+        objectives = tuple(build_objectives(("nsp", "mlm")).values())
         view = View("train", "nsp", objectives, ("nsp", "mlm"))
         config = PairingConfig(tokens_per_sample=length)
         self.dataset = PretrainingDataset(Corpus(str(data / "train")), self.vocabulary, [view], config)

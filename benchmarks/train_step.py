@@ -31,7 +31,7 @@ from hmtl_plugin.models.hierarchical_bert import (  # noqa: E402
     HierarchicalBertConfig,
     HierarchicalBertModel,
 )
-from hmtl_plugin.objectives.base import ObjectiveOptions, build_objectives  # noqa: E402
+from hmtl_plugin.objectives.base import build_objectives  # noqa: E402
 from hmtl_plugin.optim.adamw import HmtlAdamW, HmtlAdamWConfig  # noqa: E402
 from hmtl_plugin.precision import autocast, computes_in_bf16  # noqa: E402
 
@@ -80,7 +80,7 @@ def our_step(size: str, rows: int, device: str, bf16: bool, hierarchy: tuple[str
         hierarchy=hierarchy[0], transfer=hierarchy[1], encoder_layers=layers, encoder_embed_dim=hidden
     )
     names = [item.split("@")[0] for item in hierarchy[0].split(",")]
-    objectives = build_objectives(names, ObjectiveOptions())
+    objectives = build_objectives(names)
     task = SimpleNamespace(objectives=objectives, source_dictionary=["<mask>", *range(1, VOCABULARY)])
     model = HierarchicalBertModel.build_model(config, task).to(device).train()
     optimizer = HmtlAdamW(HmtlAdamWConfig(lr=[1e-4]), [p for p in model.parameters() if p.requires_grad])

@@ -14,10 +14,13 @@ class UserError(RuntimeError):
 def run_cli(main: Callable[[], None]) -> None:
     """Run a script's ``main``: a `UserError`, or a file that the system refuses, becomes one line on stderr and exit status 1; Ctrl-C exits 130.
 
-    A termination signal ends it as an exception does, so that processes it started end with it.
+    ``--user-dir DIR`` is taken out of the arguments before, see `user_dir`. A termination signal ends it as an exception does, so that processes it started end with it.
     """
+    from hmtl_plugin.user_dir import take_option
+
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
+        take_option(sys.argv)
         main()
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -4,24 +4,21 @@ and counts of the training text.
 Samples are those of a view of the evaluation's own, the same for every model of one vocabulary, or those of the
 model's training.
 
-Each sample contributes sums (of losses, right answers, or a histogram of scores); values are ratios of sums, and intervals
-come from the bootstrap over samples, so that tokens of one sample are never taken for independent.
+What is measured of an objective's targets, and beside what, the objective says (`objectives.measure`). Intervals come
+from the bootstrap over samples.
 """
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from fairseq import utils
-from fairseq.data import Dictionary
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from hmtl_plugin.checkpoints import LoadedCheckpoint
@@ -29,9 +26,9 @@ from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.data.dataset import PretrainingDataset
 from hmtl_plugin.data.splits import open_split
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.objectives import roc
-from hmtl_plugin.objectives.base import build_objectives
-from hmtl_plugin.pair_counts import PairCounts
+from hmtl_plugin.objectives import measure
+from hmtl_plugin.objectives.base import OF_MODEL, Objective, build_objectives, option_fields
+from hmtl_plugin.objectives.measure import FloatArray, Measure, Sampling, Seen, find_metric
 from hmtl_plugin.precision import autocast, check_device
 from hmtl_plugin.training_text import TrainingText
 from hmtl_plugin.vocabulary_state import check_folder
@@ -39,21 +36,10 @@ from hmtl_plugin.word_bits import WORDS, masked_words, word_bits
 
 logger = logging.getLogger(__name__)
 
-FloatArray = npt.NDArray[np.float64]
 RESAMPLES = 1000
 FIXED, TRAINING = "fixed", "training"
-FIXED_OPTIONS: dict[str, Any] = {
-    "mask_prob": 0.15,
-    "mask_scheme": "token",
-    "bigram_rate": 0.1,
-    "bigram_unit": "word",
-    "bigram_any_word": False,
-    "tokens_per_sample": 64,
-    "short_seq_prob": 0.1,
-    "pairing": "auto",
-    "valid_seed": 0,
-}
-"""Options of the task in the fixed view; a change makes earlier results incomparable."""
+FIXED_OPTIONS: dict[str, Any] = {"tokens_per_sample": 64, "short_seq_prob": 0.1, "pairing": "auto", "valid_seed": 0}
+"""Options of the task in the fixed view, beside objectives' defaults; a change makes earlier results incomparable."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +48,12 @@ class Estimate:
 
     Attributes:
         target: what is predicted (``mlm``, ``nsp``, ``bigram_shift`` ...; `WORDS`).
-        metric: ``loss`` (nats a masked token), ``accuracy`` (percent), ``auc`` or ``bits`` (a character).
+        metric: name of a `measure.Metric`: ``loss`` (nats a masked token), ``accuracy`` (percent), ``auc``, ``bits`` (a
+            character), or an objective's own.
         low, high: 95 % bootstrap interval over samples.
         baseline: the same metric without a model.
-        counts: what counting the training text reaches: `BigramCounts` for what asks for the order of words,
-            `PairCounts` for next sentences; None for others.
+        counts: what counting the training text reaches, where an objective has such counts: `BigramCounts` for what
+            asks for the order of words, `PairCounts` for next sentences.
         sizes: of next sentences, what the sizes of the two segments alone reach; None for others.
     """
 
@@ -97,13 +84,12 @@ class Estimate:
         return None if self.counts is None else self._beyond(self.counts)
 
     def _beyond(self, other: float) -> bool:
-        return self.high < other if self.metric in ("loss", "bits") else self.low > other
+        return self.high < other if find_metric(self.metric).lower_is_better else self.low > other
 
 
 def view_options(checkpoint: LoadedCheckpoint, view: str) -> SimpleNamespace:
-    """The task's options that a view is made with: `FIXED_OPTIONS`, or those that the checkpoint was trained with.
-
-    The granularity of bigram shift is always the checkpoint's: its heads have these targets.
+    """The task's options that a view is made with: `FIXED_OPTIONS` and objectives' defaults, or those that the
+    checkpoint was trained with; what its heads depend on (`OF_MODEL`) is always the checkpoint's.
 
     Raises:
         UserError: for the fixed view of a model that holds fewer positions than it needs.
@@ -117,7 +103,8 @@ def view_options(checkpoint: LoadedCheckpoint, view: str) -> SimpleNamespace:
             f"{checkpoint.path}: holds {held} positions, and samples of the fixed view have up to {needed}: "
             "give --view training, whose values compare only among runs of the same training options"
         )
-    return SimpleNamespace(**FIXED_OPTIONS, bigram_granularity=trained["bigram_granularity"])
+    of_model = {each.name for each in option_fields() if each.metadata.get(OF_MODEL)}
+    return SimpleNamespace(**FIXED_OPTIONS, **{name: trained[name] for name in sorted(of_model & trained.keys())})
 
 
 def evaluate(
@@ -147,54 +134,76 @@ def evaluate(
     check_device(device)
     check_folder(folder, checkpoint.dictionary)
     vocabulary = Vocabulary.from_dictionary(checkpoint.dictionary)
-    objectives = checkpoint.hierarchy.objectives
     options = view_options(checkpoint, view)
+    placed = build_objectives(checkpoint.hierarchy.objectives, options)
     data = open_split(
         folder,
         split,
-        build_objectives(objectives, options),
+        placed,
         vocabulary,
         options,
         training=False,
         seed=options.valid_seed,
     )
-    counts = _counts(folder, checkpoint.dictionary, data)
+    text = TrainingText.of(folder, checkpoint.dictionary)
     model = checkpoint.model.to(device)
-    found: dict[str, list[FloatArray]] = {}
+    asked = {
+        name: _Asked.of(name, objective, data, text) for objective in placed.values() for name in objective.target_names
+    }
+    found: dict[str, list[dict[str, FloatArray]]] = {}
     for batch in _progress(_batches(data, samples, max_tokens), checkpoint.path.parent.name):
         sample = data.collater(batch)
         on_device = utils.move_to_cuda(sample, device) if torch.device(device).type == "cuda" else sample
         with torch.inference_mode(), autocast(precision, torch.device(device).type):
             logits, _ = model(**on_device["net_input"], targets=on_device["targets"])
-        length = sample["net_input"]["src_tokens"].shape[1]
         for name, target in sample["targets"].items():
-            rows = target["positions"] // length if logits[name].dim() == 3 or name == "mlm" else target["positions"]
-            sums = _measure(name).sums(logits[name].float().cpu(), target, sample["net_input"]["src_tokens"], counts)
-            grouped = torch.zeros(sample["nsentences"], sums.shape[1], dtype=torch.float64)
-            grouped.index_add_(0, rows, sums.double())  # of whole rows: numpy's add.at takes half of an evaluation
-            found.setdefault(name, []).append(grouped[rows.unique()].numpy())
-    if view == FIXED and "mlm" in objectives:
-        asked = masked_words(data.corpus, vocabulary, checkpoint.tokenizer, model.config.max_positions, samples)
-        if isinstance(asked, str):
-            logger.warning(f"{checkpoint.path}: no row {WORDS}: {asked}")
+            sums = asked[name].sums(logits[name].float().cpu(), target, sample["net_input"]["src_tokens"])
+            found.setdefault(name, []).append(sums)
+    estimates = [
+        _estimate(name, asked[name].measure, {key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
+        for name, parts in found.items()
+    ]
+    if view == FIXED and "mlm" in placed:
+        words = masked_words(data.corpus, vocabulary, checkpoint.tokenizer, model.config.max_positions, samples)
+        if isinstance(words, str):
+            logger.warning(f"{checkpoint.path}: no row {WORDS}: {words}")
         else:
-            found[WORDS] = [word_bits(model, asked, vocabulary, counts.text.unigram_V, max_tokens, precision, device)]
-    return [_estimate(name, np.concatenate(parts)) for name, parts in found.items()]
+            bits = word_bits(model, words, vocabulary, text.unigram_V, max_tokens, precision, device)
+            estimates.append(_estimate(WORDS, _WORDS, {measure.VALUE: bits[:, :2], measure.BASELINE: bits[:, [2, 1]]}))
+    return estimates
 
 
-class _Counts(NamedTuple):
-    """What counting gives for the samples of one run; ``pairs`` where there are next sentences to predict."""
+@dataclass(frozen=True)
+class _Asked:
+    """A target: its measure, what its objective has counted, and whether its model gives logits of targets alone."""
 
-    text: TrainingText
-    pairs: PairCounts | None
+    measure: Measure
+    counted: Any
+    sparse: bool
 
+    @classmethod
+    def of(cls, target: str, objective: Objective, data: PretrainingDataset, text: TrainingText) -> "_Asked":
+        """Of a target that some view of ``data`` has."""
+        view = next(view for view in data.views if target in view.keep)
+        counted = objective.count(text, Sampling(data.pairing[view.kind], view.corrupting, data.seed))
+        return cls(objective.measure(target), counted, objective.sparse and objective.scope == "token")
 
-def _counts(folder: Path, dictionary: Dictionary, data: PretrainingDataset) -> _Counts:
-    text = TrainingText.of(folder, dictionary)
-    for view in data.views:
-        if "nsp" in view.keep:
-            return _Counts(text, text.pairs(data.pairing[view.kind], view.corrupting, data.seed))
-    return _Counts(text, None)
+    def sums(self, logits: Tensor, target: Mapping[str, Tensor], tokens_BT: Tensor) -> dict[str, FloatArray]:
+        """Of each sample that holds such targets, (samples, K) for each kind of sums.
+
+        Args:
+            logits: (M, C) where ``sparse``, else (B, T, C) or (B, C).
+        """
+        positions_M, labels_M = target["positions"], target["labels"]
+        rows_MC = logits if self.sparse else logits.flatten(0, -2)[positions_M]
+        of_tokens = self.sparse or logits.dim() == 3
+        row_M = positions_M // tokens_BT.shape[1] if of_tokens else positions_M
+        grouped = {}
+        for name, sums_MK in self.measure.sums(Seen(rows_MC, labels_M, positions_M, tokens_BT), self.counted).items():
+            # of whole rows: numpy's add.at takes half of an evaluation
+            sums_BK = torch.zeros(len(tokens_BT), sums_MK.shape[1], dtype=torch.float64)
+            grouped[name] = sums_BK.index_add_(0, row_M, sums_MK.double())[row_M.unique()].numpy()
+        return grouped
 
 
 def _batches(data: PretrainingDataset, samples: int, max_tokens: int) -> list[list[int]]:
@@ -216,115 +225,13 @@ def _progress(batches: list[list[int]], name: str) -> Any:
     return tqdm(batches, desc=f"evaluating {name}", unit="batch", disable=None, leave=False)
 
 
-def _neighbours(tokens_BT: Tensor, positions_M: Tensor) -> tuple[npt.NDArray[np.int64], ...]:
-    """(M,) pieces to the left of positions, there, and to the right. What is predicted is never first or last in its row."""
-    flat, positions = tokens_BT.flatten().numpy(), positions_M.numpy()
-    return flat[positions - 1], flat[positions], flat[positions + 1]
+_WORDS = Measure(measure.BITS, measure.right_answers, measure.ratio, lambda sums: float(measure.ratio(sums)))
+"""Its samples are not the data set's, nor its sums: `word_bits` gives these."""
 
 
-def _sums_mlm(logits_MV: Tensor, target: Mapping[str, Tensor], tokens_BT: Tensor, counts: _Counts) -> Tensor:
-    """(M, 4) loss, 1, unigrams' loss, bigrams' loss."""
-    labels = target["labels"]
-    loss = F.cross_entropy(logits_MV, labels, reduction="none").double()
-    left, _, right = _neighbours(tokens_BT, target["positions"])
-    bigrams = torch.from_numpy(-np.log(counts.text.bigrams.between(left, labels.numpy(), right)))
-    return torch.stack([loss, torch.ones_like(loss), -counts.text.unigram_V[labels], bigrams], 1)
-
-
-def _sums_right(logits: Tensor, target: Mapping[str, Tensor], tokens_BT: Tensor, counts: _Counts) -> Tensor:
-    """(M, 3) right answer, 1, label."""
-    right = (logits[target["positions"]].argmax(-1) == target["labels"]).double()
-    return torch.stack([right, torch.ones_like(right), target["labels"].double()], 1)
-
-
-def _sums_scores(logits: Tensor, target: Mapping[str, Tensor], tokens_BT: Tensor, counts: _Counts) -> Tensor:
-    """(M, 4 * bins) one-hot of score bin, first for label 0, then for label 1; then the same of the bigrams' scores."""
-    labels = target["labels"]
-    pair = logits.flatten(0, -2)[target["positions"]]
-    misfit = -torch.from_numpy(counts.text.bigrams.fit(*_neighbours(tokens_BT, target["positions"])))
-    theirs = torch.stack([torch.zeros_like(misfit), misfit / 4], 1)  # within the range of the bins
-    one_hot = torch.zeros(len(labels), 4 * roc.BINS, dtype=torch.uint8)
-    for number, each in enumerate((pair, theirs)):
-        one_hot[torch.arange(len(labels)), roc.score_bin(each, labels) + 2 * roc.BINS * number] = 1
-    return one_hot
-
-
-def _sums_next(logits: Tensor, target: Mapping[str, Tensor], tokens_BT: Tensor, counts: _Counts) -> Tensor:
-    """(M, 5) as `_sums_right`, then whether the counts and the sizes alone are right; NaN without counts."""
-    own = _sums_right(logits, target, tokens_BT, counts)
-    if counts.pairs is None:
-        return torch.cat([own, torch.full((len(own), 2), torch.nan, dtype=torch.float64)], 1)
-    answers = counts.pairs.follows(tokens_BT[target["positions"]].numpy())
-    return torch.cat([own, torch.from_numpy(np.stack(answers, 1) == target["labels"].numpy()[:, None]).double()], 1)
-
-
-def _ratio(sums: FloatArray) -> FloatArray:
-    return sums[..., 0] / sums[..., 1]
-
-
-def _percent(sums: FloatArray) -> FloatArray:
-    return 100 * _ratio(sums)
-
-
-def _majority(sums: FloatArray) -> float:
-    share = float(sums[2] / sums[1])
-    return 100 * max(share, 1 - share)
-
-
-@dataclass(frozen=True)
-class _Measure:
-    """How a target is measured.
-
-    Attributes:
-        sums: columns of each prediction that can be added up.
-        columns: how many of them the value needs.
-        value: of added columns; the others likewise, of all columns of all samples.
-    """
-
-    metric: str
-    sums: Callable[[Tensor, Mapping[str, Tensor], Tensor, _Counts], Tensor]
-    columns: int
-    value: Callable[[FloatArray], FloatArray]
-    baseline: Callable[[FloatArray], float]
-    counts: Callable[[FloatArray], float] | None = None
-    sizes: Callable[[FloatArray], float] | None = None
-
-
-_TWO_WAY = _Measure("accuracy", _sums_right, 2, _percent, _majority)
-_MEASURES = {
-    "mlm": _Measure("loss", _sums_mlm, 2, _ratio, lambda s: float(s[2] / s[1]), lambda s: float(s[3] / s[1])),
-    "nsp": replace(
-        _TWO_WAY,
-        sums=_sums_next,
-        counts=lambda s: float(100 * s[3] / s[1]),
-        sizes=lambda s: float(100 * s[4] / s[1]),
-    ),
-    "bigram_shift": _Measure(
-        "auc",
-        _sums_scores,
-        2 * roc.BINS,
-        roc.area_under_curve,
-        lambda sums: 0.5,
-        lambda sums: float(roc.area_under_curve(sums[2 * roc.BINS :])),
-    ),
-    # its samples are not the data set's: `word_bits` gives the sums
-    WORDS: _Measure("bits", _sums_right, 2, _ratio, lambda s: float(s[2] / s[1])),
-}
-
-
-def _measure(target: str) -> _Measure:
-    return _MEASURES.get(target, _TWO_WAY)
-
-
-def _estimate(target: str, sums: FloatArray) -> Estimate:
-    """Value and interval from the sums (samples, columns) of one target."""
-    measure = _measure(target)
-    own, whole = sums[:, : measure.columns], sums.sum(0)
-    draws = np.random.default_rng(0).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), RESAMPLES)
-    low, high = np.nanpercentile(measure.value(draws.astype(np.float64) @ own), [2.5, 97.5])
-    value, baseline = float(measure.value(own.sum(0))), measure.baseline(whole)
-    counts, sizes = (
-        None if known is None or np.isnan(reached := known(whole)) else reached
-        for known in (measure.counts, measure.sizes)
-    )
-    return Estimate(target, measure.metric, value, float(low), float(high), baseline, len(sums), counts, sizes)
+def _estimate(target: str, how: Measure, sums: Mapping[str, FloatArray]) -> Estimate:
+    """Of the sums of one target, of each sample."""
+    value, low, high, baseline, others = measure.estimate(how, sums, RESAMPLES)
+    samples = len(sums[measure.VALUE])
+    counts, sizes = others.get(measure.COUNTS), others.get(measure.SIZES)
+    return Estimate(target, how.metric.name, value, low, high, baseline, samples, counts, sizes)

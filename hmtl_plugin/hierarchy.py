@@ -8,20 +8,30 @@ This module knows names only: what the objectives and operators are is told to `
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, isfinite
+from typing import Protocol
 
 _PLACEMENT = re.compile(r"(?P<objective>[a-z][a-z0-9_]*)@(?P<layer>-?\d+|\d+(\.\d+)?%)(\*(?P<weight>[^*@,]+))?")
 _EDGE = re.compile(
     r"(?P<source>[a-z][a-z0-9_]*)>(?P<target>[a-z][a-z0-9_]*):(?P<operator>[a-z][a-z0-9_]*)(?P<stop>!?)(?P<permuted>~?)"
 )
 
-# Pairs of objectives that cannot share a batch: a sample is either a random pair or a swapped one.
-_EXCLUSIVE = (("nsp", "sop"),)
-# `label` needs a small set of labels to embed; the masked-LM softmax is over the whole vocabulary.
-_NO_LABEL_SOURCE = ("mlm",)
+
+class Kind(Protocol):
+    """What a hierarchy asks of an objective, or of its class.
+
+    Attributes:
+        pairing: the kind of sentence pairs that it needs, if any: a sample is of one kind.
+        num_labels: classes that a ``label`` transfer embeds; None if it has no small set of them.
+    """
+
+    @property
+    def pairing(self) -> str | None: ...
+    @property
+    def num_labels(self) -> int | None: ...
 
 
 class HierarchyError(ValueError):
@@ -144,7 +154,7 @@ class Hierarchy:
             waiting.remove(ready[0])
         return solved
 
-    def validate(self, num_layers: int, objectives: Collection[str], operators: Collection[str]) -> None:
+    def validate(self, num_layers: int, objectives: Mapping[str, Kind], operators: Collection[str]) -> None:
         """Check the hierarchy against an encoder of ``num_layers`` and the known objectives and operators.
 
         Raises:
@@ -157,17 +167,21 @@ class Hierarchy:
             _check_placement(placement, objectives, seen)
             placement.resolve(num_layers)
             seen.add(placement.objective)
-        for pair in _EXCLUSIVE:
-            if seen.issuperset(pair):
-                raise HierarchyError(f"hierarchy: '{pair[0]}' and '{pair[1]}' cannot be placed together: leave one out")
+        paired = {objectives[name].pairing: name for name in self.objectives if objectives[name].pairing}
+        if len(paired) > 1:
+            one, other = sorted(paired.values())[:2]
+            raise HierarchyError(
+                f"hierarchy: '{one}' and '{other}' cannot be placed together, they need different pairs of sentences: "
+                "leave one out"
+            )
         if not any(placement.weight > 0 for placement in self.placements):
             raise HierarchyError(
                 "hierarchy: every weight is 0, nothing would be learned; give one objective a weight above 0"
             )
-        self._validate_transfers(num_layers, operators)
+        self._validate_transfers(num_layers, objectives, operators)
         self.order(num_layers)
 
-    def _validate_transfers(self, num_layers: int, operators: Collection[str]) -> None:
+    def _validate_transfers(self, num_layers: int, objectives: Mapping[str, Kind], operators: Collection[str]) -> None:
         layers = self.layers(num_layers)
         pairs: set[tuple[str, str]] = set()
         for edge in self.transfers:
@@ -182,7 +196,7 @@ class Hierarchy:
                 raise HierarchyError(
                     f"transfer: '{edge}' uses an unknown operator: use one of {', '.join(sorted(operators))}"
                 )
-            if edge.operator == "label" and edge.source in _NO_LABEL_SOURCE:
+            if edge.operator == "label" and objectives[edge.source].num_labels is None:
                 raise HierarchyError(
                     f"transfer: '{edge}': {edge.source} has no small label set to embed: use concat, add or gate"
                 )
@@ -225,7 +239,8 @@ def _parse_edge(item: str) -> Transfer:
 def _check_placement(placement: Placement, objectives: Collection[str], seen: set[str]) -> None:
     if placement.objective not in objectives:
         raise HierarchyError(
-            f"hierarchy: '{placement}' names an unknown objective: use one of {', '.join(sorted(objectives))}"
+            f"hierarchy: '{placement}' names an unknown objective: use one of {', '.join(sorted(objectives))}, "
+            "or give --user-dir DIR, the module that registers it"
         )
     if placement.objective in seen:
         raise HierarchyError(f"hierarchy: '{placement}' places {placement.objective} a second time: keep one placement")

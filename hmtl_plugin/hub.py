@@ -23,6 +23,7 @@ from hmtl_plugin.finetuning.inference import Answered, QuestionAnswerer, sentenc
 from hmtl_plugin.hierarchy import Hierarchy
 from hmtl_plugin.models.pooling import find_pooling, pool
 from hmtl_plugin.objectives import bigram_shift
+from hmtl_plugin.objectives.base import Objective, known_objectives
 from hmtl_plugin.precision import check_device
 
 Texts = str | Sequence[str]
@@ -50,8 +51,11 @@ class Predicted(NamedTuple):
     probabilities: dict[str, float]
 
 
-# of the sentence objectives' classes 0 and 1
-SENTENCE_LABELS = {"nsp": ("random", "next"), "sop": ("exchanged", "in order")}
+class PredictedWord(NamedTuple):
+    """A word, and what the head of an objective says of it: the mean over its pieces."""
+
+    word: str
+    predicted: Predicted
 
 
 class HierarchicalBert(nn.Module):
@@ -237,24 +241,23 @@ class HierarchicalBert(nn.Module):
         rows = [self.encode(text) for text in _listed(texts)]
         answers: list[list[WordOrder]] = [[] for _ in rows]
         for numbers, tokens_BT in self._batches(rows, 32):
-            moved_BT = torch.softmax(self._logits(tokens_BT, {})[bigram_shift.TOKEN].float(), -1)[..., 1]
+            moved_BT1 = torch.softmax(self._logits(tokens_BT, {})[bigram_shift.TOKEN].float(), -1)[..., 1:]
             for row, number in enumerate(numbers):
-                answers[number] = self._words(rows[number].numpy(), moved_BT[row, : len(rows[number])].cpu().numpy())
+                words = self._words(rows[number].numpy(), moved_BT1[row, : len(rows[number])].cpu().numpy())
+                answers[number] = [WordOrder(word, float(moved)) for word, (moved,) in words]
         return answers[0] if isinstance(texts, str) else answers
 
-    def _words(self, tokens_T: np.ndarray, moved_T: np.ndarray) -> list[WordOrder]:
+    def _words(self, tokens_T: np.ndarray, said_TC: np.ndarray) -> list[tuple[str, np.ndarray]]:
+        """Each word of a row of ids, and (C,) the mean of what is said of its pieces."""
         inside = slice(1, -1)
-        tokens, moved = tokens_T[inside], moved_T[inside]
+        tokens, said = tokens_T[inside], said_TC[inside]
         if not len(tokens):
             return []
         starts = self.vocabulary.word_start_V[tokens].copy()
         starts[0] = True
         begin = np.flatnonzero(starts)
-        means = np.add.reduceat(moved, begin) / np.diff(begin, append=len(tokens))
-        return [
-            WordOrder(self.decode(run.tolist()), float(p))
-            for run, p in zip(np.split(tokens, begin[1:]), means, strict=True)
-        ]
+        means = np.add.reduceat(said, begin) / np.diff(begin, append=len(tokens))[:, None]
+        return [(self.decode(run.tolist()), mean) for run, mean in zip(np.split(tokens, begin[1:]), means, strict=True)]
 
     # ---- answers of fine-tuned heads ----
 
@@ -267,7 +270,8 @@ class HierarchicalBert(nn.Module):
         """What a head says of sentences or pairs of them.
 
         Args:
-            head: the GLUE task that the checkpoint was fine-tuned on, or of a pre-training checkpoint ``nsp`` or ``sop``.
+            head: the GLUE task that the checkpoint was fine-tuned on, or an objective that it was pre-trained on and that
+                asks of whole samples, as ``nsp`` does.
 
         Raises:
             UserError: if the checkpoint has no such head, or the task takes another number of sentences.
@@ -275,21 +279,70 @@ class HierarchicalBert(nn.Module):
         first, second = _listed(a), None if b is None else _listed(b)
         if second is not None and (isinstance(a, str) != isinstance(b, str) or len(first) != len(second)):
             raise UserError(f"predict: {len(first)} first and {len(second)} second sentences: give as many of each")
-        if head in ("nsp", "sop"):
-            labels: Sequence[str] = SENTENCE_LABELS[self._need(head)]
-            if second is None:
-                raise UserError(f"predict: {head} takes pairs: give b too")
-            longest = self.model.config.max_positions
-        else:
+        objective = self._objective(head, "sentence")
+        if objective is None:
             task = self._task(head, 1 if second is None else 2)
-            labels, longest = task.labels, int(self.checkpoint.config["task"]["tokens_per_sample"])
+            labels, longest = tuple(task.labels), int(self.checkpoint.config["task"]["tokens_per_sample"])
+        else:
+            if objective.pairing and second is None:
+                raise UserError(f"predict: {head} takes pairs: give b too")
+            labels, longest = objective.labels, self.model.config.max_positions
         rows = sentence_rows(self.tokenizer, first, second, longest)
         answers = [Predicted("", {})] * len(rows)
         for numbers, tokens_BT in self._batches(rows, 32):
-            logits_BC = self._logits(tokens_BT, {})[head] if head in SENTENCE_LABELS else self._head_logits(tokens_BT)
+            if objective is None:
+                logits_BC = self._head_logits(tokens_BT)
+            else:
+                logits_BC = self._logits(tokens_BT, {})[objective.target_names[0]]
+                labels = labels or _numbers(logits_BC)
             for number, logits_C in zip(numbers, logits_BC.float().cpu(), strict=True):
                 answers[number] = _predicted(logits_C, labels)
         return answers[0] if isinstance(a, str) else answers
+
+    @overload
+    def predict_words(self, objective: str, texts: str) -> list[PredictedWord]: ...  # type: ignore[overload-overlap]
+    @overload
+    def predict_words(self, objective: str, texts: Sequence[str]) -> list[list[PredictedWord]]: ...
+    @torch.inference_mode()
+    def predict_words(self, objective: str, texts: Texts) -> list[PredictedWord] | list[list[PredictedWord]]:
+        """What the head of an objective that asks of tokens, as ``bigram_shift`` does, says of each word.
+
+        Raises:
+            UserError: if the checkpoint was not pre-trained on it, or it asks of whole samples or of masks.
+        """
+        found = self._objective(objective, "token")
+        if found is None:
+            self._need(objective)
+            raise UserError(f"predict_words: {objective} is no objective of pre-training: use predict")
+        rows = [self.encode(text) for text in _listed(texts)]
+        answers: list[list[PredictedWord]] = [[] for _ in rows]
+        for numbers, tokens_BT in self._batches(rows, 32):
+            logits_BTC = self._logits(tokens_BT, {})[found.target_names[0]].float()
+            labels = found.labels or _numbers(logits_BTC)
+            said_BTC = torch.softmax(logits_BTC, -1) if labels else logits_BTC
+            for row, number in enumerate(numbers):
+                tokens_T = rows[number].numpy()
+                words = self._words(tokens_T, said_BTC[row, : len(tokens_T)].cpu().numpy())
+                answers[number] = [PredictedWord(word, _of_shares(mean_C.tolist(), labels)) for word, mean_C in words]
+        return answers[0] if isinstance(texts, str) else answers
+
+    def _objective(self, head: str, scope: str) -> Objective | None:
+        """The objective of this name, if it is one.
+
+        Raises:
+            UserError: if the checkpoint was not trained on it, or it asks of something else than ``scope``.
+        """
+        if head not in known_objectives():
+            return None
+        objective = self.checkpoint.objectives[self._need(head)]
+        if objective.scope == "token" and objective.sparse:
+            raise UserError(f"predict: {head} answers where something is masked: use fill_mask")
+        if objective.scope != scope:
+            other = "predict_words" if scope == "sentence" else "predict"
+            raise UserError(
+                f"predict: {head} asks of {'words' if scope == 'sentence' else 'whole samples'}: use {other}"
+            )
+        return objective
 
     def _task(self, head: str, sentences: int) -> GlueTask:
         task = find_task(head)
@@ -345,7 +398,17 @@ def _listed(texts: Texts) -> Sequence[str]:
 
 
 def _predicted(logits_C: Tensor, labels: Sequence[str]) -> Predicted:
+    return _of_shares((torch.softmax(logits_C, -1) if labels else logits_C).tolist(), labels)
+
+
+def _of_shares(shares: Sequence[float], labels: Sequence[str]) -> Predicted:
+    """Of probabilities of the labels; of a score, if there are no labels."""
     if not labels:
-        return Predicted(float(logits_C[0]), {})
-    shares = torch.softmax(logits_C, -1).tolist()
-    return Predicted(labels[int(logits_C.argmax())], dict(zip(labels, shares, strict=True)))
+        return Predicted(shares[0], {})
+    return Predicted(labels[int(np.argmax(shares))], dict(zip(labels, shares, strict=True)))
+
+
+def _numbers(logits: Tensor) -> tuple[str, ...]:
+    """Of classes that have no names; none of a score."""
+    classes = logits.shape[-1]
+    return tuple(map(str, range(classes))) if classes > 1 else ()

@@ -30,14 +30,15 @@ _BATCH = 1_000
 
 
 class PairCounts:
-    """Two logistic regressions on pairs of the training text: on all `FEATURES`, and on the two sizes alone.
+    """Two logistic regressions on pairs of the training text: on all `FEATURES`, and on the two sizes alone; of more than
+    two classes, one for each class against the rest.
 
     The second shows what the way of pairing gives away, for sizes know nothing of content.
 
     Args:
         corpus: the training split.
         idf_V: see `inverse_document_frequency`.
-        config: how sentences become pairs, of kind ``nsp``.
+        config: how sentences become pairs that have labels.
         corrupting: objectives whose corruption the model's samples have gone through.
         seed: of pairs and corruption.
         pairs: the regressions are fitted on at most so many.
@@ -63,10 +64,10 @@ class PairCounts:
             ]
         )
         labels_M = index.rows["label"].take(chosen)
-        self._whole, self._sizes = _Regression(features_M7, labels_M), _Regression(features_M7[:, SIZES], labels_M)
+        self._whole, self._sizes = _Classes(features_M7, labels_M), _Classes(features_M7[:, SIZES], labels_M)
 
     def follows(self, tokens_BT: Int64Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """(B,) answers 1 (B follows A) or 0 by all features, and by sizes alone.
+        """(B,) labels of the pairs (of ``nsp`` 1: B follows A) by all features, and by sizes alone.
 
         Args:
             tokens_BT: rows ``<s> A </s> B </s>`` as a model sees them, padded.
@@ -174,8 +175,21 @@ def _share(part_B: FloatArray, whole_B: FloatArray) -> FloatArray:
     return np.divide(part_B, whole_B, out=np.zeros_like(part_B), where=whole_B > 0)
 
 
+class _Classes:
+    """Regressions of labels 0, 1, ...; called, it gives the likeliest label."""
+
+    def __init__(self, features_MF: FloatArray, labels_M: npt.NDArray[np.integer]) -> None:
+        classes = max(2, int(labels_M.max(initial=0)) + 1)
+        self._regressions = [_Regression(features_MF, labels_M == label) for label in range(classes)[classes == 2 :]]
+
+    def __call__(self, features_MF: FloatArray) -> npt.NDArray[np.int64]:
+        """(M,) labels; of two classes the second where it is likelier than not."""
+        scores_KM = np.stack([regression(features_MF) for regression in self._regressions])
+        return (scores_KM[0] > 0).astype(np.int64) if len(scores_KM) == 1 else scores_KM.argmax(0)
+
+
 class _Regression:
-    """Logistic regression of labels 0 and 1 on standardised features, by Newton's method; called, it gives labels.
+    """Logistic regression of labels 0 and 1 on standardised features, by Newton's method; called, it gives log-odds of 1.
 
     Not `probing.logistic`: that one is made for many layers and penalties of wide features, and loads all of probing.
     """
@@ -197,9 +211,10 @@ class _Regression:
             if np.abs(step_F).max() < 1e-6:
                 break
 
-    def __call__(self, features_MF: FloatArray) -> npt.NDArray[np.int64]:
-        """(M,) the likelier label."""
-        return (self._standard(features_MF) @ self._weight_F > 0).astype(np.int64)
+    def __call__(self, features_MF: FloatArray) -> FloatArray:
+        """(M,) log-odds."""
+        odds_M: FloatArray = self._standard(features_MF) @ self._weight_F
+        return odds_M
 
     def _standard(self, features_MF: FloatArray) -> FloatArray:
         """Standardised, and a column of ones."""

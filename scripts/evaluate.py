@@ -27,6 +27,7 @@ from hmtl_plugin.checkpoints import find_checkpoint, load_checkpoint  # noqa: E4
 from hmtl_plugin.data.manifest import file_sha256  # noqa: E402
 from hmtl_plugin.errors import run_cli  # noqa: E402
 from hmtl_plugin.evaluation import FIXED, TRAINING, Estimate, evaluate  # noqa: E402
+from hmtl_plugin.objectives.measure import find_metric  # noqa: E402
 from hmtl_plugin.precision import AUTOCAST  # noqa: E402
 from hmtl_plugin.reporting.results import append_results, read_results  # noqa: E402
 from hmtl_plugin.reporting.text_table import text_table  # noqa: E402
@@ -137,14 +138,13 @@ def _answers(result: dict[str, Any], question: dict[str, Any]) -> bool:
 
 
 def _columns(estimate: Estimate) -> list[str]:
-    digits = {"loss": 3, "accuracy": 1, "auc": 3, "bits": 3}[estimate.metric]
-    unit = {"loss": "loss (nats)", "accuracy": "accuracy (%)", "auc": "AUC", "bits": "bits a character"}
-    baseline = {"loss": "unigram", "accuracy": "majority", "auc": "chance", "bits": "unigram"}[estimate.metric]
+    metric = find_metric(estimate.metric)
+    digits, baseline = metric.digits, metric.baseline
     if estimate.sizes is not None:
         baseline += f"; sizes {estimate.sizes:.{digits}f}"
     return [
         estimate.target,
-        unit[estimate.metric],
+        metric.unit,
         f"{estimate.value:.{digits}f}",
         f"{estimate.low:.{digits}f} to {estimate.high:.{digits}f}",
         f"{estimate.baseline:.{digits}f} ({baseline})",

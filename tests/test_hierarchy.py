@@ -1,22 +1,39 @@
 """Parsing, round trip and every refusal of a hierarchy."""
 
+from typing import NamedTuple
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hmtl_plugin.hierarchy import Hierarchy, HierarchyError, Placement, Transfer
 
-OBJECTIVES = ("mlm", "nsp", "sop", "bigram_shift")
+
+class Kind(NamedTuple):
+    """Of an objective."""
+
+    pairing: str | None
+    num_labels: int | None
+
+
+OBJECTIVES = {
+    "mlm": Kind(None, None),
+    "nsp": Kind("nsp", 2),
+    "sop": Kind("sop", 2),
+    "bigram_shift": Kind(None, 2),
+    "follows": Kind("nsp", 3),
+    "score": Kind(None, None),
+}
 OPERATORS = ("concat", "add", "gate", "label")
 
 layers = st.one_of(
     st.integers(1, 12).map(str), st.integers(1, 12).map(lambda n: f"-{n}"), st.integers(1, 100).map(lambda n: f"{n}%")
 )
-placements = st.builds(Placement, st.sampled_from(OBJECTIVES), layers, st.floats(0, 100, allow_nan=False))
+placements = st.builds(Placement, st.sampled_from(list(OBJECTIVES)), layers, st.floats(0, 100, allow_nan=False))
 edges = st.builds(
     Transfer,
-    st.sampled_from(OBJECTIVES),
-    st.sampled_from(OBJECTIVES),
+    st.sampled_from(list(OBJECTIVES)),
+    st.sampled_from(list(OBJECTIVES)),
     st.sampled_from(OPERATORS),
     st.booleans(),
     st.booleans(),
@@ -67,6 +84,7 @@ def test_order_is_by_layer_then_sources_first() -> None:
         ("electra@4", "", "'electra@4' names an unknown objective: use one of bigram_shift"),
         ("mlm@4,mlm@2", "", "second time"),
         ("nsp@4,sop@4", "", "'nsp' and 'sop' cannot be placed together"),
+        ("sop@4,mlm@4,follows@4", "", "'follows' and 'sop' cannot be placed together"),
         ("mlm@4,nsp@2", "nsp-mlm", "cannot read 'nsp-mlm'"),
         ("mlm@4,nsp@2", "nsp>mlm:add~!", "cannot read 'nsp>mlm:add~!'"),
         ("mlm@4,nsp@2", "nsp>mlm:add~~", "cannot read 'nsp>mlm:add~~'"),
@@ -78,6 +96,7 @@ def test_order_is_by_layer_then_sources_first() -> None:
         ("mlm@4,nsp@4", "nsp>mlm:add,mlm>nsp:add", "cycle"),
         ("mlm@4", "mlm>mlm:add", "cycle of one"),
         ("mlm@4,nsp@4", "mlm>nsp:label", "no small label set"),
+        ("score@2,mlm@4", "score>mlm:label", "'score>mlm:label': score has no small label set"),
         ("mlm@4,nsp@4", "nsp>mlm:add,nsp>mlm:gate", "joined already"),
     ],
 )
@@ -85,3 +104,7 @@ def test_refusals_are_one_line(hierarchy: str, transfer: str, message: str) -> N
     with pytest.raises(HierarchyError) as caught:
         Hierarchy.parse(hierarchy, transfer).validate(4, OBJECTIVES, OPERATORS)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_objectives_of_one_kind_of_pairs_share_them() -> None:
+    Hierarchy.parse("nsp@2,follows@3,mlm@4", "follows>mlm:label").validate(4, OBJECTIVES, OPERATORS)

@@ -15,7 +15,7 @@ from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
 from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.pair_index import PairIndex, PairingConfig
 from hmtl_plugin.data.splits import open_split
-from hmtl_plugin.objectives.base import ObjectiveOptions, build_objectives
+from hmtl_plugin.objectives.base import build_objectives
 from hmtl_plugin.pair_counts import PairCounts, inverse_document_frequency, pair_features
 from tests.data.corpora import write
 from tests.training.runs import make_data
@@ -95,7 +95,7 @@ def counts_and_right(folder: Path) -> tuple[PairCounts, float, float, float]:
     dictionary = Dictionary.load(str(folder / "dict.txt"))
     dictionary.add_symbol(MASK)
     vocabulary = Vocabulary.from_dictionary(dictionary)
-    objectives = build_objectives(["nsp", "mlm"], ObjectiveOptions())
+    objectives = build_objectives(["nsp", "mlm"])
     data = open_split(folder, "valid", objectives, vocabulary, OPTIONS, training=False, seed=0)
     corpus = Corpus(str(folder / "train"), eos=vocabulary.eos)
     idf_V = inverse_document_frequency(corpus, vocabulary)
@@ -142,8 +142,15 @@ def test_of_a_large_corpus_a_bounded_part_is_paired(folder: Path, monkeypatch: p
 def test_labels_of_one_class_have_a_regression() -> None:
     features = np.random.default_rng(0).random((50, 3))
     features[:, 2] = 4.0  # does not vary
-    assert pair_counts._Regression(features, np.ones(50, dtype=np.int8))(features).all()
-    assert (pair_counts._Regression(features, features[:, 0] > 0.5)(features) == (features[:, 0] > 0.5)).mean() > 0.9
+    assert pair_counts._Classes(features, np.ones(50, dtype=np.int8))(features).all()
+    labels = (features[:, 0] > 0.5).astype(np.int8)
+    assert (pair_counts._Classes(features, labels)(features) == labels).mean() > 0.9
+
+
+def test_three_labels_have_one_each() -> None:
+    features = np.random.default_rng(0).random((300, 3))
+    labels = features.argmax(1).astype(np.int8)
+    assert (pair_counts._Classes(features, labels)(features) == labels).mean() > 0.9
 
 
 def test_the_same_pairs_every_time(folder: Path) -> None:
@@ -155,7 +162,7 @@ def test_pairs_are_fitted_as_the_model_sees_them(folder: Path) -> None:
     """After the corruption: where all is masked nothing is left to fit on."""
 
     class MaskAll:
-        name, rank = "all", 0
+        name, rank, target_names, num_labels = "all", 0, (), None
 
         def reserve(self, batch: FlatBatch, random: BatchRandom) -> None:
             return None

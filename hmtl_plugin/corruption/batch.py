@@ -24,6 +24,7 @@ class FlatBatch:
         vocabulary: what is known of each token id.
         targets: target name -> int64 array of length N (token targets) or B (sentence targets), `IGNORE` where none.
         reserved: objective -> (N,) bool, the tokens that it is going to predict; others leave them where they are.
+        text: the ids of the whole split, ends of sentences among them: one at a random place is a draw by frequency.
     """
 
     tokens_N: npt.NDArray[np.int64]
@@ -33,6 +34,7 @@ class FlatBatch:
     vocabulary: Vocabulary
     targets: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
     reserved: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
+    text: npt.NDArray[np.integer] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @cached_property
     def lengths_B(self) -> npt.NDArray[np.int64]:

@@ -38,12 +38,14 @@ class View:
         kind: how sentences are paired.
         corrupting: objectives whose corruption runs, in order of their ``rank``.
         keep: names of the targets that reach the trainer.
+        still: names of objectives that may change no token.
     """
 
     name: str
     kind: str
     corrupting: tuple[Objective, ...]
     keep: tuple[str, ...]
+    still: frozenset[str] = frozenset()
 
 
 class PretrainingDataset(NumberedDataset):
@@ -202,7 +204,7 @@ class PretrainingDataset(NumberedDataset):
         """The corrupted samples ``index_B`` of a view (counted within it), flat."""
         batch = self._indices[view].batch(self.corpus, index_B, self.vocabulary)
         random = BatchRandom(self.seed, self.epoch, index_B, batch.sample_N, batch.position_N)
-        corrupt_batch(self.views[view].corrupting, batch, random)
+        corrupt_batch(self.views[view].corrupting, batch, random, self.views[view].still)
         return batch
 
     def _collate(self, batches: list[tuple[View, Int64Array, FlatBatch]]) -> dict[str, Any]:

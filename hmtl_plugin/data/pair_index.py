@@ -12,7 +12,7 @@ from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.data.corpus import Corpus, Int64Array, expand_ranges
 from hmtl_plugin.errors import UserError
 
-KINDS = ("nsp", "sop", "single")
+KINDS = ("nsp", "sop", "distance", "single")
 LAYOUTS = ("segments", "rows")
 NO_LABEL = -1
 """Label of a sample that is no pair; the same as `batch.IGNORE`."""
@@ -23,7 +23,7 @@ class PairingConfig:
     """How sentences become samples; the rules are in `hmtl_plugin.data.pairing`.
 
     Attributes:
-        kind: ``nsp``, ``sop`` or ``single``.
+        kind: of `KINDS`.
         tokens_per_sample: longest sequence, special tokens included.
         short_seq_prob: share of chunks with a random, shorter target.
         layout: ``segments`` fills chunks with sentences, ``rows`` takes the rows of sentence-pair data.
@@ -52,7 +52,7 @@ def row_type(items: int) -> np.dtype:
     memory that is far larger than the cache a row costs one wait, columns five.
 
     Fields: ``a_start``, ``a_count`` first sentence of A (item number of the corpus) and how many; ``b_start``, ``b_count`` the same for B, count 0
-    where there is none; ``label`` 1 B follows A (in order), 0 it does not (or swapped), -1 no pair. Counts fit 16 bits: a segment holds no more
+    where there is none; ``label`` -1 no pair, else what the kind's objective asks for (nsp: 1 B follows A, 0 it does not). Counts fit 16 bits: a segment holds no more
     sentences than its target has tokens.
     """
     item = np.uint32 if items < 1 << 32 else np.int64
@@ -169,4 +169,5 @@ class PairIndex:
         begin = np.cumsum(lengths + before + after) - lengths - after
         sentence_start = np.zeros(len(tokens), dtype=bool)
         sentence_start[begin[lengths > 0]] = True
-        return FlatBatch(tokens, offsets, np.asarray(index_B, np.int64), sentence_start, vocabulary, targets)
+        index_B = np.asarray(index_B, np.int64)
+        return FlatBatch(tokens, offsets, index_B, sentence_start, vocabulary, targets, text=corpus.tokens)

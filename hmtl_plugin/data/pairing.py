@@ -8,6 +8,8 @@ more sentences is split behind a random sentence into A and B.
 - ``nsp``: with probability 1/2, and always for a chunk of one sentence, B gives way to a random segment: from
   a random sentence of another document (each other document equally likely) as many sentences as the rest of
   the target takes, or the document has. The sentences that lost their place begin the next chunk.
+- ``distance`` (after ERNIE 2.0's, Sun et al. 2019): as ``nsp``, but half of the random segments are of the same
+  document, from a random sentence outside of the chunk; another document's, if there is none.
 - ``sop``: B follows A; with probability 1/2 they change places. A chunk of one sentence has no B and no
   label.
 - ``single``: the whole chunk is A (budget: sequence length less ``<s> </s>``).
@@ -53,6 +55,8 @@ PART = 256
 BLOCK = 1 << 19
 """Sentences a thread handles at a time: enough to hide the cost of calls, few enough for the cache."""
 _MAX_LENGTH = 1 << 16
+RANDOM = ("nsp", "distance")
+"""Kinds whose second segment may be of another document."""
 
 
 def build_pairs(
@@ -101,9 +105,9 @@ def _check(documents: tuple[Int64Array, Int64Array], config: PairingConfig) -> N
             f"--tokens-per-sample {config.tokens_per_sample} cannot hold pairs of sentences; "
             f"give 5 to {_MAX_LENGTH - 1}"
         )
-    if config.kind == "nsp" and len(start) < 2:
+    if config.kind in RANDOM and len(start) < 2:
         raise UserError(
-            "nsp needs at least two documents to draw random segments from, this corpus has one; "
+            f"{config.kind} needs at least two documents to draw random segments from, this corpus has one; "
             "separate the documents by blank lines, or give --pairing sop or --pairing single"
         )
     if config.layout == "rows":
@@ -158,6 +162,7 @@ class _Builder:
         self.start, self.end = documents
         self.chunk_key = stream_key(seed, epoch, "pairing.chunk")
         self.random_key = stream_key(seed, epoch, "pairing.random")
+        self.near_key = stream_key(seed, epoch, "pairing.near")
         self.row_type = row_type(len(sizes))
 
     def block(self, span: tuple[int, int]) -> _Samples:
@@ -222,7 +227,7 @@ class _Builder:
             First sentence, sentences and sentences of A of each chunk, in order of position.
         """
         code = np.zeros(len(before), dtype=np.int64)  # at a chunk's first sentence: its sentences << 32 | those of A
-        puts_back = self.config.kind == "nsp"
+        puts_back = self.config.kind in RANDOM
         while len(start):
             draw = self._draw(start + base)
             full = before.take(start) + _targets(draw, self.config)
@@ -268,15 +273,42 @@ class _Builder:
         b_length: np.ndarray,
         owner: Int64Array,
     ) -> _Samples:
-        """Samples of ``nsp``; ``owner`` is each chunk's document."""
+        """Samples of ``nsp`` and ``distance``; ``owner`` is each chunk's document."""
         draw = self._draw(chunk)
         negative = _coin(draw) | (count == 1)
-        at = np.flatnonzero(negative)
         b_start, b_count = chunk + split, count - split
+        near = np.zeros(len(chunk), dtype=bool)
+        label: np.ndarray = ~negative
+        if self.config.kind == "distance":
+            outside = self.end.take(owner) - self.start.take(owner) - count
+            near = negative & (outside > 0) & (bits(self.near_key, chunk) & np.uint64(1)).astype(bool)
+            label = np.where(negative, near.astype(np.int8), np.int8(2))
+            at = np.flatnonzero(near)
+            wanted = _targets(draw.take(at), self.config) - a_length.take(at)
+            found = self._elsewhere(chunk.take(at), count.take(at), owner.take(at), wanted)
+            b_start[at], b_count[at], b_length[at] = found
+        at = np.flatnonzero(negative & ~near)
         wanted = _targets(draw.take(at), self.config) - a_length.take(at)
         b_start[at], b_count[at], b_length[at] = self._other_documents(chunk.take(at), owner.take(at), wanted)
         size = np.minimum(a_length + b_length, self.config.budget) + 3
-        return self._samples(chunk, split, b_start, b_count, ~negative, size)
+        return self._samples(chunk, split, b_start, b_count, label, size)
+
+    def _elsewhere(
+        self, chunk: Int64Array, count: Int64Array, owner: Int64Array, wanted: Int64Array
+    ) -> tuple[Int64Array, Int64Array, Int64Array]:
+        """First sentence, sentences and tokens of a random segment of the same document, before or after the chunk."""
+        low: UInt64Array = bits(self.random_key, chunk) & np.uint64(0xFFFFFFFF)
+        start, end = self.start.take(owner), self.end.take(owner)
+        if self.config.layout == "rows":
+            row, rows = (chunk - start) >> 1, (end - start) >> 1
+            other = _scale(low, rows - 1)
+            other += other >= row
+            first = start + 2 * other + 1
+            return first, np.ones(len(first), np.int64), gather_sizes(self.sizes, first) - np.int64(1)
+        first = start + _scale(low, end - start - count)
+        after = first >= chunk
+        first += after * count
+        return first, *self._fill(first, np.where(after, end, chunk), wanted)
 
     def _other_documents(
         self, chunk: Int64Array, owner: Int64Array, wanted: Int64Array

@@ -1,17 +1,21 @@
 """From a folder of binarised data to the data set of a hierarchy: which pairs, which views, do the files belong together."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
+from hmtl_plugin.corruption.random import BatchRandom
 from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.dataset import PretrainingDataset, View
 from hmtl_plugin.data.manifest import check_manifest
 from hmtl_plugin.data.pair_index import PairingConfig
+from hmtl_plugin.data.pairing import RANDOM, build_pairs
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.objectives.base import Objective
+from hmtl_plugin.objectives.base import Objective, corrupt_batch
 
 logger = logging.getLogger(__name__)
 _warned: set[Path] = set()
@@ -28,7 +32,7 @@ class SequenceOptions(Protocol):
 
 
 def pairing_kind(corpus: Corpus, objectives: Objectives, asked: str) -> str:
-    """``nsp``, ``sop`` or ``single``: what the hierarchy needs, or ``--pairing`` if that serves it.
+    """Of `pair_index.KINDS`: what the hierarchy needs, or ``--pairing`` if that serves it.
 
     Raises:
         UserError: if the objectives need other pairs than asked for, or the corpus cannot give them.
@@ -37,37 +41,73 @@ def pairing_kind(corpus: Corpus, objectives: Objectives, asked: str) -> str:
     if needed and asked not in ("auto", *needed):
         raise UserError(f"--pairing {asked} gives the objective {next(iter(needed))} no pairs: leave --pairing out")
     kind = next(iter(needed)) if needed else "nsp" if asked == "auto" else asked
-    if kind == "nsp" and len(corpus.document_start) < 2:
-        if needed or asked == "nsp":
+    if kind in RANDOM and len(corpus.document_start) < 2:
+        if needed or asked in RANDOM:
             validation = Path(corpus.prefix).name.startswith("valid")
             more = "two or more documents, as --valid-documents 2 gives it" if validation else "more documents"
             leave = ", or train with --disable-validation" if validation else ""
             raise UserError(
-                f"{corpus.prefix}: holds one document, and next-sentence prediction takes its random segments from others: "
+                f"{corpus.prefix}: holds one document, and pairs of {kind} take random segments from others: "
                 f"prepare again with {more} (a blank line ends one, but with --format documents a file is one)"
-                f"{leave}, or place sop instead of nsp"
+                f"{leave}, or place sop instead of {kind}"
             )
         kind = "single"
     assert kind is not None
     return kind
 
 
-def views(objectives: Objectives, kind: str, documents: int, training: bool) -> list[View]:
-    """Training has one view with everything.
+COMMON = "mlm"
+"""The objective whose corruption the common view has."""
+_CHECKED_SAMPLES, _CHECKED_DOCUMENTS, _CHECKED_SENTENCES = 64, 8, 512
 
-    In validation, objectives that corrupt nothing but by masks share a common view, which no hierarchy changes: same pairs,
-    same masks, no shifts. One that needs its own corruption or pairs is measured in a view of its own.
+
+def training_view(objectives: Objectives, kind: str) -> View:
+    """One with everything."""
+    everyone = tuple(objectives.values())
+    return View("train", kind, everyone, tuple(name for o in everyone for name in o.target_names))
+
+
+def validation_views(objectives: Objectives, kind: str, documents: int, changing: Collection[str]) -> list[View]:
+    """Objectives that change no token share a view with the masked LM, which no hierarchy changes: same pairs, same
+    masks, no shifts. One that changes tokens (is among ``changing``) or needs other pairs is measured in a view of its
+    own, where everything is corrupted as in training.
     """
     everyone = tuple(objectives.values())
-    if training:
-        return [View("train", kind, everyone, tuple(name for o in everyone for name in o.target_names))]
-    common = tuple(objective for objective in everyone if objective.view == "common")
+    common_kind = "single" if kind == "single" or documents < 2 else "nsp"
+    common = tuple(
+        o for o in everyone if (o.name == COMMON or o.name not in changing) and o.pairing in (None, common_kind)
+    )
     result = []
     if common:
-        common_kind = kind if kind != "sop" else "nsp" if documents > 1 else "single"
-        result.append(View("common", common_kind, common, tuple(name for o in common for name in o.target_names)))
-    result += [View(o.name, kind, everyone, o.target_names) for o in everyone if o.view == "own"]
+        targets = tuple(name for o in common for name in o.target_names)
+        still = frozenset(o.name for o in common if o.name != COMMON)
+        result.append(View("common", common_kind, common, targets, still))
+    result += [View(o.name, kind, everyone, o.target_names) for o in everyone if o not in common]
     return result
+
+
+def changing_tokens(
+    objectives: Objectives, corpus: Corpus, vocabulary: Vocabulary, config: PairingConfig, seed: int
+) -> frozenset[str]:
+    """Names of those whose corruption changes some token of some 64 samples.
+
+    Raises:
+        UserError: if one does what the others cannot bear, see `objectives.contract`.
+    """
+    start, end = (places[:_CHECKED_DOCUMENTS] for places in corpus.documents)
+    index = build_pairs(corpus.sizes, (start, np.minimum(end, start + _CHECKED_SENTENCES)), config, seed, 1)
+    index_B = np.arange(min(_CHECKED_SAMPLES, len(index)))
+    if not len(index_B):
+        return frozenset()
+
+    def changes(asked: Iterable[Objective]) -> bool:
+        batch = index.batch(corpus, index_B, vocabulary)
+        before = batch.tokens_N.copy()
+        corrupt_batch(asked, batch, BatchRandom(seed, 1, index_B, batch.sample_N, batch.position_N), checked=True)
+        return not np.array_equal(batch.tokens_N, before)
+
+    changes(objectives.values())  # all at once, for what they do to each other
+    return frozenset(name for name, objective in objectives.items() if changes((objective,)))
 
 
 def open_split(
@@ -100,15 +140,22 @@ def open_split(
     kind = pairing_kind(corpus, objectives, str(options.pairing))
     if training and not vocabulary.has_words:
         logger.info("the dictionary marks no word boundaries: words are single pieces")
+    config = PairingConfig(
+        kind=kind,
+        tokens_per_sample=options.tokens_per_sample,
+        short_seq_prob=options.short_seq_prob,
+        layout=manifest["layout"] if manifest else "segments",
+    )
+    if training:
+        views = [training_view(objectives, kind)]
+    else:
+        changing = changing_tokens(objectives, corpus, vocabulary, config, seed)
+        views = validation_views(objectives, kind, len(corpus.document_start), changing)
     return PretrainingDataset(
         corpus,
         vocabulary,
-        views(objectives, kind, len(corpus.document_start), training),
-        PairingConfig(
-            tokens_per_sample=options.tokens_per_sample,
-            short_seq_prob=options.short_seq_prob,
-            layout=manifest["layout"] if manifest else "segments",
-        ),
+        views,
+        config,
         seed=seed,
         fixed_epoch=None if training else 1,
         packed=packed,

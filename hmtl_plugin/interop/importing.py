@@ -23,7 +23,7 @@ from hmtl_plugin.interop.names import BERT, Weights, to_ours
 from hmtl_plugin.interop.output import refuse_existing, write_folder
 from hmtl_plugin.interop.weights import check_weights, read_weights
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertConfig
-from hmtl_plugin.tasks.pretraining import HmtlPretrainingConfig
+from hmtl_plugin.tasks.pretraining import task_config
 from hmtl_plugin.vocabulary_state import vocabulary_state
 
 HIERARCHY = "nsp@-1,mlm@-1"  # what BERT was trained with
@@ -147,7 +147,7 @@ def _dictionary(symbols: list[str]) -> Dictionary:
 def _configuration(config: dict[str, Any], untied: bool) -> dict[str, Any]:
     """Of a run that might have trained it."""
     model = OmegaConf.to_container(OmegaConf.structured(HierarchicalBertConfig), enum_to_str=True)
-    task = OmegaConf.to_container(OmegaConf.structured(HmtlPretrainingConfig), enum_to_str=True)
+    task = OmegaConf.to_container(OmegaConf.structured(task_config()), enum_to_str=True)
     assert isinstance(model, dict) and isinstance(task, dict)
     model |= {
         **model_options(config),

@@ -23,7 +23,7 @@ from hmtl_plugin.models.sequences import Sequences
 from hmtl_plugin.models.solver import Solver, Targets
 from hmtl_plugin.models.transfer import OPERATORS
 from hmtl_plugin.objectives import bigram_shift
-from hmtl_plugin.objectives.base import HeadConfig, Objective, objective_names
+from hmtl_plugin.objectives.base import HeadConfig, Objective, known_objectives
 from hmtl_plugin.special_tokens import PAD
 
 logger = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class HierarchicalBertModel(BaseFairseqModel):
         self.task_head_name, self.task_layer = "", config.layers
         self.fresh_layers: tuple[int, ...] = ()
         if hierarchy is not None:
-            hierarchy.validate(config.layers, objective_names(), OPERATORS)
+            hierarchy.validate(config.layers, known_objectives(), OPERATORS)
             self._build_heads(hierarchy, objectives or {}, seed, mask)
         self.register_buffer(state.RECORD_KEY, state.encode_record(config, self.objective_names))
         self._freeze_unused()

@@ -1,12 +1,14 @@
-"""What an objective is: a corruption of the batch, a head on a layer, a loss. One file holds all three of each.
+"""What an objective is: options, a corruption of the batch, a head on a layer, a loss, and what is said of it elsewhere.
 
-To add an objective, add one file to this folder with a class under `@register_objective`; nothing else changes.
+To add an objective, write one file with a class under `@register_objective`, in this folder or outside of the project
+(docs/extending.md); nothing else changes.
 """
 
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import Field, dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,22 +18,31 @@ from torch.nn import functional as F
 
 from hmtl_plugin.corruption.batch import FlatBatch
 from hmtl_plugin.corruption.random import BatchRandom
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.objectives import contract
+from hmtl_plugin.objectives.measure import CLASSES, Measure, Sampling
 from hmtl_plugin.optim.marks import mark_matrix
+
+if TYPE_CHECKING:  # it counts for objectives, and knows them
+    from hmtl_plugin.training_text import TrainingText
 
 Targets = Mapping[str, Mapping[str, Tensor]]
 """Target name -> {"positions": (M,) long into the flattened (B*T or N) tokens or the B samples, "labels": (M,) long}."""
 
 
+OF_MODEL = "of_model"
+"""In an option's metadata, true: the head depends on it, so that evaluation keeps the value of training."""
+
+
 @dataclass(frozen=True)
 class ObjectiveOptions:
-    """The data side's options, as the task config holds them."""
+    """An objective's options: fields with a default and ``help`` in their metadata. They become options of the task.
 
-    mask_prob: float = 0.15
-    mask_scheme: str = "token"
-    bigram_granularity: str = "token"
-    bigram_rate: float = 0.1
-    bigram_unit: str = "word"
-    bigram_any_word: bool = False
+    Their defaults are also those of the evaluation's own view, so a change makes earlier results incomparable.
+    """
+
+    def check(self) -> None:
+        """Raise `UserError`, one line that names the option, if a value cannot be."""
 
 
 @dataclass(frozen=True)
@@ -93,19 +104,29 @@ class Objective(ABC):
         scope: ``token`` heads see every token's hidden state, ``sentence`` heads that of ``<s>``.
         sparse: the head needs only the rows that hold a target (masked positions).
         num_labels: classes of the softmax that a ``label`` transfer reads; None if there is no small label set.
+        labels: names of these classes, as the hub answers them; their numbers where there are none.
+        titles: of targets, in reports; their names where there are none.
+        curves: titles of the validation values that reports draw by update, as the log names them; if there are none,
+            the loss.
+        counted: what it means, in a report, to fall short of the counts of `count`.
         rank: order of corruption, lowest first.
         pairing: the kind of sentence pairs the objective needs (``nsp``, ``sop``), if any.
-        view: the validation view it is measured in: ``common`` (same pairs and masks for every hierarchy), or one of its own.
+        Options: its options, a subclass of `ObjectiveOptions`.
     """
 
     name: ClassVar[str]
+    Options: ClassVar[type[ObjectiveOptions]] = ObjectiveOptions
     sparse: ClassVar[bool] = False
     num_labels: ClassVar[int | None] = 2
+    labels: ClassVar[tuple[str, ...]] = ()
+    titles: ClassVar[Mapping[str, str]] = {}
+    curves: ClassVar[Mapping[str, str]] = {}
+    counted: ClassVar[str] = ""
     rank: ClassVar[int] = 0
     pairing: ClassVar[str | None] = None
-    view: ClassVar[Literal["common", "own"]] = "common"
 
-    def __init__(self, options: ObjectiveOptions) -> None:
+    def __init__(self, options: Any) -> None:
+        """``options``: an instance of its `Options`."""
         self.options = options
 
     @property
@@ -141,43 +162,112 @@ class Objective(ABC):
         Counters that have seen no target give NaN for a value that then has no meaning.
         """
 
+    def measure(self, target: str) -> Measure:
+        """How one of its targets is measured on held-out samples; of classes, in right answers."""
+        return CLASSES
 
-def corrupt_batch(objectives: Iterable[Objective], batch: FlatBatch, random: BatchRandom) -> None:
-    """Reserve, then corrupt, by rank. So what one reserves does not depend on what another changes, and tells nothing about it."""
+    def count(self, text: "TrainingText", sampling: Sampling) -> Any:
+        """What counting the training text gives for such samples, for the measure's sums; of most objectives nothing."""
+        return None
+
+
+def corrupt_batch(
+    objectives: Iterable[Objective],
+    batch: FlatBatch,
+    random: BatchRandom,
+    still: Collection[str] = (),
+    checked: bool | None = None,
+) -> None:
+    """Reserve, then corrupt, by rank. So what one reserves does not depend on what another changes, and tells nothing about it.
+
+    Args:
+        still: names of those that may change no token, because earlier samples showed none that they did.
+        checked: whether every corruption is checked (`contract`); None: where the environment has `contract.SWITCH`.
+
+    Raises:
+        UserError: naming the objective, if one does what it may not, see `contract`.
+    """
     ordered = sorted(objectives, key=lambda objective: objective.rank)
     for objective in ordered:
         reserved_N = objective.reserve(batch, random)
         if reserved_N is not None:
             batch.reserved[objective.name] = reserved_N
-    for objective in ordered:
-        objective.corrupt(batch, random)
+    if checked is None:
+        checked = contract.SWITCH in os.environ
+    for number, objective in enumerate(ordered):
+        if checked or objective.name in still:
+            before = [other.name for other in ordered[:number]]
+            contract.checked_corruption(objective, batch, random, before, objective.name in still)
+        else:
+            objective.corrupt(batch, random)
 
 
 _REGISTRY: dict[str, type[Objective]] = {}
+_FOLLOWERS: list[Callable[[], None]] = []
 
 
-def build_objectives(names: Iterable[str], config: Any) -> dict[str, Objective]:
-    """The named objectives, with their options read off a task config (or anything with these attributes)."""
-    options = ObjectiveOptions(**{option.name: getattr(config, option.name) for option in fields(ObjectiveOptions)})
-    return {name: _REGISTRY[name](options) for name in names}
+def build_objectives(names: Iterable[str], config: Any = None) -> dict[str, Objective]:
+    """The named objectives, with their options read off a task config, or anything with such attributes; what it lacks,
+    as a checkpoint lacks the options of later versions, has its default.
+
+    Raises:
+        UserError: for a value that cannot be.
+    """
+    found = {}
+    for name in names:
+        if name not in _REGISTRY:
+            raise UserError(
+                f"the objective '{name}' is not known here: give --user-dir DIR, the module that registers it"
+            )
+        kind = _REGISTRY[name]
+        given = {each.name: getattr(config, each.name) for each in fields(kind.Options) if hasattr(config, each.name)}
+        options = kind.Options(**given)
+        options.check()
+        found[name] = kind(options)
+    return found
+
+
+def option_fields() -> "list[Field[Any]]":
+    """Of all objectives, in order of their names."""
+    return [each for kind in known_objectives().values() for each in fields(kind.Options)]
 
 
 def register_objective(name: str) -> Callable[[type[Objective]], type[Objective]]:
-    """Class decorator: makes the objective known by ``name`` in hierarchies."""
+    """Class decorator: makes the objective known by ``name`` in hierarchies, and its options in the task's.
+
+    Raises:
+        ValueError: for a name or an option that another objective has.
+    """
 
     def register(cls: type[Objective]) -> type[Objective]:
         if name in _REGISTRY:
             raise ValueError(f"objective '{name}' is registered twice")
+        taken = {each.name: other for other, kind in _REGISTRY.items() for each in fields(kind.Options)}
+        for each in fields(cls.Options):
+            if each.name in taken:
+                raise ValueError(f"objective '{name}': the option '{each.name}' is {taken[each.name]}'s: rename it")
         cls.name = name
         _REGISTRY[name] = cls
+        for follow in _FOLLOWERS:
+            follow()
         return cls
 
     return register
 
 
+def when_registered(follow: Callable[[], None]) -> None:
+    """Call ``follow`` after each further registration."""
+    _FOLLOWERS.append(follow)
+
+
+def known_objectives() -> dict[str, type[Objective]]:
+    """All of them by name, in order of their names."""
+    return dict(sorted(_REGISTRY.items()))
+
+
 def objective_names() -> tuple[str, ...]:
     """Names of all known objectives."""
-    return tuple(sorted(_REGISTRY))
+    return tuple(known_objectives())
 
 
 def hidden_layer(config: HeadConfig) -> nn.Linear:
@@ -202,6 +292,55 @@ class PooledHead(Head):
 
     def classify(self, z: Tensor, embedding_VH: Tensor, first_B: Tensor) -> dict[str, Tensor]:
         return {self.target: self.out(self.dropout(z))}
+
+
+class TokenHead(Head):
+    """Dense, activation, layer norm and a linear classifier of each token."""
+
+    def __init__(self, config: HeadConfig, target: str, num_labels: int = 2) -> None:
+        super().__init__()
+        self.target = target
+        self.dense = hidden_layer(config)
+        self.activation = config.activation
+        self.layer_norm = nn.LayerNorm(config.hidden, eps=config.layer_norm_eps)
+        self.out = nn.Linear(config.hidden, num_labels)
+
+    def transform(self, x: Tensor) -> Tensor:
+        z: Tensor = self.layer_norm(self.activation(self.dense(x)))
+        return z
+
+    def classify(self, z: Tensor, embedding_VH: Tensor, first_B: Tensor) -> dict[str, Tensor]:
+        return {self.target: self.out(z)}
+
+
+class Labelling(Objective):
+    """An objective with one label out of a few (`Objective.num_labels`) for each token or each sample.
+
+    What is left to write is `corrupt`, which puts the labels into ``batch.targets[self.name]``, and the class's
+    attributes.
+
+    Attributes:
+        asks: ``token`` or ``sentence``.
+    """
+
+    asks: ClassVar[Literal["token", "sentence"]]
+
+    @property
+    def scope(self) -> Literal["token", "sentence"]:
+        return self.asks
+
+    def build_head(self, config: HeadConfig) -> Head:
+        assert self.num_labels is not None
+        return (TokenHead if self.asks == "token" else PooledHead)(config, self.name, self.num_labels)
+
+    def loss(self, logits: Mapping[str, Tensor], targets: Targets, mean_tokens: float) -> Loss:
+        """A token stands for itself, a sample for its tokens."""
+        total, *rest = selected_cross_entropy(logits[self.name], targets.get(self.name))
+        scale = 1.0 if self.asks == "token" else mean_tokens
+        return Loss(scale * total, {self.name: basic_counters(total, *rest)})
+
+    def metrics(self, counters: Mapping[str, Tensor]) -> dict[str, float]:
+        return basic_metrics(counters[self.name])
 
 
 def selected_cross_entropy(

@@ -6,22 +6,27 @@ label, and all of these with the same probability, so no score can be earned wit
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from fairseq.dataclass import ChoiceEnum
 from torch import Tensor, nn
 
 from hmtl_plugin.corruption.batch import IGNORE, FlatBatch
 from hmtl_plugin.corruption.random import BatchRandom
 from hmtl_plugin.corruption.words import Words, find_words
+from hmtl_plugin.errors import UserError
 from hmtl_plugin.objectives import roc
 from hmtl_plugin.objectives.base import (
+    OF_MODEL,
     Head,
     HeadConfig,
     Loss,
     Objective,
+    ObjectiveOptions,
     PooledHead,
     Targets,
     basic_counters,
@@ -30,6 +35,11 @@ from hmtl_plugin.objectives.base import (
     register_objective,
     selected_cross_entropy,
 )
+from hmtl_plugin.objectives.measure import CLASSES, MISPLACED, NEIGHBOURS, Measure, Sampling
+
+if TYPE_CHECKING:  # they count for objectives, and know them
+    from hmtl_plugin.bigram_counts import BigramCounts
+    from hmtl_plugin.training_text import TrainingText
 
 HEADS = ("hidden", "linear", "both")
 """Before the scores of words: a layer as the masked-LM head has one; none, so that any linear probe of the states of the
@@ -70,11 +80,39 @@ class ShiftTokenHead(Head):
         return {} if self.linear is None else {READ_OUT: self.linear(x)}
 
 
+@dataclass(frozen=True)
+class BigramShiftOptions(ObjectiveOptions):
+    """What changes places, how often, and what is asked of it."""
+
+    bigram_granularity: ChoiceEnum(["token", "sentence", "both"]) = field(  # type: ignore[valid-type]
+        default="token",
+        metadata={"help": "bigram shift: a label for each word, one for each sample, or both", OF_MODEL: True},
+    )
+    bigram_rate: float = field(default=0.1, metadata={"help": "bigram shift: share of the words that may move that do"})
+    bigram_unit: ChoiceEnum(["word", "piece"]) = field(  # type: ignore[valid-type]
+        default="word", metadata={"help": "bigram shift: what changes places"}
+    )
+    bigram_any_word: bool = field(
+        default=False, metadata={"help": "bigram shift: also move first words of sentences and words with punctuation"}
+    )
+
+    def check(self) -> None:
+        if not 0 < self.bigram_rate < 1:
+            raise UserError(f"--bigram-rate {self.bigram_rate}: use a share above 0 and below 1")
+
+
 @register_objective("bigram_shift")
 class BigramShift(Objective):
     """``token``: each word moved or not; ``sentence``: half of the samples carry shifts, one label a sample; ``both``."""
 
-    view: ClassVar[Literal["common", "own"]] = "own"
+    Options = BigramShiftOptions
+    labels = ("in place", "moved")
+    titles: ClassVar[Mapping[str, str]] = {TOKEN: "shift", SENTENCE: "shift, sample"}
+    curves: ClassVar[Mapping[str, str]] = {
+        f"{TOKEN}_auc": "bigram shift (AUC)",
+        f"{SENTENCE}_accuracy": "shift, sample (% right)",
+    }
+    counted = NEIGHBOURS
 
     @property
     def scope(self) -> Literal["token", "sentence"]:
@@ -164,7 +202,7 @@ class BigramShift(Objective):
             total, selected, labels, count = selected_cross_entropy(logits[name], targets.get(name))
             scaled.append(total if name == TOKEN else mean_tokens * total)
             counters[name] = basic_counters(total, selected, labels, count)
-            counters[f"{name}_histogram"] = _histogram(selected, labels)
+            counters[f"{name}_histogram"] = roc.histogram(selected, labels)
         if READ_OUT in logits:
             scaled.append(selected_cross_entropy(logits[READ_OUT], targets.get(TOKEN))[0])
         return Loss(torch.stack(scaled).sum(), counters)
@@ -178,6 +216,14 @@ class BigramShift(Objective):
             prefix = "sentence_" if name == SENTENCE and len(self.target_names) > 1 else ""
             values |= {f"{prefix}{key}": value for key, value in part.items() if prefix or key != "loss"}
         return values
+
+    def measure(self, target: str) -> Measure:
+        """Words as misplaced; samples in right answers."""
+        return MISPLACED if target == TOKEN else CLASSES
+
+    def count(self, text: "TrainingText", sampling: Sampling) -> "BigramCounts":
+        """How well a word fits between its neighbours."""
+        return text.bigrams
 
 
 def _equal(
@@ -208,9 +254,3 @@ def _exchange(
     result = tokens_N.copy()
     result[begin + offset] = tokens_N[source]
     return result
-
-
-def _histogram(selected_M2: Tensor, labels_M: Tensor) -> Tensor:
-    """(2 * BINS,) counts, see `roc`."""
-    counts = torch.zeros(2 * roc.BINS, device=selected_M2.device)
-    return counts.index_add_(0, roc.score_bin(selected_M2, labels_M), torch.ones_like(selected_M2[:, 0]))

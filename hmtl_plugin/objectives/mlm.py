@@ -4,29 +4,49 @@ Of the chosen tokens 80 % become ``<mask>``, 10 % a random piece, 10 % stay; the
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import exp
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from fairseq.dataclass import ChoiceEnum
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hmtl_plugin.corruption.batch import IGNORE, FlatBatch
 from hmtl_plugin.corruption.random import BatchRandom
 from hmtl_plugin.corruption.words import find_words
+from hmtl_plugin.errors import UserError
 from hmtl_plugin.objectives.base import (
     Head,
     HeadConfig,
     Loss,
     Objective,
+    ObjectiveOptions,
     Targets,
     basic_counters,
     basic_metrics,
     hidden_layer,
     register_objective,
 )
+from hmtl_plugin.objectives.measure import (
+    BASELINE,
+    COUNTS,
+    LOSS,
+    NEIGHBOURS,
+    VALUE,
+    Measure,
+    Sampling,
+    Seen,
+    Sums,
+    ratio,
+    with_ones,
+)
+
+if TYPE_CHECKING:  # it counts for objectives, and knows them
+    from hmtl_plugin.training_text import TrainingText
 
 MASKED_SHARE, REPLACED_SHARE = 0.8, 0.1
 ALIGNMENT, _IMPOSSIBLE = 64, -1e4  # a logit that half precision holds
@@ -70,12 +90,30 @@ def aligned_linear(z: Tensor, matrix_VH: Tensor, bias_V: Tensor) -> Tensor:
     return F.linear(z, F.pad(matrix_VH, (0, 0, 0, missing)), F.pad(bias_V, (0, missing), value=_IMPOSSIBLE))
 
 
+@dataclass(frozen=True)
+class MaskedLMOptions(ObjectiveOptions):
+    """Which tokens are predicted."""
+
+    mask_prob: float = field(default=0.15, metadata={"help": "share of the maskable tokens that are predicted"})
+    mask_scheme: ChoiceEnum(["token", "word", "ngram"]) = field(  # type: ignore[valid-type]
+        default="token", metadata={"help": "mask single pieces, whole words, or runs of one to three words"}
+    )
+
+    def check(self) -> None:
+        if not 0 < self.mask_prob < 1:
+            raise UserError(f"--mask-prob {self.mask_prob}: use a share above 0 and below 1")
+
+
 @register_objective("mlm")
 class MaskedLanguageModel(Objective):
     """What is masked is drawn on the clean text, so that it is the same whatever other objectives do to the rest."""
 
+    Options = MaskedLMOptions
     sparse = True
     num_labels = None
+    titles: ClassVar[Mapping[str, str]] = {"mlm": "MLM perplexity"}
+    curves: ClassVar[Mapping[str, str]] = {"mlm_loss": "MLM loss (nats)"}
+    counted = NEIGHBOURS
     rank = 100  # after everything that changes which token stands where
 
     @property
@@ -131,3 +169,22 @@ class MaskedLanguageModel(Objective):
     def metrics(self, counters: Mapping[str, Tensor]) -> dict[str, float]:
         values = basic_metrics(counters["mlm"])
         return values | {"ppl": exp(min(values["loss"], 700.0))}
+
+    def measure(self, target: str) -> Measure:
+        """Nats a masked token."""
+        return Measure(LOSS, _sums, ratio, lambda sums: float(ratio(sums)))
+
+    def count(self, text: "TrainingText", sampling: Sampling) -> "TrainingText":
+        """Pieces by what stands beside them, and as the baseline by how frequent they are."""
+        return text
+
+
+def _sums(seen: Seen, counted: "TrainingText") -> Sums:
+    labels_M = seen.labels_M
+    left, _, right = seen.neighbours()
+    neighbours_M = -np.log(counted.bigrams.between(left, labels_M.numpy(), right))
+    return {
+        VALUE: with_ones(F.cross_entropy(seen.logits_MC, labels_M, reduction="none")),
+        BASELINE: with_ones(-counted.unigram_V[labels_M]),
+        COUNTS: with_ones(torch.from_numpy(neighbours_M)),
+    }

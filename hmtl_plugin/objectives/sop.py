@@ -3,15 +3,23 @@
 The labels come with the pairs (`hmtl_plugin.data.pairing`): 1 in order, 0 swapped.
 """
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import ClassVar
 
-from hmtl_plugin.objectives.base import register_objective
-from hmtl_plugin.objectives.nsp import SentencePairObjective
+from hmtl_plugin.corruption.batch import FlatBatch
+from hmtl_plugin.corruption.random import BatchRandom
+from hmtl_plugin.objectives.base import Labelling, register_objective
 
 
 @register_objective("sop")
-class SentenceOrderPrediction(SentencePairObjective):
-    """Needs consecutive segments; measured in a validation view of its own, the common one holds random pairs."""
+class SentenceOrderPrediction(Labelling):
+    """Needs consecutive segments."""
 
+    asks = "sentence"
     pairing = "sop"
-    view: ClassVar[Literal["common", "own"]] = "own"
+    labels = ("exchanged", "in order")
+    titles: ClassVar[Mapping[str, str]] = {"sop": "SOP"}
+    curves: ClassVar[Mapping[str, str]] = {"sop_accuracy": "SOP (% right)"}
+
+    def corrupt(self, batch: FlatBatch, random: BatchRandom) -> None:
+        """Nothing to do: the labels come with the pairs."""

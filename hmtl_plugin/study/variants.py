@@ -9,7 +9,7 @@ from hmtl_plugin.criterions.weighting import WEIGHTINGS
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.hierarchy import Hierarchy, HierarchyError
 from hmtl_plugin.models.transfer import OPERATORS
-from hmtl_plugin.objectives.base import objective_names
+from hmtl_plugin.objectives.base import known_objectives
 
 COLUMNS = ("name", "hierarchy", "transfer", "weighting", "options", "against", "why")
 _NONE = "-"
@@ -103,7 +103,7 @@ def _variant(cells: Sequence[str], where: str) -> Variant:
     _check_name(name, where)
     if hierarchy:
         try:
-            Hierarchy.parse(hierarchy, transfer).validate(_LAYERS, objective_names(), OPERATORS)
+            Hierarchy.parse(hierarchy, transfer).validate(_LAYERS, known_objectives(), OPERATORS)
         except HierarchyError as error:
             raise UserError(f"{where}: {error}") from None
         if weighting not in WEIGHTINGS:

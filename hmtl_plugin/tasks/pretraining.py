@@ -1,7 +1,7 @@
 """Task ``hmtl_pretraining``: pairs of segments, corrupted and labelled as the model's hierarchy asks."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any, Optional
 
@@ -10,54 +10,50 @@ from fairseq import utils
 from fairseq.data import Dictionary
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.optim.fp16_optimizer import FP16Optimizer
-from fairseq.tasks import register_task
+from fairseq.tasks import TASK_DATACLASS_REGISTRY, register_task
+from hydra.core.config_store import ConfigStore
 from omegaconf import II, MISSING
 
 from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
 from hmtl_plugin.data.corpus import Corpus
+from hmtl_plugin.data.pair_index import KINDS
 from hmtl_plugin.data.splits import open_split, pairing_kind
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.hierarchy import Hierarchy, HierarchyError
 from hmtl_plugin.models.config import hold_sequences
 from hmtl_plugin.models.transfer import OPERATORS
-from hmtl_plugin.objectives.base import Objective, build_objectives, objective_names
+from hmtl_plugin.objectives.base import (
+    Objective,
+    build_objectives,
+    known_objectives,
+    objective_names,
+    option_fields,
+    when_registered,
+)
 from hmtl_plugin.precision import AUTOCAST, computes_in_bf16
 from hmtl_plugin.tasks.steps import AutocastTask, Step
 from hmtl_plugin.vocabulary_state import check_dictionary, check_folder, vocabulary_state
 
 
 @dataclass
-class HmtlPretrainingConfig(FairseqDataclass):
-    """Options of the data side. The hierarchy is the model's."""
+class SequenceConfig(FairseqDataclass):
+    """Options of the data side that are no objective's. The hierarchy is the model's."""
 
     data: str = field(
         default=MISSING, metadata={"help": "folder of binarised data, or a:b:c of shards: one an epoch, in turn"}
     )
     tokens_per_sample: int = field(default=128, metadata={"help": "longest sequence, special tokens included"})
-    pairing: ChoiceEnum(["auto", "nsp", "sop", "single"]) = field(  # type: ignore[valid-type]
+    pairing: ChoiceEnum(["auto", *KINDS]) = field(  # type: ignore[valid-type]
         default="auto",
         metadata={
-            "help": "nsp: second segment random half of the time; sop: swapped half of the time; single: one segment; "
+            "help": "nsp: second segment random half of the time; distance: half of these from the same document; "
+            "sop: swapped half of the time; single: one segment; "
             "auto: what the hierarchy needs, else nsp pairs so that results compare (single if there is one document)"
         },
     )
     short_seq_prob: float = field(
         default=0.1, metadata={"help": "share of samples that aim at a random shorter length"}
-    )
-    mask_prob: float = field(default=0.15, metadata={"help": "share of the maskable tokens that are predicted"})
-    mask_scheme: ChoiceEnum(["token", "word", "ngram"]) = field(  # type: ignore[valid-type]
-        default="token", metadata={"help": "mask single pieces, whole words, or runs of one to three words"}
-    )
-    bigram_granularity: ChoiceEnum(["token", "sentence", "both"]) = field(  # type: ignore[valid-type]
-        default="token", metadata={"help": "bigram shift: a label for each word, one for each sample, or both"}
-    )
-    bigram_rate: float = field(default=0.1, metadata={"help": "bigram shift: share of the words that may move that do"})
-    bigram_unit: ChoiceEnum(["word", "piece"]) = field(  # type: ignore[valid-type]
-        default="word", metadata={"help": "bigram shift: what changes places"}
-    )
-    bigram_any_word: bool = field(
-        default=False, metadata={"help": "bigram shift: also move first words of sentences and words with punctuation"}
     )
     pack: bool = field(
         default=False,
@@ -75,6 +71,14 @@ class HmtlPretrainingConfig(FairseqDataclass):
     seed: int = II("common.seed")
 
 
+def task_config() -> type[SequenceConfig]:
+    """`SequenceConfig` and the options of all objectives that are known."""
+    options = [(each.name, each.type, each) for each in option_fields()]
+    doc = {"__doc__": "Options of the data side.", "__module__": __name__}
+    return make_dataclass("HmtlPretrainingConfig", options, bases=(SequenceConfig,), namespace=doc)
+
+
+HmtlPretrainingConfig = task_config()
 logger = logging.getLogger(__name__)
 
 
@@ -91,14 +95,12 @@ class HmtlPretrainingTask(AutocastTask):
             order written, the objective itself and its layer.
     """
 
-    cfg: HmtlPretrainingConfig
+    cfg: SequenceConfig
     hierarchy: Hierarchy
     objectives: dict[str, Objective]
     layers: dict[str, int]
 
-    def __init__(
-        self, cfg: HmtlPretrainingConfig, dictionary: Dictionary, tokenizer: Optional[Tokenizer] = None
-    ) -> None:
+    def __init__(self, cfg: SequenceConfig, dictionary: Dictionary, tokenizer: Optional[Tokenizer] = None) -> None:
         super().__init__(cfg)
         _check_config(cfg)
         if MASK not in dictionary.indices:
@@ -110,7 +112,7 @@ class HmtlPretrainingTask(AutocastTask):
         self._recent: dict[tuple[int, int], tuple[torch.Tensor, dict[str, Any]]] = {}
 
     @classmethod
-    def setup_task(cls, cfg: HmtlPretrainingConfig, **kwargs: Any) -> "HmtlPretrainingTask":
+    def setup_task(cls, cfg: SequenceConfig, **kwargs: Any) -> "HmtlPretrainingTask":
         """Load the dictionary and, where there is one, the tokenizer of the first data folder."""
         folder = Path(utils.split_paths(cfg.data)[0])
         path = folder / "dict.txt"
@@ -156,7 +158,7 @@ class HmtlPretrainingTask(AutocastTask):
         """
         try:
             hierarchy = Hierarchy.parse(cfg.hierarchy, cfg.transfer)
-            hierarchy.validate(cfg.encoder_layers, objective_names(), OPERATORS)
+            hierarchy.validate(cfg.encoder_layers, known_objectives(), OPERATORS)
         except HierarchyError as error:
             raise UserError(str(error)) from None
         self.hierarchy = hierarchy
@@ -259,11 +261,23 @@ def check_finite(id_B: torch.Tensor, update: int, logging_output: dict[str, Any]
     )
 
 
-def _check_config(cfg: HmtlPretrainingConfig) -> None:
-    if not 0 < cfg.mask_prob < 1:
-        raise UserError(f"--mask-prob {cfg.mask_prob}: use a share above 0 and below 1")
-    if not 0 < cfg.bigram_rate < 1:
-        raise UserError(f"--bigram-rate {cfg.bigram_rate}: use a share above 0 and below 1")
+def _follow_objectives() -> None:
+    """An objective that is registered later, as one outside of the project is, brings its options along."""
+    global HmtlPretrainingConfig
+    HmtlPretrainingConfig = task_config()
+    name = "hmtl_pretraining"
+    setattr(HmtlPretrainingTask, "__dataclass", HmtlPretrainingConfig)  # where fairseq looks for it
+    TASK_DATACLASS_REGISTRY[name] = HmtlPretrainingConfig
+    node: Any = HmtlPretrainingConfig()
+    node._name = name
+    ConfigStore.instance().store(name=name, group="task", node=node, provider="fairseq")
+
+
+when_registered(_follow_objectives)
+
+
+def _check_config(cfg: SequenceConfig) -> None:
+    build_objectives(objective_names(), cfg)  # each looks at its options, placed or not
     if not 0 <= cfg.short_seq_prob <= 1:
         raise UserError(f"--short-seq-prob {cfg.short_seq_prob}: use a share from 0 to 1")
     if cfg.tokens_per_sample < 8:

@@ -20,7 +20,7 @@ from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.dataset import PretrainingDataset, View
 from hmtl_plugin.data.pair_index import PairIndex, PairingConfig
 from hmtl_plugin.data.pairing import build_pairs
-from hmtl_plugin.objectives.base import Objective, ObjectiveOptions, build_objectives
+from hmtl_plugin.objectives.base import Objective, build_objectives
 
 from .corpora import random_documents, write
 
@@ -51,7 +51,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 def objectives(*names: str) -> tuple[Objective, ...]:
-    return tuple(build_objectives(names, ObjectiveOptions()).values())
+    return tuple(build_objectives(names).values())
 
 
 def view(kind: str, *names: str) -> View:

@@ -22,7 +22,7 @@ from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.dataset import PretrainingDataset, View
 from hmtl_plugin.data.pair_index import PairIndex, PairingConfig
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.objectives.base import ObjectiveOptions, build_objectives
+from hmtl_plugin.objectives.base import build_objectives
 
 from .corpora import random_documents, write
 
@@ -48,7 +48,7 @@ def open_dataset(prefix: str, *kinds: str, layout: str = "segments", **options: 
     dictionary.add_symbol(MASK)
     for number in range(55):
         dictionary.add_symbol(f"\u2581w{number}")
-    mlm = tuple(build_objectives(("mlm",), ObjectiveOptions()).values())
+    mlm = tuple(build_objectives(("mlm",)).values())
     views = [View(kind, kind, mlm, ("mlm",)) for kind in kinds or ("nsp",)]
     config = PairingConfig(tokens_per_sample=48, layout=layout)
     return PretrainingDataset(Corpus(prefix), Vocabulary.from_dictionary(dictionary), views, config, **options)

@@ -262,7 +262,7 @@ def test_impossible_lengths(length: int) -> None:
 
 @pytest.mark.parametrize(("kind", "layout"), [("pairs", "segments"), ("nsp", "lines")])
 def test_unknown_options(kind: str, layout: str) -> None:
-    with pytest.raises(UserError, match="use one of nsp, sop, single and one of segments, rows"):
+    with pytest.raises(UserError, match="use one of nsp, sop, distance, single and one of segments, rows"):
         PairingConfig(kind, layout=layout)
 
 

@@ -20,7 +20,7 @@ from hmtl_plugin.models.adaptation import Adaptation, adapt
 from hmtl_plugin.models.config import EncoderConfig
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
 from hmtl_plugin.models.sentence_head import SentenceHead
-from hmtl_plugin.objectives.base import ObjectiveOptions, build_objectives
+from hmtl_plugin.objectives.base import build_objectives
 from hmtl_plugin.optim.adamw import HmtlAdamW, HmtlAdamWConfig
 from tests.optim.test_adamw import fp16_config
 
@@ -61,7 +61,7 @@ def moved(model: HierarchicalBertModel) -> HierarchicalBertModel:
 
 def pretrained(pre_norm: bool = False, pooling: str = "first") -> dict[str, Tensor]:
     hierarchy = Hierarchy.parse("nsp@2,mlm@4", "nsp>mlm:add")
-    objectives = build_objectives(hierarchy.objectives, ObjectiveOptions())
+    objectives = build_objectives(hierarchy.objectives)
     model = HierarchicalBertModel(config(pre_norm), hierarchy, objectives, seed=7, sentence_pooling=pooling)
     return moved(model).state_dict()
 

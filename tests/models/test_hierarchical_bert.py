@@ -9,7 +9,7 @@ from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.hierarchical_bert import ARCHITECTURES, HierarchicalBertConfig, HierarchicalBertModel
 from hmtl_plugin.models.sequences import Sequences
 from hmtl_plugin.models.state import RECORD_KEY, decode_record
-from hmtl_plugin.objectives.base import ObjectiveOptions, build_objectives
+from hmtl_plugin.objectives.base import build_objectives
 
 VOCABULARY = 60
 NAMES = ("bigram_shift", "mlm", "nsp", "sop")
@@ -43,7 +43,7 @@ def build(
     if objectives:
         names = [item.split("@")[0] for item in hierarchy.split(",")]
         names = [name for name in names if name in NAMES]
-        task.objectives = build_objectives(names, ObjectiveOptions(bigram_granularity=granularity))
+        task.objectives = build_objectives(names, SimpleNamespace(bigram_granularity=granularity))
     torch.manual_seed(seed)
     model = HierarchicalBertModel.build_model(config, task)
     model.objectives = getattr(task, "objectives", {})

@@ -1,12 +1,14 @@
 """Flat batches of random words over a small sentencepiece-like vocabulary."""
 
+from types import SimpleNamespace
+
 import numpy as np
 from fairseq.data import Dictionary
 
 from hmtl_plugin.corruption.batch import FlatBatch
 from hmtl_plugin.corruption.random import BatchRandom
 from hmtl_plugin.corruption.vocabulary import Vocabulary
-from hmtl_plugin.objectives.base import ObjectiveOptions, build_objectives, corrupt_batch
+from hmtl_plugin.objectives.base import build_objectives, corrupt_batch
 
 
 def make_dictionary(words: int = 60, endings: int = 20, marked: bool = True) -> Dictionary:
@@ -50,8 +52,6 @@ def make_batch(
 
 def corrupt(batch: FlatBatch, names: tuple[str, ...], seed: int = 1, epoch: int = 1, **options: object) -> FlatBatch:
     """Apply the named objectives in their order."""
-    values = {**vars(ObjectiveOptions()), **options}
     random = BatchRandom(seed, epoch, batch.index_B, batch.sample_N, batch.position_N)
-    config = type("Config", (), values)
-    corrupt_batch(build_objectives(names, config).values(), batch, random)
+    corrupt_batch(build_objectives(names, SimpleNamespace(**options)).values(), batch, random)
     return batch

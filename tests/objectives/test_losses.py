@@ -1,10 +1,12 @@
 """Heads' losses and metrics: sums, empty batches, histograms."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 import hmtl_plugin.objectives  # noqa: F401  registers
-from hmtl_plugin.objectives.base import HeadConfig, ObjectiveOptions, basic_counters, build_objectives
+from hmtl_plugin.objectives.base import HeadConfig, basic_counters, build_objectives
 from hmtl_plugin.objectives.mlm import aligned_linear
 
 CONFIG = HeadConfig(hidden=8, vocabulary=20, activation=torch.nn.functional.gelu, layer_norm_eps=1e-5, dropout=0.0)
@@ -12,7 +14,7 @@ NAMES = ("mlm", "nsp", "sop", "bigram_shift")
 
 
 def options(**changes: object) -> object:
-    return type("Options", (), {**vars(ObjectiveOptions()), **changes})
+    return SimpleNamespace(**changes)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -54,7 +56,7 @@ def test_sums_scale_by_the_tokens_a_target_stands_for() -> None:
 @pytest.mark.parametrize("words", [64, 1001])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_words_that_are_none_change_nothing(words: int, dtype: torch.dtype) -> None:
-    (objective,) = build_objectives(("mlm",), ObjectiveOptions()).values()
+    (objective,) = build_objectives(("mlm",)).values()
     labels = torch.randint(0, words, (6,), generator=torch.Generator().manual_seed(1))
     found = []
     for product in (torch.nn.functional.linear, aligned_linear):

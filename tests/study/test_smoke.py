@@ -35,7 +35,7 @@ def test_smoke_profile_runs_every_stage_and_runs_nothing_twice(tmp_path: Path) -
         assert next(row for row in report.rows if row.name == name).seeds == seeds
         for measure in ("mlm", "nsp", "rte", "squad_f1", "squad_em", "probing", "probe_sentence_length"):
             assert tuple(report.by_seed(name, measure)) == seeds, (name, measure)
-    assert tuple(report.by_seed("hierarchy", "shift")) == (1, 2)
+    assert tuple(report.by_seed("hierarchy", "bigram_shift")) == (1, 2)
     assert report.by_seed("flat", "mlm") != report.by_seed("hierarchy", "mlm")
     assert report.by_seed("flat", "mlm")[1] < report.by_seed("random", "mlm")[1]  # it has learnt something
     assert not list((study / "runs").glob("*/RTE"))  # what is recorded is cleared away

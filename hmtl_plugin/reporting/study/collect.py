@@ -3,27 +3,23 @@
 import json
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.hierarchy import Hierarchy
+from hmtl_plugin.objectives.base import known_objectives
+from hmtl_plugin.objectives.measure import Metric, find_metric
 from hmtl_plugin.probing.tasks import known_task
 from hmtl_plugin.reporting.study.study import BASELINE, PRIMARY, PROBES, Cost, Measure, Row, StudyReport, Value
 from hmtl_plugin.study.plan import PRETRAIN
 from hmtl_plugin.study.records import Line, Records
+from hmtl_plugin.word_bits import WORDS
 
 STUDY = "study.json"
 AVERAGE = "probing"
 _ABOUT = ("profile", "prepared", "command", "commit", "versions")
-_PRETRAINING = {
-    "mlm": Measure("mlm", "MLM perplexity", PRIMARY, "", higher_is_better=False),
-    "nsp": Measure("nsp", "NSP", PRIMARY, "% right"),
-    "sop": Measure("sop", "SOP", PRIMARY, "% right"),
-    "bigram_shift": Measure("shift", "shift", PRIMARY, "AUC, %"),
-    "bigram_shift_sentence": Measure("shift_sentence", "shift, sample", PRIMARY, "% right"),
-}
 _FINETUNING = {  # metric, trivial baseline
     "SQuAD 1.1": (
         ("f1", "baseline", Measure("squad_f1", "SQuAD F1", PRIMARY, "%")),
@@ -83,7 +79,7 @@ def collect(about: dict[str, Any], records: Records) -> StudyReport:
         collected.average(averaged)
     return StudyReport(
         rows=rows,
-        measures=(*sorted(measures, key=_place), *probes),
+        measures=(*sorted(measures, key=_place), *probes),  # of one place as they were found
         values=collected.values,
         chance=collected.chance,
         counts=collected.counts,
@@ -169,16 +165,17 @@ class _Collected:
         )
 
     def _pretraining(self, variant: str, seed: int, fingerprint: str, line: Line) -> None:
-        measure = _PRETRAINING.get(line["task"])
-        if measure is None:
+        if line["task"] == WORDS:  # compares vocabularies, of which a study has one
             return
         metrics = line["metrics"]
+        metric = find_metric(metrics["metric"])
+        measure = _of_target(line["task"], metric)
         if "low" in metrics:
-            less = metrics["metric"] == "loss"
+            less = metric.lower_is_better
             beats = metrics["high"] < metrics["baseline"] if less else metrics["low"] > metrics["baseline"]
             of_variant = self.learnt.setdefault(variant, {})
             of_variant[measure.title] = of_variant.get(measure.title, False) or beats
-        as_shown = _AS_SHOWN[metrics["metric"]]
+        as_shown = metric.as_reported
         self._put(variant, measure, seed, as_shown(metrics["value"]), fingerprint)
         self.chance.setdefault(measure.name, as_shown(metrics["baseline"]))
         counts = metrics.get("counts", metrics.get("bigrams"))  # what older versions called them
@@ -229,19 +226,13 @@ def _view(line: Line) -> str:
     return str(line.get("hyper", {}).get("view", "training"))
 
 
-def _perplexity(loss: float) -> float:
-    """Of nats; infinite where it is too large for a number."""
-    try:
-        return math.exp(loss)
-    except OverflowError:
-        return math.inf
-
-
-_AS_SHOWN: dict[str, Callable[[float], float]] = {
-    "loss": _perplexity,
-    "accuracy": float,
-    "auc": lambda value: 100.0 * value,
-}
+def _of_target(target: str, metric: Metric) -> Measure:
+    """Of pre-training, as its objective titles it; its name, if that is not known here."""
+    kinds = known_objectives().values()
+    title, counted = next(((k.titles[target], k.counted) for k in kinds if target in k.titles), (target, ""))
+    better = not metric.lower_is_better
+    unit = metric.unit if metric.report_unit is None else metric.report_unit
+    return Measure(target, title, PRIMARY, unit, better, pretraining=True, counted=counted)
 
 
 def _row(variant: Mapping[str, Any], collected: _Collected, planned: Sequence[int]) -> Row:
@@ -277,8 +268,11 @@ def _probe_measure(task: str, in_average: bool) -> Measure:
     return Measure(f"probe_{task}", known_task(task).title, PROBES, "% right", in_average=in_average)
 
 
-_ORDER = ("mlm", "nsp", "sop", "shift", "shift_sentence", "rte", "mnli", "snli", "squad_f1", "squad_em", AVERAGE)
+_ORDER = ("rte", "mnli", "snli", "squad_f1", "squad_em", AVERAGE)
 
 
-def _place(measure: Measure) -> int:
-    return _ORDER.index(measure.name) if measure.name in _ORDER else len(_ORDER)
+def _place(measure: Measure) -> tuple[int, int]:
+    """Pre-training first, what is to be low before the rest; then fine-tuning."""
+    if measure.pretraining:
+        return 0, int(measure.higher_is_better)
+    return 1, _ORDER.index(measure.name) if measure.name in _ORDER else len(_ORDER)

@@ -9,14 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from hmtl_plugin.objectives.base import known_objectives
 from hmtl_plugin.reporting.probing.colours import INK, MUTED, PAPER, RULE, LineStyle, line_styles
 from hmtl_plugin.reporting.probing.labels import MARGIN, plain, text_width
 from hmtl_plugin.reporting.probing.study import ProbedEncoder
 from hmtl_plugin.reporting.study.statistics import Comparison
 from hmtl_plugin.reporting.study.study import BASELINE, PRIMARY, StudyReport
 
-_CURVES = {"mlm_loss": "MLM loss (nats)", "nsp_accuracy": "NSP (% right)", "sop_accuracy": "SOP (% right)"}
-_CURVES |= {"bigram_shift_auc": "bigram shift (AUC)", "bigram_shift_sentence_accuracy": "shift, sample (% right)"}
 _PANEL, _CURVE_HEIGHT, _LINE = 2.35, 1.35, 0.24
 _ACROSS = 4
 _GAP, _TITLE = 0.75, 0.32  # inches between rows of panels: ticks, label, the next title; above the first row
@@ -25,7 +24,8 @@ _GAP, _TITLE = 0.75, 0.32  # inches between rows of panels: ticks, label, the ne
 def learning_curves(study: StudyReport) -> Figure | None:
     """A panel for each validation value, a line for each variant: mean over seeds, the band from the lowest to the highest."""
     curves = _mean_curves(study)
-    names = [name for name in _CURVES if any(name in curve.mean for curve in curves)]
+    titles = _curve_titles()
+    names = [name for name in titles if any(name in curve.mean for curve in curves)]
     if not names:
         return None
     rows, across = -(-len(names) // _ACROSS), min(_ACROSS, len(names))
@@ -41,7 +41,7 @@ def learning_curves(study: StudyReport) -> Figure | None:
                 panel.fill_between(curve.updates, low, high, color=style.colour, alpha=alpha, linewidth=0)
                 (line,) = panel.plot(curve.updates, curve.mean[name], color=style.colour, linestyle=style.dashes)
                 line.set(marker=style.marker, markersize=2.6, linewidth=1.3)
-        panel.set_title(_CURVES[name], size=8.5, weight="bold", color=INK, loc="left", pad=4)
+        panel.set_title(titles[name], size=8.5, weight="bold", color=INK, loc="left", pad=4)
         panel.set_xlabel("updates", size=7, color=MUTED, labelpad=2)
         _bare(panel, "y")
     for panel in axes[len(names) :]:
@@ -99,13 +99,21 @@ class _MeanCurve:
     high: dict[str, list[float]]
 
 
+def _curve_titles() -> dict[str, str]:
+    """Of what is drawn, losses first: as objectives say; of one that says nothing its loss."""
+    found: dict[str, str] = {}
+    for name, kind in known_objectives().items():
+        found |= kind.curves or {f"{name}_loss": f"{kind.titles.get(name, name)} loss (nats)"}
+    return dict(sorted(found.items(), key=lambda item: not item[0].endswith("_loss")))
+
+
 def _mean_curves(study: StudyReport) -> list[_MeanCurve]:
-    found = []
+    found, titles = [], _curve_titles()
     for row in study.rows:
         curves = list(study.curves.get(row.name, {}).values())
         whole = [c for c in curves if c["updates"] == curves[0]["updates"]]
         if whole:
-            names = [name for name in whole[0] if name in _CURVES]
+            names = [name for name in whole[0] if name in titles]
             values = {name: np.array([c[name] for c in whole]) for name in names}
             found.append(
                 _MeanCurve(

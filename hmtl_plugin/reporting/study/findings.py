@@ -97,16 +97,6 @@ def _not_learnt(study: StudyReport) -> list[str]:
     ]
 
 
-_NEIGHBOURS = (
-    "less than counting pairs of neighbours does, so whatever models of this size make of the order of words, it is "
-    "less than these counts give."
-)
-_COUNTED = {
-    "nsp": "less than counting the pieces that two segments share does, so whatever models of this size make of what "
-    "segments are about, it is less than these counts give."
-}
-
-
 def _less_than_counting(study: StudyReport) -> list[str]:
     """Where counting the text of pre-training gives more than any model reached."""
     trained = [row.name for row in study.rows if row.trained]
@@ -117,7 +107,7 @@ def _less_than_counting(study: StudyReport) -> list[str]:
             continue
         best, counts = (max if measure.higher_is_better else min)(reached), study.counts[measure.name]
         if (best < counts) == measure.higher_is_better and best != counts:
-            what = _COUNTED.get(measure.name, _NEIGHBOURS)
+            what = measure.counted or "less than the text gives to whoever counts."
             found.append(f"{measure.title}: the best run reaches {best:.1f}, {COUNTS} {counts:.1f}: {what}")
     return found
 
@@ -125,7 +115,7 @@ def _less_than_counting(study: StudyReport) -> list[str]:
 def _worth(study: StudyReport, untrained: Sequence[Comparison]) -> str:
     """What pre-training is worth at all: without it, no difference between ways of pre-training means much."""
     titles = {m.name: m for m in study.measures}
-    downstream = [c for c in untrained if c.measure not in ("mlm", "nsp")]
+    downstream = [c for c in untrained if not titles[c.measure].pretraining]
     clear = [c for c in downstream if c.excludes_zero]
     better = [c for c in clear if (c.mean < 0) == titles[c.measure].higher_is_better]
     worse = [c for c in clear if c not in better]

@@ -19,6 +19,7 @@ class Measure:
         higher_is_better: False for perplexity.
         digits: after the point.
         in_average: of a probe, whether it counts in the probing average.
+        pretraining: of a target of pre-training, held out; ``counted``: what it means to fall short of its counts.
     """
 
     name: str
@@ -28,6 +29,8 @@ class Measure:
     higher_is_better: bool = True
     digits: int = 1
     in_average: bool = False
+    pretraining: bool = False
+    counted: str = ""
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ def test_values_are_those_recorded(tmp_path: Path) -> None:
     assert study.by_seed("hierarchy", "rte") == pytest.approx({s: rte("hierarchy", s, 1.0) for s in (1, 2, 3)})
     assert study.by_seed("flat", "mlm")[2] == pytest.approx(math.exp(6.002))  # a perplexity
     assert study.by_seed("flat", "nsp") == {1: 81.0, 2: 82.0, 3: 83.0}
-    assert study.by_seed("shift-lowest", "shift") == {1: 60.0, 2: 60.0, 3: 60.0}
-    assert study.by_seed("flat", "shift") == {}
+    assert study.by_seed("shift-lowest", "bigram_shift") == {1: 60.0, 2: 60.0, 3: 60.0}
+    assert study.by_seed("flat", "bigram_shift") == {}
     assert study.by_seed("hierarchy", "squad_f1")[1] == 13.0
     assert study.by_seed("hierarchy", "squad_em")[1] == 4.0
     assert study.chance["rte"] == 52.7

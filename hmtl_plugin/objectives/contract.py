@@ -1,0 +1,98 @@
+"""Does an objective's corruption keep to what all others rely on? Checked on samples before a validation, and under tests.
+
+Numbers of a validation compare across hierarchies, and targets of one objective tell nothing of another's, only as long
+as every corruption leaves alone what is not its own.
+"""
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hmtl_plugin.corruption.batch import IGNORE, FlatBatch
+from hmtl_plugin.corruption.random import BatchRandom
+from hmtl_plugin.errors import UserError
+
+if TYPE_CHECKING:  # which calls this
+    from hmtl_plugin.objectives.base import Objective
+
+SWITCH = "HMTL_CHECK_OBJECTIVES"
+"""Of the environment: with it every corruption is checked, in training too."""
+
+
+def checked_corruption(
+    objective: "Objective", batch: FlatBatch, random: BatchRandom, before_it: Collection[str], still: bool
+) -> None:
+    """Corrupt, and look at what has changed.
+
+    Args:
+        before_it: names of those of lower rank: what both have reserved is the later one's.
+        still: no token may change.
+
+    Raises:
+        UserError: one line that names the objective, the place and what is wrong with it.
+    """
+    before, offsets = batch.tokens_N.copy(), batch.offsets.copy()
+    known = {name: labels.copy() for name, labels in batch.targets.items()}
+    objective.corrupt(batch, random)
+    wrong = _wrong(objective, batch, before, offsets, before_it) or _wrong_targets(objective, batch, known)
+    if still and not wrong and not np.array_equal(batch.tokens_N, before):
+        place = _place(batch, np.flatnonzero(batch.tokens_N != before)[0])
+        wrong = (
+            f"changed {place}, and none of the first samples of this split, so that it shares their validation view with "
+            "others: change tokens more often, or none"
+        )
+    if wrong:
+        raise UserError(f"objective '{objective.name}': corrupt {wrong}")
+
+
+def _wrong(
+    objective: "Objective", batch: FlatBatch, before: np.ndarray, offsets: np.ndarray, before_it: Collection[str]
+) -> str:
+    vocabulary = batch.vocabulary
+    if not np.array_equal(batch.offsets, offsets) or len(batch.tokens_N) != len(before):
+        return "changed the length of samples: they are to keep it"
+    changed_N = batch.tokens_N != before
+    at = np.flatnonzero(changed_N & vocabulary.special_V.take(before))
+    if len(at):
+        return f"changed a special token, {_place(batch, at[0])}: leave those of batch.vocabulary.special_V as they are"
+    new = batch.tokens_N[changed_N]
+    ends = (vocabulary.pad, vocabulary.bos, vocabulary.eos)
+    wrong = np.flatnonzero((new < 0) | (new >= vocabulary.size) | np.isin(new, ends))
+    if len(wrong):
+        place = _place(batch, np.flatnonzero(changed_N)[wrong[0]])
+        return f"wrote the id {new[wrong[0]]}, {place}: write ids of words (batch.vocabulary.replacements) or the mask"
+    own_N = batch.reserved.get(objective.name, np.zeros(len(before), dtype=bool))
+    for name, reserved_N in batch.reserved.items():
+        at = np.flatnonzero(changed_N & reserved_N & ~own_N if name in before_it else changed_N & reserved_N)
+        if name != objective.name and len(at):
+            return f"changed a token that {name} has reserved, {_place(batch, at[0])}: leave those of batch.reserved"
+    return ""
+
+
+def _wrong_targets(objective: "Objective", batch: FlatBatch, known: dict[str, np.ndarray]) -> str:
+    for name, labels in known.items():
+        if name not in batch.targets or not np.array_equal(
+            batch.targets[name], labels, equal_nan=labels.dtype.kind == "f"
+        ):
+            return f"changed the target {name}, which is not its own"
+    for name, labels in batch.targets.items():
+        if name in known and name not in objective.target_names:
+            continue
+        if name not in objective.target_names:
+            return f"wrote the target {name}, which is none of its target_names {', '.join(objective.target_names)}"
+        if len(labels) not in (len(batch.tokens_N), len(batch.lengths_B)):
+            return f"wrote {len(labels)} labels of {name}: write one a token, or one a sample"
+        if labels.dtype.kind == "f":
+            continue
+        most = batch.vocabulary.size if objective.num_labels is None else objective.num_labels
+        wrong = np.flatnonzero((labels != IGNORE) & ((labels < 0) | (labels >= most)))
+        if len(wrong):
+            return (
+                f"wrote the label {labels[wrong[0]]} of {name}: write 0 to {most - 1}, or {IGNORE} where there is none"
+            )
+    return ""
+
+
+def _place(batch: FlatBatch, at: int) -> str:
+    return f"token {batch.position_N[at]} of sample {batch.index_B[batch.sample_N[at]]}"

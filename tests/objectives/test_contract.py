@@ -1,0 +1,235 @@
+"""What an objective may not do to a batch is refused, naming it, before anything is measured by it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar, Literal
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from hmtl_plugin.corruption.batch import IGNORE, FlatBatch
+from hmtl_plugin.corruption.random import BatchRandom
+from hmtl_plugin.corruption.vocabulary import Vocabulary
+from hmtl_plugin.data.splits import open_split
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.objectives import base
+from hmtl_plugin.objectives.base import (
+    Head,
+    HeadConfig,
+    Loss,
+    Objective,
+    PooledHead,
+    Targets,
+    build_objectives,
+    corrupt_batch,
+    register_objective,
+)
+from tests.objectives.batches import make_batch, make_dictionary
+from tests.training.runs import make_data
+
+VOCABULARY = Vocabulary.from_dictionary(make_dictionary())
+Corruption = Callable[[FlatBatch, BatchRandom], None]
+
+
+class Any(Objective):
+    """Corrupts as it is told to."""
+
+    corruption: ClassVar[Corruption] = staticmethod(lambda batch, random: None)
+
+    @property
+    def scope(self) -> Literal["token", "sentence"]:
+        return "sentence"
+
+    def corrupt(self, batch: FlatBatch, random: BatchRandom) -> None:
+        type(self).corruption(batch, random)
+
+    def build_head(self, config: HeadConfig) -> Head:
+        return PooledHead(config, self.name)
+
+    def loss(self, logits: Mapping[str, Tensor], targets: Targets, mean_tokens: float) -> Loss:
+        return Loss(logits[self.name].sum(), {self.name: torch.zeros(3)})
+
+    def metrics(self, counters: Mapping[str, Tensor]) -> dict[str, float]:
+        return {"loss": 0.0}
+
+
+@pytest.fixture
+def objective() -> Iterator[type[Any]]:
+    """Registered for one test."""
+    yield register_objective("any")(type("Mine", (Any,), {}))
+    del base._REGISTRY["any"]
+
+
+def batch_of(samples: int = 5) -> tuple[FlatBatch, BatchRandom]:
+    batch = make_batch(np.random.default_rng(0), VOCABULARY, samples)
+    return batch, BatchRandom(1, 1, batch.index_B, batch.sample_N, batch.position_N)
+
+
+def all_words(batch: FlatBatch, random: BatchRandom) -> None:
+    plain_N = ~batch.vocabulary.special_V.take(batch.tokens_N)
+    batch.tokens_N[plain_N] = batch.vocabulary.replacements[0]
+
+
+def a_special(batch: FlatBatch, random: BatchRandom) -> None:
+    batch.tokens_N[0] = batch.vocabulary.replacements[0]
+
+
+def an_end(batch: FlatBatch, random: BatchRandom) -> None:
+    batch.tokens_N[1] = batch.vocabulary.eos
+
+
+def no_word(batch: FlatBatch, random: BatchRandom) -> None:
+    batch.tokens_N[1] = batch.vocabulary.size
+
+
+def a_length(batch: FlatBatch, random: BatchRandom) -> None:
+    batch.tokens_N = batch.tokens_N[:-1]
+
+
+def a_label(batch: FlatBatch, random: BatchRandom) -> None:
+    batch.targets["any"] = np.full(len(batch.lengths_B), 2)
+
+
+def labels_of_nothing(batch: FlatBatch, random: BatchRandom) -> None:
+    batch.targets["any"] = np.zeros(3, dtype=np.int64)
+
+
+def a_strange_target(batch: FlatBatch, random: BatchRandom) -> None:
+    batch.targets["other"] = np.zeros(len(batch.lengths_B), dtype=np.int64)
+
+
+def the_masks(batch: FlatBatch, random: BatchRandom) -> None:
+    batch.targets["known"][:] = IGNORE
+
+
+@pytest.mark.parametrize(
+    ("corruption", "said"),
+    [
+        (all_words, "changed a token that mlm has reserved, token "),
+        (a_special, "changed a special token, token 0 of sample "),
+        (an_end, "wrote the id 2, token 1 of sample "),
+        (no_word, f"wrote the id {VOCABULARY.size}, token 1 of sample "),
+        (a_length, "changed the length of samples"),
+        (a_label, "wrote the label 2 of any: write 0 to 1, or -1 where there is none"),
+        (labels_of_nothing, "wrote 3 labels of any: write one a token, or one a sample"),
+        (a_strange_target, "wrote the target other, which is none of its target_names any"),
+        (the_masks, "changed the target known, which is not its own"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_it_may_not_is_refused_in_a_line(objective: type[Any], corruption: Corruption, said: str) -> None:
+    objective.corruption = staticmethod(corruption)
+    batch, random = batch_of()
+    batch.targets["known"] = np.zeros(len(batch.tokens_N), dtype=np.int64)
+    placed = build_objectives(["mlm", "any"])
+    with pytest.raises(UserError) as caught:
+        corrupt_batch(placed.values(), batch, random, checked=True)
+    text = str(caught.value)
+    assert text.startswith(f"objective 'any': corrupt {said}") and "\n" not in text
+
+
+def test_nothing_is_checked_in_training_unless_asked(objective: type[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    objective.corruption = staticmethod(a_label)
+    placed = build_objectives(["any"]).values()
+    with pytest.raises(UserError, match="wrote the label 2"):
+        corrupt_batch(placed, *batch_of())  # tests have the switch
+    monkeypatch.delenv("HMTL_CHECK_OBJECTIVES")
+    corrupt_batch(placed, *batch_of())
+
+
+def test_all_of_ours_keep_to_it() -> None:
+    for seed in range(20):
+        batch = make_batch(np.random.default_rng(seed), VOCABULARY, 200)
+        random = BatchRandom(seed, 1, batch.index_B, batch.sample_N, batch.position_N)
+        options = SimpleNamespace(mask_prob=0.5, bigram_rate=0.9, bigram_granularity="both", bigram_any_word=True)
+        corrupt_batch(build_objectives(["mlm", "nsp", "bigram_shift"], options).values(), batch, random, checked=True)
+
+
+# ---- where it is measured ----
+
+OPTIONS = SimpleNamespace(tokens_per_sample=40, short_seq_prob=0.1, pairing="auto")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_data(tmp_path_factory.mktemp("data"), documents=400)
+
+
+def views_of(folder: Path, *names: str) -> dict[str, tuple[str, ...]]:
+    """View -> targets that are measured in it."""
+    from fairseq.data import Dictionary
+
+    dictionary = Dictionary.load(str(folder / "dict.txt"))
+    dictionary.add_symbol("<mask>")
+    vocabulary = Vocabulary.from_dictionary(dictionary)
+    data = open_split(folder, "valid", build_objectives(names), vocabulary, OPTIONS, training=False, seed=0)
+    order = data.ordered_indices()
+    for batch in data.batch_by_size(order, max_tokens=2000):
+        data.collater(list(batch))
+    return {view.name: view.keep for view in data.views}
+
+
+def one_word_of_each(batch: FlatBatch, random: BatchRandom) -> None:
+    reserved_N = np.any([batch.tokens_N < 0, *batch.reserved.values()], axis=0)
+    free = np.flatnonzero(~reserved_N & ~batch.vocabulary.special_V.take(batch.tokens_N))
+    _, first = np.unique(batch.sample_N[free], return_index=True)
+    batch.tokens_N[free[first]] = batch.vocabulary.replacements[0]
+
+
+def test_what_changes_tokens_is_measured_in_a_view_of_its_own(objective: type[Any], folder: Path) -> None:
+    assert views_of(folder, "mlm", "nsp", "any") == {"common": ("mlm", "nsp", "any")}
+    objective.corruption = staticmethod(one_word_of_each)
+    assert views_of(folder, "any", "mlm", "nsp") == {"common": ("mlm", "nsp"), "any": ("any",)}
+    assert views_of(folder, "bigram_shift", "nsp", "mlm") == {
+        "common": ("nsp", "mlm"),
+        "bigram_shift": ("bigram_shift",),
+    }
+    assert views_of(folder, "sop", "mlm") == {"common": ("mlm",), "sop": ("sop",)}
+    assert views_of(folder, "any") == {"any": ("any",)}
+
+
+def test_what_changes_tokens_seldom_is_found_out(objective: type[Any], folder: Path) -> None:
+    """Measured in the common view it would make that another one for its hierarchy alone."""
+
+    def seldom(batch: FlatBatch, random: BatchRandom) -> None:
+        if batch.index_B.max() > 100:
+            one_word_of_each(batch, random)
+
+    objective.corruption = staticmethod(seldom)
+    with pytest.raises(UserError, match=r"'any': corrupt changed token .* and none of the first samples"):
+        views_of(folder, "mlm", "nsp", "any")
+
+
+# ---- options ----
+
+
+def test_an_option_is_one_objectives() -> None:
+    @dataclass(frozen=True)
+    class Taken(base.ObjectiveOptions):
+        mask_prob: float = field(default=0.1, metadata={"help": "again"})
+
+    with pytest.raises(ValueError, match="'any': the option 'mask_prob' is mlm's: rename it"):
+        register_objective("any")(type("Mine", (Any,), {"Options": Taken}))
+    assert "any" not in base.objective_names()
+
+
+def test_an_option_of_ones_own_is_the_tasks(objective: type[Any]) -> None:
+    from fairseq.tasks import TASK_DATACLASS_REGISTRY
+
+    @dataclass(frozen=True)
+    class Mine(base.ObjectiveOptions):
+        any_size: int = field(default=3, metadata={"help": "how many"})
+
+    try:
+        register_objective("sized")(type("Sized", (Any,), {"Options": Mine}))
+        assert TASK_DATACLASS_REGISTRY["hmtl_pretraining"]().any_size == 3
+        assert build_objectives(["sized"], SimpleNamespace(any_size=5))["sized"].options.any_size == 5
+        assert build_objectives(["sized"], SimpleNamespace())["sized"].options.any_size == 3, "an older checkpoint"
+    finally:
+        base._REGISTRY.pop("sized")
+        for follow in base._FOLLOWERS:
+            follow()

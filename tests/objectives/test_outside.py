@@ -1,0 +1,111 @@
+"""An objective in a folder outside of the project: trained, measured and asked, with no file of ours touched."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.training.runs import ROOT, fairseq_command, make_data, run
+
+FOLDER = REPOSITORY / "tests" / "extension" / "sample_length"
+HIERARCHY = "length@1,nsp@2,mlm@2"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Data and run; the module lies elsewhere, as a user's does."""
+    folder = tmp_path_factory.mktemp("outside")
+    shutil.copytree(FOLDER, folder / "sample_length")
+    data = make_data(folder / "data")
+    shape = "--encoder-layers 2 --encoder-embed-dim 32 --encoder-attention-heads 2 --max-positions 64".split()
+    options = (
+        "--optimizer hmtl_adamw --lr 2e-3 --lr-scheduler fixed --max-update 6 --tokens-per-sample 64 --max-tokens 800"
+    )
+    command = [
+        *(str(data), "--user-dir", str(folder / "sample_length"), "--task", "hmtl_pretraining", "--criterion", "hmtl"),
+        *("--arch", "hmtl_bert", *shape, "--hierarchy", HIERARCHY, "--transfer", "length>mlm:label"),
+        *(*options.split(), "--length-step", "9", "--cpu", "--num-workers", "0", "--no-epoch-checkpoints"),
+        *("--save-dir", str(folder / "run"), "--log-format", "json"),
+    ]
+    done = run(fairseq_command(command))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert '"valid_length_accuracy"' in done.stdout + done.stderr
+    return data, folder / "run"
+
+
+def script(name: str, *arguments: object) -> list[str]:
+    return [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)]
+
+
+def test_it_is_measured_beside_ours(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    data, folder = trained
+    module = folder.parent / "sample_length"
+    results = tmp_path / "results.jsonl"
+    asked = script("evaluate", folder, "--data", data, "--samples", "60", "--results", results)
+    for own, environ in ((["--user-dir", module], {}), ([], {"HMTL_USER_DIR": str(module)})):
+        done = run([*asked, *map(str, own)], **environ)
+        assert done.returncode == 0, done.stderr
+        rows = [line.split()[1:] for line in done.stdout.splitlines() if " length " in line]
+        assert len(rows) == 1 and rows[0][:3] == ["length", "accuracy", "(%)"] and "(majority)" in done.stdout
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    assert {line["task"] for line in lines} >= {"length", "nsp", "mlm"}
+    (length,) = (line["metrics"] for line in lines if line["task"] == "length")
+    assert 25 <= length["baseline"] <= 100 and length["low"] <= length["value"] <= length["high"]
+
+
+def test_without_the_module_a_line_says_so(trained: tuple[Path, Path]) -> None:
+    data, folder = trained
+    done = run(script("evaluate", folder, "--data", data))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "error: the objective 'length' is not known here: give --user-dir DIR, the module that registers it"
+    )
+    for wrong, said in (("nowhere", "no such folder"), ("", "give the folder of your own module after it")):
+        done = run(script("evaluate", folder, "--data", data, "--user-dir", *([wrong] if wrong else [])))
+        assert done.returncode == 1 and said in done.stderr.splitlines()[-1], done.stderr
+
+
+def test_its_options_are_checked(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    data, folder = trained
+    command = [
+        *(str(data), "--user-dir", str(folder.parent / "sample_length"), "--task", "hmtl_pretraining"),
+        *("--criterion", "hmtl", "--arch", "hmtl_bert", "--hierarchy", HIERARCHY, "--length-step", "0", "--cpu"),
+        *("--optimizer", "hmtl_adamw", "--lr", "1e-3", "--max-tokens", "400", "--save-dir", str(tmp_path)),
+    ]
+    done = run(fairseq_command(command))
+    assert done.returncode == 1 and "error: --length-step 0: use 1 or more" in done.stderr.splitlines()[-1]
+
+
+CONFORM = """
+import sys, pathlib
+from hmtl_plugin import HierarchicalBert
+from hmtl_plugin.conformance import CHECKS, Trial
+for check in CHECKS:
+    folder = pathlib.Path(sys.argv[1]) / check.__name__
+    folder.mkdir()
+    check(Trial("length", folder))
+print("passed", len(CHECKS))
+"""
+ANSWER = """
+import sys
+from hmtl_plugin.checkpoints import load_checkpoint
+from hmtl_plugin.reporting.study.figures import _curve_titles
+from hmtl_plugin.reporting.study.collect import _of_target
+from hmtl_plugin.objectives.measure import find_metric
+checkpoint = load_checkpoint(sys.argv[1])
+assert checkpoint.objectives["length"].options.length_step == 9
+assert _curve_titles()["length_loss"] == "length loss (nats)"
+measure = _of_target("length", find_metric("accuracy"))
+assert (measure.title, measure.unit, measure.higher_is_better, measure.pretraining) == ("length", "% right", True, True)
+"""
+
+
+def test_it_passes_the_suite_and_is_reported(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    module = str(trained[1].parent / "sample_length")
+    done = run([sys.executable, "-c", CONFORM, str(tmp_path)], HMTL_USER_DIR=module)
+    assert done.stdout.startswith("passed "), done.stderr
+    done = run([sys.executable, "-c", ANSWER, str(trained[1])], HMTL_USER_DIR=module)
+    assert done.returncode == 0, done.stderr
