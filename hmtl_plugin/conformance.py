@@ -254,6 +254,16 @@ def check_gradients_stay_below(trial: Trial) -> None:
     assert not any(moved(f"heads.{trial.partner}.")), f"its loss trains the head of {trial.partner}"
 
 
+def check_it_reads_a_mix_of_layers(trial: Trial) -> None:
+    """Placed at ``mix`` it trains every layer, and how much of each it reads."""
+    model = trial.model(f"{trial.name}@mix,{trial.partner}@2")
+    loss = trial.loss(model, trial.data(trial.name, trial.partner).collater(list(range(12))))
+    assert torch.isfinite(loss), f"the loss is {float(loss)}"
+    loss.backward()
+    weights = cast(Tensor, model.mixes[trial.name].weights)
+    assert weights.grad is not None and bool(weights.grad.abs().sum() > 0), "its loss does not train the mix"
+
+
 def check_every_operator_hands_on(trial: Trial) -> None:
     """Into it and out of it; what it hands on, the other's loss trains, unless ``!`` stops that."""
     for operator in OPERATORS:
@@ -334,6 +344,7 @@ CHECKS: tuple[Callable[[Trial], None], ...] = (
     check_a_batch_without_targets_has_a_gradient,
     check_packed_equals_rows,
     check_gradients_stay_below,
+    check_it_reads_a_mix_of_layers,
     check_every_operator_hands_on,
     check_weights_come_back,
     check_it_is_measured,

@@ -9,7 +9,7 @@ from the bootstrap over samples.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +26,8 @@ from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.data.dataset import PretrainingDataset
 from hmtl_plugin.data.splits import open_split
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
+from hmtl_plugin.models.mix import Mix
 from hmtl_plugin.objectives import measure
 from hmtl_plugin.objectives.base import OF_MODEL, Objective, build_objectives, option_fields
 from hmtl_plugin.objectives.measure import FloatArray, Measure, Sampling, Seen, find_metric
@@ -47,7 +49,7 @@ class Estimate:
     """One value on held-out samples.
 
     Attributes:
-        target: what is predicted (``mlm``, ``nsp``, ``bigram_shift`` ...; `WORDS`).
+        target: what is predicted (``mlm``, ``nsp``, ``bigram_shift`` ...; `WORDS`); with ``@3`` read from layer 3 alone.
         metric: name of a `measure.Metric`: ``loss`` (nats a masked token), ``accuracy`` (percent), ``auc``, ``bits`` (a
             character), or an objective's own.
         low, high: 95 % bootstrap interval over samples.
@@ -120,7 +122,9 @@ def evaluate(
     """Estimates of every target of a checkpoint's hierarchy on up to ``samples`` samples of each validation view.
 
     Args:
-        view: ``fixed``: the samples are made with `FIXED_OPTIONS` whatever the model was trained with, so that all
+        view: An objective that reads a mix of layers is measured with each of them alone as well, in rows ``nsp@3``: weights
+            of normalised states say little of how much a layer tells.
+            ``fixed``: the samples are made with `FIXED_OPTIONS` whatever the model was trained with, so that all
             models of one vocabulary get the same; and with a masked LM there is `WORDS`, which compares models of
             different vocabularies.
             ``training``: they are those of ``fairseq-train``'s validation.
@@ -150,17 +154,33 @@ def evaluate(
     asked = {
         name: _Asked.of(name, objective, data, text) for objective in placed.values() for name in objective.target_names
     }
+    mixed = [(name, mix, place) for name, mix in _mixes(model).items() for place in range(len(mix.layers))]
     found: dict[str, list[dict[str, FloatArray]]] = {}
-    for batch in _progress(_batches(data, samples, max_tokens), checkpoint.path.parent.name):
-        sample = data.collater(batch)
+
+    def measured(sample: dict[str, Any], names: Collection[str], mark: str) -> None:
+        """Add the sums of these targets, under their names and ``mark``."""
         on_device = utils.move_to_cuda(sample, device) if torch.device(device).type == "cuda" else sample
         with torch.inference_mode(), autocast(precision, torch.device(device).type):
             logits, _ = model(**on_device["net_input"], targets=on_device["targets"])
-        for name, target in sample["targets"].items():
-            sums = asked[name].sums(logits[name].float().cpu(), target, sample["net_input"]["src_tokens"])
-            found.setdefault(name, []).append(sums)
+        for name in names:
+            rows, target = logits[name].float().cpu(), sample["targets"][name]
+            sums = asked[name].sums(rows, target, sample["net_input"]["src_tokens"])
+            found.setdefault(name + mark, []).append(sums)
+
+    for batch in _progress(_batches(data, samples, max_tokens), checkpoint.path.parent.name):
+        sample = data.collater(batch)
+        measured(sample, sample["targets"], "")
+        for name, mix, place in mixed:
+            if names := [target for target in placed[name].target_names if target in sample["targets"]]:
+                mix.alone = place
+                measured(sample, names, f"@{mix.layers[place]}")
+                mix.alone = None
     estimates = [
-        _estimate(name, asked[name].measure, {key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
+        _estimate(
+            name,
+            asked[name.partition("@")[0]].measure,
+            {key: np.concatenate([part[key] for part in parts]) for key in parts[0]},
+        )
         for name, parts in found.items()
     ]
     if view == FIXED and "mlm" in placed:
@@ -171,6 +191,11 @@ def evaluate(
             bits = word_bits(model, words, vocabulary, text.unigram_V, max_tokens, precision, device)
             estimates.append(_estimate(WORDS, _WORDS, {measure.VALUE: bits[:, :2], measure.BASELINE: bits[:, [2, 1]]}))
     return estimates
+
+
+def _mixes(model: HierarchicalBertModel) -> dict[str, Mix]:
+    """Objective -> what it reads, where that is a mix of layers."""
+    return {name: mix for name, mix in model.mixes.items() if isinstance(mix, Mix)}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
     hierarchy := placement (',' placement)*      placement := objective '@' layer ['*' weight]
     layer     := 1..L | -1..-L from the top | P% of the depth (ceil(P*L/100))
+               | mix | mix:first-last   a learnt mix of all layers, or of those (numbers or P%)
     transfer  := edge (',' edge)*                edge      := source '>' target ':' operator ['!'] ['~']
 
 This module knows names only: what the objectives and operators are is told to `Hierarchy.validate`.
@@ -14,7 +15,9 @@ from fractions import Fraction
 from math import ceil, isfinite
 from typing import Protocol
 
-_PLACEMENT = re.compile(r"(?P<objective>[a-z][a-z0-9_]*)@(?P<layer>-?\d+|\d+(\.\d+)?%)(\*(?P<weight>[^*@,]+))?")
+_PLACEMENT = re.compile(
+    r"(?P<objective>[a-z][a-z0-9_]*)@(?P<layer>-?\d+|\d+(\.\d+)?%|mix(:[^*@,]*)?)(\*(?P<weight>[^*@,]+))?"
+)
 _EDGE = re.compile(
     r"(?P<source>[a-z][a-z0-9_]*)>(?P<target>[a-z][a-z0-9_]*):(?P<operator>[a-z][a-z0-9_]*)(?P<stop>!?)(?P<permuted>~?)"
 )
@@ -34,36 +37,69 @@ class Kind(Protocol):
     def num_labels(self) -> int | None: ...
 
 
+_BOUNDS = re.compile(r"(?P<first>\d+|\d+(?:\.\d+)?%)-(?P<last>\d+|\d+(?:\.\d+)?%)")
+MIX = "mix"
+
+
 class HierarchyError(ValueError):
     """A hierarchy that cannot be; the message names the placement or edge and how to fix it, in one line."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """One objective at one layer. ``layer`` is as written: '8', '-1' or '50%'; ``weight`` multiplies its loss."""
+    """One objective at one layer, or at a mix of several. ``layer`` is as written: '8', '-1', '50%', 'mix' or 'mix:1-8';
+    ``weight`` multiplies its loss.
+    """
 
     objective: str
     layer: str
     weight: float = 1.0
 
+    @property
+    def is_mix(self) -> bool:
+        """Whether it reads a mix of layers."""
+        return self.layer.startswith(MIX)
+
     def resolve(self, num_layers: int) -> int:
-        """The concrete layer, 1 (first) to ``num_layers`` (top).
+        """The concrete layer, 1 (first) to ``num_layers`` (top); of a mix the highest.
 
         Raises:
             HierarchyError: if the encoder has no such layer.
         """
-        if self.layer.endswith("%"):
-            layer = ceil(Fraction(self.layer[:-1]) * num_layers / 100)  # exact: no float error before the ceiling
+        return self.reads(num_layers)[-1]
+
+    def reads(self, num_layers: int) -> tuple[int, ...]:
+        """The layers that are read, the lowest first: one, or those of a mix.
+
+        Raises:
+            HierarchyError: if the encoder has no such layer, or the bounds of a mix cannot be.
+        """
+        if not self.is_mix:
+            return (self._concrete(self.layer, num_layers),)
+        bounds = self.layer[len(MIX) + 1 :] if self.layer != MIX else f"1-{num_layers}"
+        found = _BOUNDS.fullmatch(bounds)
+        if found is None:
+            raise HierarchyError(
+                f"hierarchy: cannot read '{self}': write mix, or its bounds as in mix:1-8 or mix:1-66.6%"
+            )
+        first, last = (self._concrete(found[name], num_layers) for name in ("first", "last"))
+        if first > last:
+            raise HierarchyError(f"hierarchy: '{self}' begins above its end: write the lower layer first")
+        return tuple(range(first, last + 1))
+
+    def _concrete(self, layer: str, num_layers: int) -> int:
+        if layer.endswith("%"):
+            number = ceil(Fraction(layer[:-1]) * num_layers / 100)  # exact: no float error before the ceiling
         else:
-            layer = int(self.layer)
-            if layer < 0:
-                layer += num_layers + 1
-        if not 1 <= layer <= num_layers:
+            number = int(layer)
+            if number < 0:
+                number += num_layers + 1
+        if not 1 <= number <= num_layers:
             raise HierarchyError(
                 f"hierarchy: '{self}' names no layer of an encoder with {num_layers}: "
                 f"use 1..{num_layers}, -1..-{num_layers} or a percentage above 0 and up to 100%"
             )
-        return layer
+        return number
 
     def __str__(self) -> str:
         weight = "" if self.weight == 1.0 else f"*{self.weight!r}"  # repr keeps every digit
@@ -129,8 +165,12 @@ class Hierarchy:
         return {placement.objective: placement.weight for placement in self.placements}
 
     def layers(self, num_layers: int) -> dict[str, int]:
-        """Objective -> concrete layer, 1..``num_layers``."""
+        """Objective -> concrete layer, 1..``num_layers``; of a mix the highest."""
         return {placement.objective: placement.resolve(num_layers) for placement in self.placements}
+
+    def mixes(self, num_layers: int) -> dict[str, tuple[int, ...]]:
+        """Objective that reads a mix -> its layers."""
+        return {placement.objective: placement.reads(num_layers) for placement in self.placements if placement.is_mix}
 
     def into(self, target: str) -> tuple[Transfer, ...]:
         """The edges into ``target``, in the order written."""

@@ -91,5 +91,8 @@ def _parts(hierarchy: Hierarchy | None, config: EncoderConfig) -> str:
     if hierarchy is None:
         return "no objectives"
     edges = [f"{edge.source}>{edge.target}:{edge.operator}" for edge in hierarchy.transfers]
-    taps = sorted(set(hierarchy.layers(config.layers).values())) if config.normalize_before else []
-    return " ".join([*hierarchy.objectives, *edges, *(f"norm@{layer}" for layer in taps)])
+    mixes = hierarchy.mixes(config.layers)
+    layers = {layer for name, layer in hierarchy.layers(config.layers).items() if name not in mixes}
+    norms = [f"norm@{layer}" for layer in sorted(layers)] if config.normalize_before else []
+    bounds = [f"{name}@mix:{layers[0]}-{layers[-1]}" for name, layers in mixes.items()]
+    return " ".join([*hierarchy.objectives, *edges, *norms, *bounds])

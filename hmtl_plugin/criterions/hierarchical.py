@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from hmtl_plugin.criterions.weighting import WEIGHTINGS, parse_warmup, warmed_up
 from hmtl_plugin.objectives.base import Loss, Objective
 
+_CENTRE = "centre_of_gravity"  # of the layers that an objective at a mix reads
+
 
 @dataclass
 class HmtlCriterionConfig(FairseqDataclass):
@@ -78,6 +80,9 @@ class HierarchicalCriterion(FairseqCriterion):
         }
         for name, loss in losses.items():
             logging |= {f"{name}/{key}": value for key, value in loss.counters.items()}
+        for name, mix in model.mixes.items():  # type: ignore[operator, union-attr]
+            centre = mix.centre().detach()
+            logging[f"{_CENTRE}/{name}"] = torch.stack([centre, torch.ones_like(centre)])
         if self.log_gradient_norms and self.training:
             logging |= self._gradient_norms(losses, weights, extra["taps"], tokens)
         return total, tokens, logging
@@ -121,6 +126,8 @@ class HierarchicalCriterion(FairseqCriterion):
         for key in sums:
             if key.startswith("gradient_norm/"):
                 metrics.log_derived(f"gnorm_{key.partition('/')[2]}", partial(_mean, f"_{key}"), priority=450)
+            if key.startswith(f"{_CENTRE}/"):
+                metrics.log_derived(f"{key.partition('/')[2]}_depth", partial(_mean, f"_{key}"), priority=90)
 
     def _metric_names(self, name: str, objective: Objective, sums: Mapping[str, Tensor]) -> tuple[str, ...]:
         """Names of an objective's metrics, asked for once."""

@@ -141,6 +141,8 @@ def _reason(loaded: LoadedCheckpoint, name: str, family: Family, layers: Mapping
     assert solver is not None
     if name not in ("mlm", "nsp"):
         return "Hugging Face has no such head"
+    if name in solver.mixes:
+        return "it reads a mix of layers, theirs read the last"
     if layers[name] != solver.top:
         return f"it reads layer {layers[name]}, theirs read the last"
     if solver.hierarchy.into(name):

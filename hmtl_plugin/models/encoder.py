@@ -122,8 +122,9 @@ class Encoder(nn.Module):
         padded: bool | None = None,
         top_rows_R: Tensor | None = None,
         trunk: dict[int, Tensor] | None = None,
+        mixed: Collection[int] = (),
     ) -> dict[int, Tensor]:
-        """Hidden states at ``layers`` (0: embeddings, 1..L); runs no layer above the highest of them.
+        """Hidden states at ``layers`` (0: embeddings, 1..L); runs no layer above the highest of them, and of ``mixed``.
 
         Args:
             tokens: (B, T) ids, padded with 1; or `Sequences`, which may be packed.
@@ -131,6 +132,7 @@ class Encoder(nn.Module):
             top_rows_R: positions. If given, the highest layer returns only these rows, (R, H), which saves most of its
                 feed-forward.
             trunk: is given the same layers' states as the next layer reads them: before the output norm, where there is one.
+            mixed: layers whose states are wanted in ``trunk`` alone.
 
         Returns:
             layer -> (B, T, H), packed (N, H). States at padded positions mean nothing.
@@ -140,15 +142,15 @@ class Encoder(nn.Module):
         """
         sequences = tokens if isinstance(tokens, Sequences) else Sequences(tokens, padded)
         self.embeddings.position.check_length(sequences.width)
-        mask, rotation, top = sequences.mask(), self.embeddings.position.rotation(sequences), max(layers)
+        mask, rotation, top = sequences.mask(), self.embeddings.position.rotation(sequences), max([*layers, *mixed])
         x = self.embeddings(sequences)
         states = {0: x} if 0 in layers else {}
         for number in range(1, top + 1):
             rows_R = top_rows_R if number == top else None
             x = self._run(self.layers[number - 1], x, mask, sequences.packing, rotation, rows_R)
+            if trunk is not None and (number in layers or number in mixed):
+                trunk[number] = x
             if number in layers:
-                if trunk is not None:
-                    trunk[number] = x
                 states[number] = self.output_norms[number - 1](x) if self.config.normalize_before else x
         return states
 

@@ -17,6 +17,7 @@ from hmtl_plugin.models import state
 from hmtl_plugin.models.config import EncoderConfig, fairseq_fields
 from hmtl_plugin.models.encoder import Encoder
 from hmtl_plugin.models.initialisation import generator_for, initialise
+from hmtl_plugin.models.mix import Mix
 from hmtl_plugin.models.parts import ACTIVATIONS
 from hmtl_plugin.models.sentence_pooling import SENTENCE_POOLINGS
 from hmtl_plugin.models.sequences import Sequences
@@ -128,6 +129,7 @@ class HierarchicalBertModel(BaseFairseqModel):
         self.untied_output, self.sentence_pooling, self.bigram_head = untied_output, sentence_pooling, bigram_head
         self.encoder = Encoder(config, seed)
         self.heads, self.poolings, self.transfers = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
+        self.mixes = nn.ModuleDict()
         self.solver: Optional[Solver] = None
         self.task_head: Optional[nn.Module] = None
         self.task_head_name, self.task_layer = "", config.layers
@@ -194,6 +196,8 @@ class HierarchicalBertModel(BaseFairseqModel):
             self.transfers[name] = OPERATORS[edge.operator](
                 config.hidden, labels, generator_for(seed, f"transfers.{name}"), config.init_std
             )
+        for name, layers in hierarchy.mixes(config.layers).items():
+            self.mixes[name] = Mix(layers)
         self.task_weights = nn.Parameter(torch.zeros(len(hierarchy.objectives)))
         self.solver = Solver(hierarchy, config.layers, objectives, tuple(self.poolings))
 
@@ -211,10 +215,11 @@ class HierarchicalBertModel(BaseFairseqModel):
     def _freeze_unused(self) -> None:
         """Layers above the highest tap get no gradient, which distributed training takes for an error."""
         taps = set(self.solver.layers.values()) if self.solver else {self.task_layer}
+        normed = self.solver.plain if self.solver else taps
         for number, layer in enumerate(self.encoder.layers, start=1):
             layer.requires_grad_(number <= max(taps))
         for number, norm in enumerate(self.encoder.output_norms, start=1):
-            norm.requires_grad_(number in taps)
+            norm.requires_grad_(number in normed)
         if max(taps) < self.config.layers:
             logger.info(
                 f"no head stands above layer {max(taps)}: "
@@ -259,7 +264,8 @@ class HierarchicalBertModel(BaseFairseqModel):
         if targets is not None and not features_only:
             if self.solver is None:
                 raise ValueError("this model was built without objectives; call it without targets")
-            return self.solver.solve(self.encoder, self.heads, self.poolings, self.transfers, sequences, targets)
+            parts = self.heads, self.poolings, self.transfers, self.mixes
+            return self.solver.solve(self.encoder, *parts, sequences, targets)
         if task_head:
             if self.task_head is None:
                 raise ValueError("this model has no head of a fine-tuning task; call attach_head first")
@@ -292,12 +298,19 @@ class HierarchicalBertModel(BaseFairseqModel):
         state_dict.update({prefix + key: value for key, value in relative.items()})
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "HierarchicalBertModel":
-        """`nn.Module`'s; log-variances keep fp32 under ``half()``: their steps are too small for 11 bits."""
-        weights = getattr(self, "task_weights", None)
-        kept = None if weights is None else weights.detach().clone()
+        """`nn.Module`'s; log-variances and weights of mixes keep fp32 under ``half()``: their steps are too small for 11
+        bits.
+        """
+        kept = {
+            name: weights.detach().clone()
+            for name, weights in self.named_parameters()
+            if name == state.WEIGHTS_KEY or name.startswith("mixes.")
+        }
         super()._apply(fn, recurse)
-        if kept is not None and self.task_weights.dtype != torch.float32 and not self.task_weights.is_meta:
-            self.task_weights.data = kept.float().to(self.task_weights.device)
+        for name, before in kept.items():
+            weights = self.get_parameter(name)
+            if weights.dtype != torch.float32 and not weights.is_meta:
+                weights.data = before.float().to(weights.device)
         return self
 
 

@@ -31,7 +31,9 @@ class Solver:
     positions.
 
     Attributes:
-        layers: objective -> layer 1..L.
+        layers: objective -> layer 1..L; of one that reads a mix of layers the highest.
+        mixes: objective -> the layers of its mix.
+        plain: layers that are read as they are.
         order: the objectives, sources before their targets.
     """
 
@@ -45,6 +47,8 @@ class Solver:
         """``reads_all``: sentence objectives whose pooling reads the states of all tokens."""
         self.hierarchy = hierarchy
         self.layers = hierarchy.layers(num_layers)
+        self.mixes = hierarchy.mixes(num_layers)
+        self.plain = {layer for name, layer in self.layers.items() if name not in self.mixes}
         self.order = hierarchy.order(num_layers)
         self.objectives = {name: objectives[name] for name in self.order}
         sources = {edge.source for edge in hierarchy.transfers}
@@ -66,6 +70,7 @@ class Solver:
         heads: nn.ModuleDict,
         poolings: nn.ModuleDict,
         transfers: nn.ModuleDict,
+        mixes: nn.ModuleDict,
         sequences: Sequences,
         targets: Targets,
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -76,24 +81,24 @@ class Solver:
         trunk: dict[int, Tensor] = {}
         states = encoder(
             sequences,
-            set(self.layers.values()),
+            self.plain,
             top_rows_R=None if top_rows is None else torch.cat(list(top_rows.values())),
             trunk=trunk,
+            mixed={layer for layers in self.mixes.values() for layer in layers},
         )
-        inputs_at_top = (
-            {}
-            if top_rows is None
-            else dict(zip(top_rows, states[self.top].split([len(r) for r in top_rows.values()]), strict=True))
+        at_top, mixed_at_top = (
+            {} if top_rows is None else _split(found.get(self.top), top_rows) for found in (states, trunk)
         )
         solved: dict[str, _Solved] = {}
         logits: dict[str, Tensor] = {}
         for name in self.order:
             pooling = poolings[name] if name in poolings else None  # noqa: SIM401  a ModuleDict has no `get`
-            h = (
-                inputs_at_top[name]
-                if name in inputs_at_top
-                else _select(states[self.layers[name]], rows[name], pooling, sequences)
-            )
+            if name in self.mixes:
+                h = self._mixed(name, mixes[name], trunk, mixed_at_top, rows[name], pooling, sequences)
+            elif name in at_top:
+                h = at_top[name]
+            else:
+                h = _select(states[self.layers[name]], rows[name], pooling, sequences)
             for edge in self.hierarchy.into(name):
                 operator = transfers[f"{edge.source}>{edge.target}:{edge.operator}"]
                 h = self._transfer(operator, edge, h, solved[edge.source], rows[name], sequences)
@@ -119,6 +124,27 @@ class Solver:
         positions = {name: rows[name].positions_M for name in self.at_top}
         return {name: first_B if own is None else own for name, own in positions.items()}
 
+    def _mixed(
+        self,
+        name: str,
+        mix: nn.Module,
+        trunk: Mapping[int, Tensor],
+        at_top: Mapping[str, Tensor],
+        rows: Rows,
+        pooling: nn.Module | None,
+        sequences: Sequences,
+    ) -> Tensor:
+        """The rows that a head reads of a mix; only these are mixed, unless its pooling reads all."""
+        layers = self.mixes[name]
+        if pooling is not None:
+            return _select(mix([trunk[layer] for layer in layers]), rows, pooling, sequences)
+        parts = [
+            at_top[name] if layer == self.top and name in at_top else _select(trunk[layer], rows, None, sequences)
+            for layer in layers
+        ]
+        mixed: Tensor = mix(parts)
+        return mixed
+
     def _transfer(
         self, operator: nn.Module, edge: Transfer, h: Tensor, source: _Solved, rows: Rows, sequences: Sequences
     ) -> Tensor:
@@ -135,6 +161,11 @@ class Solver:
         if self.objectives[name].sparse and rows.kind == "tokens":
             return rows.of(z)
         return z
+
+
+def _split(state: Tensor | None, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Objective -> its part of the rows that the highest layer has finished."""
+    return {} if state is None else dict(zip(rows, state.split([len(r) for r in rows.values()]), strict=True))
 
 
 def _select(state: Tensor, rows: Rows, pooling: nn.Module | None, sequences: Sequences) -> Tensor:

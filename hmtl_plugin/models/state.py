@@ -26,7 +26,7 @@ _UNTIED_KEY, _MLM_KEY = "heads.mlm.decoder.weight", "heads.mlm.bias"
 _SHIFT_HIDDEN_KEY, _SHIFT_LINEAR_KEY, _SHIFT_KEY = (
     f"heads.bigram_shift.{part}.weight" for part in ("dense", "linear", "out")
 )
-_HEAD_PREFIXES = ("heads.", "poolings.", "transfers.", "task_head.")
+_HEAD_PREFIXES = ("heads.", "poolings.", "transfers.", "mixes.", "task_head.")
 _SEGMENTS = "eos2"  # how segments are derived: min(1, number of </s> before)
 _VERSION = 2  # of the record; 1 had no version and fewer options, which then were as their defaults are
 
@@ -220,7 +220,7 @@ def _parts(keys: set[str]) -> str:
 
 
 def _part(kind: str, name: str) -> str:
-    return kind if kind == "task_head" else f"the pooling of {name}" if kind == "poolings" else name
+    return kind if kind == "task_head" else {"poolings": "the pooling of ", "mixes": "the mix of "}.get(kind, "") + name
 
 
 def _fit_task_weights(

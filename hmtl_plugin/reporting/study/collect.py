@@ -165,7 +165,8 @@ class _Collected:
         )
 
     def _pretraining(self, variant: str, seed: int, fingerprint: str, line: Line) -> None:
-        if line["task"] == WORDS:  # compares vocabularies, of which a study has one
+        # words compare vocabularies, of which a study has one; single layers of a mix explain its value
+        if line["task"] == WORDS or "@" in line["task"]:
             return
         metrics = line["metrics"]
         metric = find_metric(metrics["metric"])
