@@ -1,7 +1,7 @@
-"""What rotary positions and Muon cost: a step with them against one with learned positions, against one with fused
-AdamW.
+"""What rotary positions, a learnt placement and Muon cost: a step with them against one with learned positions, with
+the objective at the last layer, with fused AdamW.
 
-    python benchmarks/part_costs.py [--device cuda] [--json FILE]
+    python benchmarks/part_costs.py [--only positions,mix,muon] [--device cuda] [--json FILE]
 
 Both systems of a row are ours, in one process, on the same batch, and take steps in turns (A B A B ...). A *step* is
 forward, loss, backward and optimizer; an *update* of several batches is as many forward and backward passes and one
@@ -21,7 +21,7 @@ import torch
 from record import Recorder, Row
 from train_step import FLAT, make_batch
 
-from hmtl_plugin.errors import run_cli
+from hmtl_plugin.errors import UserError, run_cli
 from hmtl_plugin.host_memory import keep_freed_memory
 from hmtl_plugin.models.hierarchical_bert import (
     ARCHITECTURES,
@@ -32,6 +32,8 @@ from hmtl_plugin.objectives.base import build_objectives
 from hmtl_plugin.optim.adamw import HmtlAdamW, HmtlAdamWConfig
 from hmtl_plugin.optim.muon import HmtlMuon, HmtlMuonConfig
 from hmtl_plugin.precision import autocast
+
+PARTS = ("positions", "mix", "muon")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Setting:
     positions: str = "learned"
     optimizer: str = "hmtl_adamw"
     packed: bool = False
+    hierarchy: str = FLAT[0]
 
 
 class Ours:
@@ -69,13 +72,13 @@ class Ours:
             self.inputs = {"src_tokens": batch.tokens_BT.flatten(), "starts": ends, "longest": setting.length}
         torch.manual_seed(1)
         config = HierarchicalBertConfig(
-            hierarchy=FLAT[0],
+            hierarchy=setting.hierarchy,
             encoder_layers=setting.layers,
             encoder_embed_dim=setting.hidden,
             positions=setting.positions,
             encoder_normalize_before=True,
         )
-        self.objectives = build_objectives([item.split("@")[0] for item in FLAT[0].split(",")])
+        self.objectives = build_objectives([item.split("@")[0] for item in setting.hierarchy.split(",")])
         dictionary = ["<mask>", *range(1, setting.vocabulary)]
         task = SimpleNamespace(objectives=self.objectives, source_dictionary=dictionary)
         self.model = HierarchicalBertModel.build_model(config, task).to(device).train()
@@ -138,6 +141,22 @@ def positions_row(setting: Setting, device: str, rounds: int) -> Row:
     )
 
 
+def mix_row(setting: Setting, device: str, rounds: int) -> Row:
+    """A step with one objective of three at a mix of all layers, against one with it at the last."""
+    places = [f"bigram_shift@-1,nsp@{layer},mlm@-1" for layer in ("mix", "-1")]
+    systems = [Ours(replace(setting, hierarchy=hierarchy), device) for hierarchy in places]
+    ours, peer = ([p + s for p, s in zip(*times, strict=True)] for times in in_turns(systems, rounds, 1, 1))
+    return Row(
+        f"nsp@mix, a step of three objectives, {setting.name}, {setting.rows} x {setting.length}, {setting.precision}",
+        "s",
+        ours,
+        "lower",
+        peer,
+        "nsp@-1",
+        "gpu" if device == "cuda" else "cpu",
+    )
+
+
 def muon_row(setting: Setting, device: str, batches: int, rounds: int) -> Row:
     """An update with Muon against one with AdamW, of so many batches."""
     setting = replace(setting, positions="rotary")
@@ -175,15 +194,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--only", default=",".join(PARTS), help="some of %(default)s, on a CPU")
     parser.add_argument("--quick", action="store_true", help="a small model, few rounds: does it run?")
     parser.add_argument("--json", type=Path, help="where to write the record")
     args = parser.parse_args()
-    device = args.device
+    device, only = args.device, args.only.split(",")
+    if unknown := set(only) - set(PARTS):
+        raise UserError(f"--only {min(unknown)}: use some of {', '.join(PARTS)}")
     if device == "cpu":
         keep_freed_memory()
     with Recorder("part_costs", args.json) as recorder:
         if args.quick:
             recorder.add(positions_row(sized("tiny", 2, "fp32", packed=True), device, 1))
+            recorder.add(mix_row(sized("tiny", 2, "fp32"), device, 1))
             recorder.add(muon_row(sized("tiny", 2, "fp32"), device, 2, 1))
             return
         if device == "cuda":
@@ -192,8 +215,12 @@ def main() -> None:
                     recorder.add(positions_row(sized("base", 256, precision, packed), device, args.rounds))
             recorder.add(muon_row(sized("base", 256, "bf16"), device, 2, args.rounds))
             return
-        for packed in (False, True):
+        for packed in (False, True) if "positions" in only else ():
             recorder.add(positions_row(sized("small", 16, "bf16", packed), device, args.rounds))
+        if "mix" in only:
+            recorder.add(mix_row(sized("small", 16, "bf16"), device, args.rounds))
+        if "muon" not in only:
+            return
         recorder.add(muon_row(sized("small", 16, "bf16"), device, 8, args.rounds))
         recorder.add(muon_row(sized("base", 16, "bf16"), device, 32, max(3, args.rounds // 3)))
         quick_start = Setting("the quick start", 4, 128, 48, 64, 6000, "bf16")
