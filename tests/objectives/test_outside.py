@@ -109,3 +109,20 @@ def test_it_passes_the_suite_and_is_reported(trained: tuple[Path, Path], tmp_pat
     assert done.stdout.startswith("passed "), done.stderr
     done = run([sys.executable, "-c", ANSWER, str(trained[1])], HMTL_USER_DIR=module)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("value", ["sample_length", "sample_weight"])
+def test_an_installed_package_needs_no_option(trained: tuple[Path, Path], tmp_path: Path, value: str) -> None:
+    """Its entry point is enough; one that cannot be imported is named."""
+    shutil.copytree(FOLDER, tmp_path / "sample_length")
+    about = tmp_path / "lengths-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: lengths\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(f"[hmtl_plugin.objectives]\nlength = {value}\n")
+    code = "import hmtl_plugin; from hmtl_plugin.objectives.base import objective_names; print(objective_names())"
+    done = run([sys.executable, "-c", code], PYTHONPATH=f"{tmp_path}:{ROOT}")
+    if value == "sample_length":
+        assert "'length'" in done.stdout, done.stderr
+    else:
+        said = "the objective 'length' of the installed package sample_weight cannot be imported: ModuleNotFoundError"
+        assert done.returncode == 1 and said in done.stderr
