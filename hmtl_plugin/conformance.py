@@ -37,7 +37,27 @@ from hmtl_plugin.models.transfer import OPERATORS
 from hmtl_plugin.objectives.base import Objective, build_objectives, corrupt_batch, known_objectives
 from hmtl_plugin.tasks.pretraining import task_config
 
-_WORDS, _DOCUMENTS, _LENGTH, _HIDDEN = 48, 40, 40, 32
+_LENGTH, _HIDDEN = 40, 32
+
+
+def make_data(folder: Path, documents: int = 60, seed: int = 0, words: int = 48) -> Path:
+    """A data folder as ``fairseq-preprocess`` would write it, of sentences with a little word-order structure."""
+    folder.mkdir(parents=True, exist_ok=True)
+    dictionary = Dictionary()
+    for i in range(words):
+        dictionary.add_symbol("▁" * (i % 3 != 2) + "w" + chr(97 + i % 26) + chr(97 + i // 26))
+    dictionary.save(str(folder / "dict.txt"))
+    rng = np.random.default_rng(seed)
+    for split, count in (("train", documents), ("valid", max(4, documents // 6))):
+        builder = MMapIndexedDatasetBuilder(str(folder / f"{split}.bin"), dtype=np.uint16)
+        for _ in range(count):
+            topic = rng.integers(4, 4 + words - 12)
+            for _ in range(rng.integers(3, 9)):
+                sentence = np.sort(rng.integers(topic, topic + 12, rng.integers(4, 14)))
+                builder.add_item(torch.tensor([*sentence.tolist(), 2]))
+            builder.add_item(torch.tensor([2]))
+        builder.finalize(str(folder / f"{split}.idx"))
+    return folder
 
 
 class Trial:
@@ -68,22 +88,9 @@ class Trial:
 
     @cached_property
     def dictionary(self) -> Dictionary:
-        """Of the text, which is written now: some documents of sentences whose words tell of their order."""
-        dictionary = Dictionary()
-        for number in range(_WORDS):
-            dictionary.add_symbol("\u2581" * (number % 3 != 2) + f"w{number}")
-        dictionary.save(str(self.folder / "dict.txt"))
+        """Of the text, which is written now."""
+        dictionary = Dictionary.load(str(make_data(self.folder, 150) / "dict.txt"))
         dictionary.add_symbol(MASK)
-        random = np.random.default_rng(0)
-        for split, documents in (("train", _DOCUMENTS), ("valid", _DOCUMENTS)):
-            builder = MMapIndexedDatasetBuilder(str(self.folder / f"{split}.bin"), dtype=np.uint16)
-            for _ in range(documents):
-                topic = random.integers(4, 4 + _WORDS - 12)
-                for _ in range(random.integers(3, 9)):
-                    sentence = np.sort(random.integers(topic, topic + 12, random.integers(4, 14)))
-                    builder.add_item(torch.tensor([*sentence.tolist(), 2]))
-                builder.add_item(torch.tensor([2]))
-            builder.finalize(str(self.folder / f"{split}.idx"))
         return dictionary
 
     def data(self, *names: str, split: str = "train", packed: bool = False) -> PretrainingDataset:
@@ -319,7 +326,8 @@ def check_the_hub_answers(trial: Trial) -> None:
     """Of text, as a user asks."""
     objective = trial.objective
     hub = HierarchicalBert(trial.checkpoint(trial.model(f"{trial.name}@2"), f"{trial.name}@2"))
-    texts = ["\u2581w0 \u2581w1 w2 \u2581w3", "\u2581w4 w5"]
+    symbols = trial.dictionary.symbols[trial.dictionary.nspecial :]  # the third goes on with the second's word
+    texts = [" ".join(symbols[:4]), " ".join(symbols[4:6])]
     if objective.sparse and objective.scope == "token":
         assert len(hub.fill_mask(f"{texts[0]} {MASK}")) > 0
         return

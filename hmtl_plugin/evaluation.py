@@ -122,14 +122,13 @@ def evaluate(
     """Estimates of every target of a checkpoint's hierarchy on up to ``samples`` samples of each validation view.
 
     Args:
-        view: An objective that reads a mix of layers is measured with each of them alone as well, in rows ``nsp@3``: weights
-            of normalised states say little of how much a layer tells.
-            ``fixed``: the samples are made with `FIXED_OPTIONS` whatever the model was trained with, so that all
+        view: ``fixed``: the samples are made with `FIXED_OPTIONS` whatever the model was trained with, so that all
             models of one vocabulary get the same; and with a masked LM there is `WORDS`, which compares models of
             different vocabularies.
             ``training``: they are those of ``fairseq-train``'s validation.
 
-    Seed and epoch of the samples are fixed; MLM and NSP are measured in the view that is common to all hierarchies.
+    An objective that reads a mix of layers is measured with each of them alone as well, ``nsp@3``: weights of normalised
+    states say little of how much a layer tells. Seed and epoch of the samples are fixed; MLM and NSP are measured in the view that is common to all hierarchies.
 
     Raises:
         UserError: if the data cannot be opened or do not belong to the checkpoint, or the model holds too few positions

@@ -248,13 +248,11 @@ class HierarchicalBert(nn.Module):
             raise UserError(
                 "word_order: this checkpoint was trained with --bigram-granularity sentence, it has one label a sample"
             )
-        rows = [self.encode(text) for text in _listed(texts)]
-        answers: list[list[WordOrder]] = [[] for _ in rows]
-        for numbers, tokens_BT in self._batches(rows, 32):
-            moved_BT1 = torch.softmax(self._logits(tokens_BT, {})[bigram_shift.TOKEN].float(), -1)[..., 1:]
-            for row, number in enumerate(numbers):
-                words = self._words(rows[number].numpy(), moved_BT1[row, : len(rows[number])].cpu().numpy())
-                answers[number] = [WordOrder(word, float(moved)) for word, (moved,) in words]
+        moved = bigram_shift.BigramShift.labels[1]
+        answers = [
+            [WordOrder(word, predicted.probabilities[moved]) for word, predicted in words]
+            for words in self.predict_words("bigram_shift", _listed(texts))
+        ]
         return answers[0] if isinstance(texts, str) else answers
 
     def _words(self, tokens_T: np.ndarray, said_TC: np.ndarray) -> list[tuple[str, np.ndarray]]:

@@ -92,7 +92,7 @@ def _parts(hierarchy: Hierarchy | None, config: EncoderConfig) -> str:
         return "no objectives"
     edges = [f"{edge.source}>{edge.target}:{edge.operator}" for edge in hierarchy.transfers]
     mixes = hierarchy.mixes(config.layers)
-    layers = {layer for name, layer in hierarchy.layers(config.layers).items() if name not in mixes}
-    norms = [f"norm@{layer}" for layer in sorted(layers)] if config.normalize_before else []
+    plain = {layer for name, layer in hierarchy.layers(config.layers).items() if name not in mixes}
+    norms = [f"norm@{layer}" for layer in sorted(plain)] if config.normalize_before else []
     bounds = [f"{name}@mix:{layers[0]}-{layers[-1]}" for name, layers in mixes.items()]
     return " ".join([*hierarchy.objectives, *edges, *norms, *bounds])

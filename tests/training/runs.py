@@ -8,16 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from fairseq import checkpoint_utils, options
-from fairseq.data import Dictionary
-from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.distributed import utils as distributed_utils
 from fairseq.logging import metrics
 from fairseq_cli import train as fairseq_train
+
+from hmtl_plugin.conformance import make_data as make_data  # for the tests that train on it
 
 # Sums over two threads round otherwise than sums over one, and runs are compared to the last bit.
 torch.set_num_threads(1)
@@ -26,26 +25,6 @@ ROOT = Path(__file__).parents[2]
 PLUGIN = str(ROOT / "hmtl_plugin")
 HIERARCHY = ["--hierarchy", "bigram_shift@1,nsp@1,mlm@2", "--transfer", "nsp>mlm:concat"]
 TINY = "--encoder-layers 2 --encoder-embed-dim 32 --encoder-attention-heads 2 --max-positions 64".split()
-
-
-def make_data(folder: Path, documents: int = 60, seed: int = 0, words: int = 48) -> Path:
-    """A data folder as ``fairseq-preprocess`` would write it, of sentences with a little word-order structure."""
-    folder.mkdir(parents=True, exist_ok=True)
-    dictionary = Dictionary()
-    for i in range(words):
-        dictionary.add_symbol("▁" * (i % 3 != 2) + "w" + chr(97 + i % 26) + chr(97 + i // 26))
-    dictionary.save(str(folder / "dict.txt"))
-    rng = np.random.default_rng(seed)
-    for split, count in (("train", documents), ("valid", max(4, documents // 6))):
-        builder = MMapIndexedDatasetBuilder(str(folder / f"{split}.bin"), dtype=np.uint16)
-        for _ in range(count):
-            topic = rng.integers(4, 4 + words - 12)
-            for _ in range(rng.integers(3, 9)):
-                sentence = np.sort(rng.integers(topic, topic + 12, rng.integers(4, 14)))
-                builder.add_item(torch.tensor([*sentence.tolist(), 2]))
-            builder.add_item(torch.tensor([2]))
-        builder.finalize(str(folder / f"{split}.idx"))
-    return folder
 
 
 def arguments(data: Path | str, save_dir: Path, *extra: str) -> list[str]:

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from hmtl_plugin.data.parallel import cpu_count
+from hmtl_plugin import resuming
 from hmtl_plugin.resuming import CHOSEN, keep_threads
 from tests.conftest import REPOSITORY
 from tests.training.runs import arguments, assert_same_weights, fairseq_command, run, train, weights
 
 OPTIONS = ("--lr", "1e-3", "--dropout", "0", "--attention-dropout", "0")
+PROCESSORS = 4
 OTHER = 2 if torch.get_num_threads() == 1 else 1
 
 
@@ -36,7 +37,6 @@ def test_the_mark_is_the_scripts() -> None:
     assert not other.items() >= CHOSEN.items()
 
 
-@pytest.mark.skipif(cpu_count() < 2, reason="one processor")
 @pytest.mark.parametrize(
     ("stored", "environ", "kept"),
     [
@@ -44,13 +44,18 @@ def test_the_mark_is_the_scripts() -> None:
         ({"threads": OTHER}, {"OMP_NUM_THREADS": "7", **CHOSEN}, True),
         ({"threads": OTHER}, {"OMP_NUM_THREADS": "7"}, False),
         ({"threads": OTHER}, {"OMP_NUM_THREADS": "7", "HMTL_WAITING": "busy"}, False),
-        ({"threads": cpu_count() + 1}, {}, False),
+        ({"threads": PROCESSORS + 1}, {}, False),
         ({}, {}, False),
     ],
 )
 def test_the_number_is_kept_unless_the_user_has_one(
-    stored: dict[str, int], environ: dict[str, str], kept: bool, caplog: pytest.LogCaptureFixture
+    stored: dict[str, int],
+    environ: dict[str, str],
+    kept: bool,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(resuming, "cpu_count", lambda: PROCESSORS)
     now = torch.get_num_threads()
     with caplog.at_level(logging.INFO, "hmtl_plugin.resuming"):
         keep_threads(stored, environ)
@@ -60,20 +65,18 @@ def test_the_number_is_kept_unless_the_user_has_one(
         assert ("as before" if kept else "may differ") in caplog.text
 
 
-@pytest.mark.skipif(cpu_count() < 2, reason="one processor")
-def test_a_run_begun_on_two_threads_ends_to_the_bit_where_one_was_chosen(data: Path, tmp_path: Path) -> None:
-    """As when the machine was idle at first and is busy now. Wide enough that threads share the work."""
+def test_a_run_begun_on_one_thread_ends_to_the_bit_where_two_were_chosen(data: Path, tmp_path: Path) -> None:
+    """As when the machine was busy at first and less so now. Wide enough that threads share the work."""
     shape = ("--encoder-embed-dim", "256", "--encoder-attention-heads", "4", "--max-tokens", "1600", *OPTIONS)
     whole, parts, lost = (tmp_path / name for name in ("whole", "parts", "lost"))
-    two = {"OMP_NUM_THREADS": "2", "HMTL_WAITING": "idle"}
     one = {"OMP_NUM_THREADS": "1", **CHOSEN}
-    legs = [(whole, "6", two), (parts, "3", two), (parts, "6", one), (lost, "3", two)]
-    legs.append((lost, "6", {"OMP_NUM_THREADS": "1", "HMTL_WAITING": "busy"}))
+    two, users_two = {"OMP_NUM_THREADS": "2", **CHOSEN}, {"OMP_NUM_THREADS": "2", "HMTL_WAITING": "busy"}
+    legs = [(whole, "6", one), (parts, "3", one), (parts, "6", two), (lost, "3", one), (lost, "6", users_two)]
     for folder, updates, environ in legs:
         done = run(fairseq_command(arguments(data, folder, *shape, "--max-update", updates)), **environ)
         assert done.returncode == 0, done.stderr
     assert_same_weights(weights(parts), weights(whole))
-    one_thread, two_threads = weights(lost), weights(whole)
+    one_thread, two_threads = weights(whole), weights(lost)
     assert any(not torch.equal(one_thread[key], two_threads[key]) for key in one_thread)  # else nothing is tested
 
 
