@@ -13,7 +13,7 @@ from hmtl_plugin.criterions import hierarchical, sentence_score, span_qa  # noqa
 from hmtl_plugin.hub import HierarchicalBert  # noqa: E402
 from hmtl_plugin.tasks import glue, pretraining, squad  # noqa: E402, F401
 
-user_dir.import_user_dir()  # of the environment; last, for it imports what stands above
+user_dir.import_outside()  # last, for it imports what stands above
 
 __version__ = "0.1.0"
 __all__ = ["HierarchicalBert", "__version__"]

@@ -1,4 +1,5 @@
 """Code of a user's own, as objectives outside of this project: in fairseq ``--user-dir DIR``, in our scripts the same.
+Packages that are installed name theirs as an entry point ``hmtl_plugin.objectives``.
 
 A module that ``fairseq-train`` is given imports ours (``import hmtl_plugin``), which the scripts begin with. They take
 ``--user-dir DIR`` wherever they have other options; for recipes, and for every process that they start, the environment
@@ -6,12 +7,16 @@ says the same: ``HMTL_USER_DIR=DIR``.
 """
 
 import os
+import sys
+import traceback
 from argparse import Namespace
 from collections.abc import MutableMapping
+from importlib.metadata import entry_points
+from pathlib import Path
 
 from hmtl_plugin.errors import UserError
 
-OPTION, VARIABLE = "--user-dir", "HMTL_USER_DIR"
+OPTION, VARIABLE, GROUP = "--user-dir", "HMTL_USER_DIR", "hmtl_plugin.objectives"
 
 
 def take_option(arguments: list[str], environ: MutableMapping[str, str] = os.environ) -> None:
@@ -50,4 +55,38 @@ def import_user_dir(environ: MutableMapping[str, str] = os.environ) -> None:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{OPTION} {folder}: cannot be imported: {type(error).__name__}: {error}") from error
+        raise UserError(f"{OPTION} {folder}: cannot be imported: {_said(error, Path(folder))}") from error
+
+
+def import_outside() -> None:
+    """What installed packages and the environment name. What is wrong with it ends the process with one line: whoever
+    imports this package catches no error of ours yet.
+    """
+    try:
+        _import_installed()
+        import_user_dir()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def _import_installed() -> None:
+    """Entry points `GROUP` of installed packages."""
+    for point in entry_points(group=GROUP):
+        try:
+            point.load()
+        except Exception as error:
+            raise UserError(
+                f"the objective '{point.name}' of the installed package {point.value} cannot be imported: "
+                f"{type(error).__name__}: {error}: mend or uninstall it"
+            ) from error
+
+
+def _said(error: Exception, folder: Path) -> str:
+    """Kind and text of an error, and the last line of the module that it passed; a `SyntaxError` says its own."""
+    inside = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if folder.resolve() in Path(frame.filename).parents
+    ]
+    place = (
+        f" ({inside[-1].filename}, line {inside[-1].lineno})" if inside and not isinstance(error, SyntaxError) else ""
+    )
+    return f"{type(error).__name__}: {error}{place}"

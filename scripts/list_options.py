@@ -17,27 +17,30 @@ import hmtl_plugin  # noqa: E402, F401  registers everything
 from hmtl_plugin.criterions.hierarchical import HmtlCriterionConfig  # noqa: E402
 from hmtl_plugin.errors import run_cli  # noqa: E402
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertConfig  # noqa: E402
-from hmtl_plugin.optim.adamw import HmtlAdamWConfig  # noqa: E402
-from hmtl_plugin.optim.muon import HmtlMuonConfig  # noqa: E402
+from hmtl_plugin.optim.base import own_options  # noqa: E402
 from hmtl_plugin.tasks.glue import GlueConfig  # noqa: E402
-from hmtl_plugin.tasks.pretraining import HmtlPretrainingConfig  # noqa: E402
+from hmtl_plugin.tasks.pretraining import task_config  # noqa: E402
 from hmtl_plugin.tasks.squad import SquadConfig  # noqa: E402
 
-SECTIONS = {
-    "--task hmtl_pretraining": HmtlPretrainingConfig,
-    "--arch hmtl_bert (hmtl_bert_tiny ... hmtl_bert_large set the sizes)": HierarchicalBertConfig,
-    "--criterion hmtl": HmtlCriterionConfig,
-    "--optimizer hmtl_adamw": HmtlAdamWConfig,
-    "--optimizer hmtl_muon": HmtlMuonConfig,
-    "--task glue": GlueConfig,
-    "--task squad": SquadConfig,
-}
 HEAD = """<!-- Written by scripts/list_options.py: change the options' help. -->
 # Options of the plugin
 
 What `--user-dir hmtl_plugin` adds to `fairseq-train`; all others are fairseq's (`fairseq-train --help`). Under hydra
 the same names stand with underscores in the groups task, model, criterion and optimizer.
 """
+
+
+def sections() -> dict[str, Any]:
+    """The dataclass of options under each title; with ``--user-dir`` also what that module brings."""
+    optimizers = {f"--optimizer {name}": config for name, config in sorted(own_options().items())}
+    return {
+        "--task hmtl_pretraining": task_config(),
+        "--arch hmtl_bert (hmtl_bert_tiny ... hmtl_bert_large set the sizes)": HierarchicalBertConfig,
+        "--criterion hmtl": HmtlCriterionConfig,
+        **optimizers,
+        "--task glue": GlueConfig,
+        "--task squad": SquadConfig,
+    }
 
 
 def option_rows(config: Any) -> Iterator[str]:
@@ -51,8 +54,11 @@ def option_rows(config: Any) -> Iterator[str]:
 
 def _default(each: "Field[Any]") -> str:
     value = each.default_factory() if each.default_factory is not MISSING else each.default
+    names = each.metadata.get("choices") or ()
     if isinstance(each.type, type) and issubclass(each.type, Enum):
-        return " \\| ".join(f"**{m.value}**" if m.value == value else str(m.value) for m in each.type)
+        names, value = [choice.value for choice in each.type], getattr(value, "value", value)
+    if names:
+        return " \\| ".join(f"**{name}**" if name == value else str(name) for name in names)
     if value is None or value == "" or str(value) == "???":
         return "-"
     if isinstance(value, bool):
@@ -63,10 +69,11 @@ def _default(each: "Field[Any]") -> str:
 def main() -> None:
     """Print the page."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    print(HEAD)
-    for title, config in SECTIONS.items():
-        print(f"## `{title}`\n\n| option | default | |\n|---|---|---|")
-        print("\n".join(option_rows(config)), end="\n\n" if config is not SquadConfig else "\n")
+    tables = [
+        "\n".join([f"## `{title}`\n\n| option | default | |\n|---|---|---|", *option_rows(config)])
+        for title, config in sections().items()
+    ]
+    print(HEAD, "\n\n".join(tables), sep="\n")
 
 
 if __name__ == "__main__":

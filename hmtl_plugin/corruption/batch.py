@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +10,7 @@ import numpy.typing as npt
 from hmtl_plugin.corruption.vocabulary import Vocabulary
 
 IGNORE = -1
-"""Value of a target where there is none."""
+"""Value of a target where there is none; of one that is a number (float), NaN."""
 
 
 @dataclass
@@ -22,7 +23,8 @@ class FlatBatch:
         index_B: int64, each sample's index in the epoch (the key of its random draws).
         sentence_start_N: bool, the first token of each sentence.
         vocabulary: what is known of each token id.
-        targets: target name -> int64 array of length N (token targets) or B (sentence targets), `IGNORE` where none.
+        targets: target name -> array of length N (token targets) or B (sentence targets): int64 classes, `IGNORE` where
+            there is none, or float numbers, NaN where there is none.
         reserved: objective -> (N,) bool, the tokens that it is going to predict; others leave them where they are.
         text: the ids of the whole split, ends of sentences among them: one at a random place is a draw by frequency.
     """
@@ -32,7 +34,7 @@ class FlatBatch:
     index_B: npt.NDArray[np.int64]
     sentence_start_N: npt.NDArray[np.bool_]
     vocabulary: Vocabulary
-    targets: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+    targets: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     reserved: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
     text: npt.NDArray[np.integer] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 

@@ -187,7 +187,7 @@ class PretrainingDataset(NumberedDataset):
             no padding, ``mean_tokens`` of the epoch, ``net_input``: ``src_tokens`` (B, T) long and
             ``padded``, whether any row is shorter than T; packed: ``src_tokens`` (N,), ``starts`` (B + 1,) int32 and
             ``longest`` (see `hmtl_plugin.models.sequences.Packing`); ``targets``: name -> ``positions`` (M,) in the
-            flattened tokens, or of samples for sentence targets, and ``labels`` (M,).
+            flattened tokens, or of samples for sentence targets, and ``labels`` (M,): long classes, or numbers in fp64.
         """
         if not samples:
             return {}
@@ -214,7 +214,7 @@ class PretrainingDataset(NumberedDataset):
         width = 0 if self.packed else -(-longest // self.pad_to_multiple) * self.pad_to_multiple
         size = count if self.packed else rows * width
         tokens = np.empty(size, np.int64) if count == size else np.full(size, self.vocabulary.pad, dtype=np.int64)
-        found: dict[str, list[tuple[Int64Array, Int64Array]]] = {}
+        found: dict[str, list[tuple[Int64Array, npt.NDArray[Any]]]] = {}
         row = begin = 0
         for view, chosen, batch in batches:
             length = len(batch.tokens_N)
@@ -223,7 +223,7 @@ class PretrainingDataset(NumberedDataset):
             for name in view.keep:
                 if name in batch.targets:
                     labels = batch.targets[name]
-                    at = np.flatnonzero(labels != IGNORE)
+                    at = np.flatnonzero(labels == labels if labels.dtype.kind == "f" else labels != IGNORE)
                     if len(labels) == length:
                         positions = at + place_N.start if isinstance(place_N, slice) else place_N.take(at)
                     else:
@@ -262,9 +262,7 @@ def _places(batch: FlatBatch, width: int, row: int) -> Int64Array | slice:
     return place_N
 
 
-def _join(parts: list[tuple[Int64Array, Int64Array]]) -> dict[str, torch.Tensor]:
+def _join(parts: list[tuple[Int64Array, npt.NDArray[Any]]]) -> dict[str, torch.Tensor]:
     positions, labels = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
-    return {
-        "positions": torch.from_numpy(positions),
-        "labels": torch.from_numpy(labels.astype(np.int64, copy=False)),
-    }
+    kind = np.float64 if labels.dtype.kind == "f" else np.int64  # fairseq makes half precision of fp32 labels
+    return {"positions": torch.from_numpy(positions), "labels": torch.from_numpy(labels.astype(kind, copy=False))}

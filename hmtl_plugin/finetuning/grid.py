@@ -2,12 +2,12 @@
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.pooling import canonical
-from hmtl_plugin.models.sentence_head import HEAD_POOLINGS
+from hmtl_plugin.models.sentence_head import head_poolings
 
 Cell = Mapping[str, str]  # one combination, in the order of its names
 
@@ -20,13 +20,13 @@ class GridOption:
         flag: of `fairseq-train`.
         kind: reads a value; raises ValueError for what is none.
         positive: whether it must be above 0.
-        choices: its values, if these are names.
+        choices: its values, if these are names; none of numbers.
     """
 
     flag: str
     kind: Callable[[str], float | str]
     positive: bool = True
-    choices: tuple[str, ...] = ()
+    choices: Callable[[], Iterable[str]] = tuple
 
 
 def _finite(value: str) -> float:
@@ -37,7 +37,7 @@ def _finite(value: str) -> float:
 
 
 def _pooling(value: str) -> str:
-    if value not in HEAD_POOLINGS:
+    if value not in head_poolings():
         raise ValueError
     return canonical(value)
 
@@ -51,7 +51,7 @@ OPTIONS: Mapping[str, GridOption] = {
     "attention-dropout": GridOption("--attention-dropout", _finite, positive=False),
     "head-dropout": GridOption("--head-dropout", _finite, positive=False),
     "head-layer": GridOption("--head-layer", int, positive=False),
-    "head-pooling": GridOption("--head-pooling", _pooling, choices=HEAD_POOLINGS),
+    "head-pooling": GridOption("--head-pooling", _pooling, choices=head_poolings),
     "layer-decay": GridOption("--layer-decay", _finite),
     "freeze-up-to": GridOption("--freeze-up-to", int, positive=False),
     "reinit-layers": GridOption("--reinit-layers", int, positive=False),
@@ -90,7 +90,7 @@ def _checked(name: str, value: str, text: str) -> str:
     try:
         number = option.kind(value)
     except ValueError:
-        known = f": use {', '.join(option.choices)}" if option.choices else ""
+        known = f": use {', '.join(choices)}" if (choices := tuple(option.choices())) else ""
         raise UserError(f"--grid {text}: '{value}' is no value of {name}{known}") from None
     if not value or (option.positive and not isinstance(number, str) and number <= 0):
         raise UserError(f"--grid {text}: {name} must be above 0, not '{value}'")

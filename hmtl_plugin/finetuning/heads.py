@@ -7,13 +7,15 @@ from torch import nn
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.glue.tasks import GlueTask, find_task
+from hmtl_plugin.models.parts import check_part
 from hmtl_plugin.models.pooling import POOLINGS, canonical
-from hmtl_plugin.models.sentence_head import SentenceHead, needs_pairs
+from hmtl_plugin.models.sentence_head import SentenceHead, head_poolings, needs_pairs
 from hmtl_plugin.models.span_head import SpanHead
 
 
 def check_pooling(task: GlueTask, pooling: str) -> None:
-    """Raise `UserError` if ``--head-pooling`` is made for pairs of sentences and the task has single ones."""
+    """Raise `UserError` if ``--head-pooling`` is not known, or made for pairs of sentences and the task has single ones."""
+    check_part(head_poolings(), "--head-pooling", pooling)
     if needs_pairs(pooling) and len(task.text) == 1:
         raise UserError(
             f"--head-pooling {pooling}: is for pairs of sentences, {task.name} has single ones: "

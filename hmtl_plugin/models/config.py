@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
-from fairseq.dataclass import ChoiceEnum
-
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.initialisation import STANDARD_DEVIATION
-from hmtl_plugin.models.parts import ACTIVATIONS, FEED_FORWARDS, NORMS, POSITIONS
+from hmtl_plugin.models.parts import ACTIVATIONS, FEED_FORWARDS, NORMS, POSITIONS, check_part
+from hmtl_plugin.models.positions import Positions
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +23,7 @@ def _option(
 
     Args:
         name: of the option of ``fairseq-train`` in underscores, if it differs from the field's.
-        choices: table whose names are the values.
+        choices: table whose names are the values; one that is registered later, by code of a user's own, is one too.
         given: the option's default where it stands for a size that is derived.
     """
     metadata = {
@@ -75,7 +74,10 @@ class EncoderConfig:
         "plain", "plain: activation of one product; gated: times another product", RECORDED, choices=FEED_FORWARDS
     )
     activation_fn: str = _option(
-        "gelu", "activation of the feed-forward layers and heads", RECORDED, choices=ACTIVATIONS
+        "gelu",
+        "activation of the feed-forward layers and heads",
+        RECORDED,
+        choices=ACTIVATIONS,
     )
     max_positions: int = _option(
         512, "longest sequence; of learned positions the rows of the table, rotary ones go on beyond it", CARRIED
@@ -123,19 +125,32 @@ class EncoderConfig:
         return encoder
 
     def _check(self) -> None:
+        for option in self.options():
+            if option.metadata["choices"]:
+                check_part(option.metadata["choices"], flag(option), getattr(self, option.name))
         if self.hidden % self.heads:
             raise UserError(
                 f"--encoder-embed-dim {self.hidden} does not divide by --encoder-attention-heads "
                 f"{self.heads}: give a multiple of the number of heads"
             )
-        POSITIONS[self.positions].check(self.hidden // self.heads, self.rotary_base)
+        find_positions(self.positions).check(self.hidden // self.heads, self.rotary_base)
         if not 0 <= self.local_init <= 10:
             raise UserError(f"--local-init {self.local_init:g}: use a number from 0 (none) to 10, as in 2")
 
     @property
     def has_position_table(self) -> bool:
         """Whether sequences may not be longer than `max_positions`."""
-        return POSITIONS[self.positions].has_table
+        return find_positions(self.positions).has_table
+
+
+def find_positions(name: str) -> type[Positions]:
+    """Positions by the name of the option.
+
+    Raises:
+        UserError: if there are none of this name.
+    """
+    check_part(POSITIONS, "--positions", name)
+    return POSITIONS[name]
 
 
 def hold_sequences(config: Any, tokens: int) -> None:
@@ -146,7 +161,7 @@ def hold_sequences(config: Any, tokens: int) -> None:
     """
     if config.max_positions >= tokens:
         return
-    if POSITIONS[str(getattr(config, "positions", "learned"))].has_table:
+    if find_positions(str(getattr(config, "positions", "learned"))).has_table:
         raise UserError(
             f"--tokens-per-sample {tokens} is more than the model's --max-positions {config.max_positions}: "
             "lower the one, or raise the other (for a trained model with --resize-positions)"
@@ -169,18 +184,17 @@ def flag(option: Field[Any]) -> str:
 
 def fairseq_fields() -> list[tuple[str, Any, Any]]:
     """(name, type, field) of every option, as fairseq reads them off a dataclass."""
-    found = []
-    for option in EncoderConfig.options():
-        choices = option.metadata["choices"]
-        kind = ChoiceEnum(list(choices)) if choices else option.type
-        found.append(
-            (
-                option_name(option),
-                kind,
-                field(default=option.metadata["given"], metadata={"help": option.metadata["help"]}),
-            )
+    return [
+        (
+            option_name(option),
+            option.type,
+            field(
+                default=option.metadata["given"],
+                metadata={name: option.metadata[name] for name in ("help", "choices")},
+            ),
         )
-    return found
+        for option in EncoderConfig.options()
+    ]
 
 
 def _plain(value: Any, option: Field[Any]) -> Any:

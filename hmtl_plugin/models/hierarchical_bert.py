@@ -18,7 +18,7 @@ from hmtl_plugin.models.config import EncoderConfig, fairseq_fields
 from hmtl_plugin.models.encoder import Encoder
 from hmtl_plugin.models.initialisation import generator_for, initialise
 from hmtl_plugin.models.mix import Mix
-from hmtl_plugin.models.parts import ACTIVATIONS
+from hmtl_plugin.models.parts import ACTIVATIONS, check_part
 from hmtl_plugin.models.sentence_pooling import SENTENCE_POOLINGS
 from hmtl_plugin.models.sequences import Sequences
 from hmtl_plugin.models.solver import Solver, Targets
@@ -65,12 +65,13 @@ class HierarchicalBertConfig(_EncoderOptions):
         default=False,
         metadata={"help": "the masked-LM head has an output matrix of its own, not the input embedding (BERT)"},
     )
-    sentence_pooling: ChoiceEnum(list(SENTENCE_POOLINGS)) = field(  # type: ignore[valid-type]
+    sentence_pooling: str = field(
         default="first",
         metadata={
             "help": "what nsp and sop read: first: the state of <s> (BERT); mean: of all words; "
             "pair: the means of both segments, compared; aligned: each word compared with what it attends to in the "
-            "other segment"
+            "other segment",
+            "choices": SENTENCE_POOLINGS,
         },
     )
     bigram_head: ChoiceEnum(list(bigram_shift.HEADS)) = field(  # type: ignore[valid-type]
@@ -185,6 +186,7 @@ class HierarchicalBertModel(BaseFairseqModel):
             for name in hierarchy.objectives:
                 self.heads[name] = objectives[name].build_head(head_config)
                 initialise(self.heads[name], generator_for(seed, f"heads.{name}"), config.init_std)
+        check_part(SENTENCE_POOLINGS, "--sentence-pooling", self.sentence_pooling)
         pooling = SENTENCE_POOLINGS[self.sentence_pooling]
         for name in hierarchy.objectives:
             if objectives[name].pairing and pooling.reads_all:

@@ -1,14 +1,42 @@
-"""The parts that an encoder is made of, by the names of their options: norms, activations, feed-forward layers, positions."""
+"""The parts that an encoder is made of, by the names of their options: norms, activations, feed-forward layers, positions.
 
-from collections.abc import Callable
+Code of one's own adds to these tables by `register_part` (docs/extending.md).
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.positions import LearnedPositions, Positions, RotaryPositions
 
 Activation = Callable[[Tensor], Tensor]
+
+
+def register_part(table: dict[str, Any], name: str, part: Any) -> None:
+    """Make a part known by a name.
+
+    Args:
+        table: `ACTIVATIONS`, `NORMS`, `FEED_FORWARDS` or `POSITIONS`; `transfer.OPERATORS` or
+            `sentence_pooling.SENTENCE_POOLINGS`.
+
+    Raises:
+        ValueError: if another part has it.
+    """
+    if table.setdefault(name, part) is not part:
+        raise ValueError(f"part '{name}' is registered twice: give yours another name")
+
+
+def check_part(table: Mapping[str, Any], flag: str, name: str) -> None:
+    """Raise `UserError` if an option names a part that is not known."""
+    if name not in table:
+        raise UserError(
+            f"{flag} {name}: known are {', '.join(table)}; one of your own comes with --user-dir DIR, the module that "
+            "registers it"
+        )
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:

@@ -5,14 +5,18 @@ from torch import Tensor, nn
 
 from hmtl_plugin.models.initialisation import linear
 from hmtl_plugin.models.pooling import POOLINGS, canonical, pool
-from hmtl_plugin.models.sentence_pooling import SENTENCE_POOLINGS
+from hmtl_plugin.models.sentence_pooling import SENTENCE_POOLINGS, SentencePooling
 from hmtl_plugin.models.sequences import Sequences
 from hmtl_plugin.optim.marks import mark_matrix
 from hmtl_plugin.special_tokens import PAD
 
-HEAD_POOLINGS = tuple(dict.fromkeys([*POOLINGS, *SENTENCE_POOLINGS]))
-"""Names of ``--head-pooling``. One that is in both tables means what `pool` does: ``mean`` is over the whole text, so
-that it serves single sentences too and older checkpoints give the answers they gave."""
+
+def head_poolings() -> dict[str, type[SentencePooling] | None]:
+    """By the names of ``--head-pooling``, the class of those for pairs. A name that is in both tables means what `pool`
+    does: ``mean`` is over the whole text, so that it serves single sentences too and older checkpoints give the answers
+    they gave.
+    """
+    return {name: SENTENCE_POOLINGS[name] if needs_pairs(name) else None for name in (*POOLINGS, *SENTENCE_POOLINGS)}
 
 
 def needs_pairs(pooling: str) -> bool:
@@ -25,7 +29,7 @@ class SentenceHead(nn.Module):
 
     Args:
         outputs: classes, or 1 for regression.
-        pooling: one of `HEAD_POOLINGS`.
+        pooling: one of `head_poolings`.
         dropout: before each of the two layers, as in BERT's fine-tuning.
         mask: id of ``<mask>``, which poolings for pairs leave out.
 

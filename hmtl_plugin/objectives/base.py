@@ -20,14 +20,15 @@ from hmtl_plugin.corruption.batch import FlatBatch
 from hmtl_plugin.corruption.random import BatchRandom
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.objectives import contract
-from hmtl_plugin.objectives.measure import CLASSES, Measure, Sampling
+from hmtl_plugin.objectives.measure import CLASSES, NUMBERS, Measure, Sampling, explained
 from hmtl_plugin.optim.marks import mark_matrix
 
 if TYPE_CHECKING:  # it counts for objectives, and knows them
     from hmtl_plugin.training_text import TrainingText
 
 Targets = Mapping[str, Mapping[str, Tensor]]
-"""Target name -> {"positions": (M,) long into the flattened (B*T or N) tokens or the B samples, "labels": (M,) long}."""
+"""Target name -> {"positions": (M,) long into the flattened (B*T or N) tokens or the B samples, "labels": (M,) long, or
+float64 where they are numbers}."""
 
 
 OF_MODEL = "of_model"
@@ -104,6 +105,7 @@ class Objective(ABC):
         scope: ``token`` heads see every token's hidden state, ``sentence`` heads that of ``<s>``.
         sparse: the head needs only the rows that hold a target (masked positions).
         num_labels: classes of the softmax that a ``label`` transfer reads; None if there is no small label set.
+        numbers: its labels are numbers, not classes.
         labels: names of these classes, as the hub answers them; their numbers where there are none.
         titles: of targets, in reports; their names where there are none.
         curves: titles of the validation values that reports draw by update, as the log names them; if there are none,
@@ -118,6 +120,7 @@ class Objective(ABC):
     Options: ClassVar[type[ObjectiveOptions]] = ObjectiveOptions
     sparse: ClassVar[bool] = False
     num_labels: ClassVar[int | None] = 2
+    numbers: ClassVar[bool] = False
     labels: ClassVar[tuple[str, ...]] = ()
     titles: ClassVar[Mapping[str, str]] = {}
     curves: ClassVar[Mapping[str, str]] = {}
@@ -313,14 +316,12 @@ class TokenHead(Head):
         return {self.target: self.out(z)}
 
 
-class Labelling(Objective):
-    """An objective with one label out of a few (`Objective.num_labels`) for each token or each sample.
-
-    What is left to write is `corrupt`, which puts the labels into ``batch.targets[self.name]``, and the class's
-    attributes.
+class Answering(Objective):
+    """An objective that says one thing of each token or each sample, from a head of its kind.
 
     Attributes:
         asks: ``token`` or ``sentence``.
+        outputs: width of the head.
     """
 
     asks: ClassVar[Literal["token", "sentence"]]
@@ -329,18 +330,74 @@ class Labelling(Objective):
     def scope(self) -> Literal["token", "sentence"]:
         return self.asks
 
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """Width of the head."""
+
     def build_head(self, config: HeadConfig) -> Head:
-        assert self.num_labels is not None
-        return (TokenHead if self.asks == "token" else PooledHead)(config, self.name, self.num_labels)
+        return (TokenHead if self.asks == "token" else PooledHead)(config, self.name, self.outputs)
+
+    def scaled(self, total: Tensor, mean_tokens: float) -> Tensor:
+        """A summed loss as `Loss.scaled_sum`: a token stands for itself, a sample for its tokens."""
+        return total if self.asks == "token" else mean_tokens * total
+
+
+class Labelling(Answering):
+    """An objective with one label out of a few (`Objective.num_labels`) for each token or each sample.
+
+    What is left to write is `corrupt`, which puts the labels into ``batch.targets[self.name]``, and the class's
+    attributes.
+    """
+
+    @property
+    def outputs(self) -> int:
+        assert self.num_labels is not None, f"objective '{self.name}' has no num_labels: say how many labels there are"
+        return self.num_labels
 
     def loss(self, logits: Mapping[str, Tensor], targets: Targets, mean_tokens: float) -> Loss:
-        """A token stands for itself, a sample for its tokens."""
-        total, *rest = selected_cross_entropy(logits[self.name], targets.get(self.name))
-        scale = 1.0 if self.asks == "token" else mean_tokens
-        return Loss(scale * total, {self.name: basic_counters(total, *rest)})
+        """Cross entropy in nats."""
+        total, selected, labels, count = selected_cross_entropy(logits[self.name], targets.get(self.name))
+        counters = {self.name: basic_counters(total, selected, labels, count)}
+        return Loss(self.scaled(total, mean_tokens), counters | self.further_counters(selected, labels))
+
+    def further_counters(self, selected_MC: Tensor, labels_M: Tensor) -> dict[str, Tensor]:
+        """Counters (`Loss.counters`) beside those of loss and right answers, for a subclass's `metrics`."""
+        return {}
 
     def metrics(self, counters: Mapping[str, Tensor]) -> dict[str, float]:
         return basic_metrics(counters[self.name])
+
+
+class Scoring(Answering):
+    """An objective with a number for each token or each sample, learnt by squared error.
+
+    What is left to write is `corrupt`, which puts the numbers (float) into ``batch.targets[self.name]``, NaN where there
+    is none. The loss is in the square of their unit: let them have a deviation of about 1.
+    """
+
+    numbers = True
+    num_labels = None
+
+    @property
+    def outputs(self) -> int:
+        return 1
+
+    def loss(self, logits: Mapping[str, Tensor], targets: Targets, mean_tokens: float) -> Loss:
+        """Squared error."""
+        selected, labels, count = selected_rows(logits[self.name], targets.get(self.name))
+        labels, said = labels.float(), selected.squeeze(-1)
+        total = (said - labels).square().sum()
+        moments = torch.stack([total.detach(), labels.sum(), labels.square().sum(), count])
+        return Loss(self.scaled(total, mean_tokens), {self.name: moments})
+
+    def metrics(self, counters: Mapping[str, Tensor]) -> dict[str, float]:
+        sums = counters[self.name].double()
+        return {"loss": float(sums[0] / sums[3]), "r2": float(explained(sums.cpu().numpy()))}
+
+    def measure(self, target: str) -> Measure:
+        """The share of the variance that is explained."""
+        return NUMBERS
 
 
 def selected_cross_entropy(
@@ -355,15 +412,22 @@ def selected_cross_entropy(
     Returns:
         Summed loss, logits of the selected rows (M, C), their labels (M,), and M as a scalar tensor.
     """
+    selected, labels, count = selected_rows(logits, target)
+    return F.cross_entropy(selected, labels, reduction="sum"), selected, labels, count
+
+
+def selected_rows(logits: Tensor, target: Mapping[str, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits (fp32, (M, C)) of the rows that hold a target, their labels (M,), and M as a scalar tensor; see
+    `selected_cross_entropy`.
+    """
     rows = logits.reshape(-1, logits.shape[-1])
     if target is None:
         positions = labels = torch.zeros(0, dtype=torch.long, device=logits.device)
     else:
         positions, labels = target["positions"], target["labels"]
-    selected = rows.index_select(0, positions).float()
     # `new_tensor` would copy from the host; a filled tensor does not
     count = torch.full((), float(labels.numel()), device=logits.device)
-    return F.cross_entropy(selected, labels, reduction="sum"), selected, labels, count
+    return rows.index_select(0, positions).float(), labels, count
 
 
 def basic_counters(loss: Tensor, selected: Tensor, labels: Tensor, count: Tensor) -> Tensor:

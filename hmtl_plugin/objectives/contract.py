@@ -81,9 +81,18 @@ def _wrong_targets(objective: "Objective", batch: FlatBatch, known: dict[str, np
             continue
         if name not in objective.target_names:
             return f"wrote the target {name}, which is none of its target_names {', '.join(objective.target_names)}"
-        if len(labels) not in (len(batch.tokens_N), len(batch.lengths_B)):
+        sizes = {"token": len(batch.tokens_N), "sentence": len(batch.lengths_B)}
+        if len(labels) not in sizes.values():
             return f"wrote {len(labels)} labels of {name}: write one a token, or one a sample"
-        if labels.dtype.kind == "f":
+        if name == objective.target_names[0] and len(labels) != sizes[objective.scope]:
+            asked = "token" if objective.scope == "token" else "sample"
+            return f"wrote {len(labels)} labels of {name}: it asks of each {asked}, of which there are {sizes[objective.scope]}"
+        if (labels.dtype.kind == "f") != objective.numbers:
+            kind = "numbers (float), NaN" if objective.numbers else f"classes (whole numbers), {IGNORE}"
+            return f"wrote labels of {name} as {labels.dtype}: they are {kind} where there is none"
+        if objective.numbers:
+            if np.isinf(labels).any():
+                return f"wrote an infinite label of {name}: write numbers, NaN where there is none"
             continue
         most = batch.vocabulary.size if objective.num_labels is None else objective.num_labels
         wrong = np.flatnonzero((labels != IGNORE) & ((labels < 0) | (labels >= most)))

@@ -79,6 +79,7 @@ def find_metric(name: str) -> Metric:
 LOSS = register_metric(Metric("loss", "loss (nats)", 3, "unigram", True, "", _perplexity))
 ACCURACY = register_metric(Metric("accuracy", "accuracy (%)", 1, "majority", False, "% right"))
 AUC = register_metric(Metric("auc", "AUC", 3, "chance", False, "AUC, %", lambda value: 100.0 * value))
+R2 = register_metric(Metric("r2", "R²", 3, "mean"))
 BITS = register_metric(Metric("bits", "bits a character", 3, "unigram", True))
 
 
@@ -87,7 +88,7 @@ class Seen(NamedTuple):
 
     Attributes:
         logits_MC: of each target, in fp32 on the host.
-        labels_M: what is right.
+        labels_M: what is right: long classes, or numbers in fp64.
         positions_M: in the flattened tokens, or of samples.
         tokens_BT: what the model saw, on the host.
     """
@@ -165,6 +166,22 @@ def right_answers(seen: Seen, counted: Any = None) -> Sums:
     }
 
 
+def explained(sums: FloatArray) -> FloatArray:
+    """Share of the variance that is explained (R²), of sums (..., 4) of squared errors, numbers, their
+    squares and 1; NaN where all numbers are the same.
+    """
+    error, first, second, count = np.moveaxis(np.asarray(sums, dtype=np.float64), -1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = second - first**2 / count
+        return np.where(spread > 1e-9 * second, 1 - error / spread, np.nan)
+
+
+def _squared_errors(seen: Seen, counted: Any = None) -> Sums:
+    """What `explained` takes."""
+    said_M, label_M = seen.logits_MC[:, 0].double(), seen.labels_M.double()
+    return {VALUE: torch.stack([(said_M - label_M) ** 2, label_M, label_M**2, torch.ones_like(label_M)], 1)}
+
+
 NEIGHBOURS = (
     "less than counting pairs of neighbours does, so whatever models of this size make of the order of words, it is less "
     "than these counts give."
@@ -186,6 +203,10 @@ def misplaced(seen: Seen, counted: "BigramCounts") -> Sums:
 MISPLACED = Measure(AUC, misplaced, roc.area_under_curve, lambda sums: 0.5)
 """Of tokens with label 1 where something else stands than stood: the area under the ROC curve, as few of them have it.
 Its objective counts `BigramCounts`."""
+
+
+NUMBERS = Measure(R2, _squared_errors, explained, lambda sums: 0.0)
+"""Of targets that are numbers: the share of their variance that is explained, of which their mean explains none."""
 
 
 def estimate(

@@ -17,15 +17,7 @@ from hmtl_plugin.corruption.batch import IGNORE, FlatBatch
 from hmtl_plugin.corruption.random import BatchRandom
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.objectives import roc
-from hmtl_plugin.objectives.base import (
-    Labelling,
-    Loss,
-    ObjectiveOptions,
-    Targets,
-    basic_counters,
-    register_objective,
-    selected_cross_entropy,
-)
+from hmtl_plugin.objectives.base import Labelling, ObjectiveOptions, register_objective
 from hmtl_plugin.objectives.measure import MISPLACED, NEIGHBOURS, Measure, Sampling
 
 if TYPE_CHECKING:  # they count for objectives, and know them
@@ -90,13 +82,9 @@ class ReplacedTokenDetection(Labelling):
             open_M &= ~fits_M
         return found
 
-    def loss(self, logits: Mapping[str, Tensor], targets: Targets, mean_tokens: float) -> Loss:
-        total, selected, labels, count = selected_cross_entropy(logits[self.name], targets.get(self.name))
-        counters = {
-            self.name: basic_counters(total, selected, labels, count),
-            f"{self.name}_histogram": roc.histogram(selected, labels),
-        }
-        return Loss(total, counters)
+    def further_counters(self, selected_MC: Tensor, labels_M: Tensor) -> dict[str, Tensor]:
+        """For the area under the curve."""
+        return {f"{self.name}_histogram": roc.histogram(selected_MC, labels_M)}
 
     def metrics(self, counters: Mapping[str, Tensor]) -> dict[str, float]:
         area = roc.area_under_curve(counters[f"{self.name}_histogram"].double().cpu().numpy())

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Optional
 
 import torch
-from fairseq.optim import OPTIMIZER_REGISTRY, FairseqOptimizer
+from fairseq.optim import OPTIMIZER_DATACLASS_REGISTRY, OPTIMIZER_REGISTRY, FairseqOptimizer
 from torch import Tensor
 
 from hmtl_plugin.errors import UserError
@@ -123,6 +123,11 @@ def is_own(name: str | None) -> bool:
 def own_names() -> list[str]:
     """Names of the plugin's optimizers."""
     return [name for name in OPTIMIZER_REGISTRY if is_own(name)]
+
+
+def own_options() -> dict[str, Any]:
+    """The dataclass of options of each of the plugin's optimizers."""
+    return {name: OPTIMIZER_DATACLASS_REGISTRY[name] for name in own_names() if name in OPTIMIZER_DATACLASS_REGISTRY}
 
 
 class _NormOnHost:

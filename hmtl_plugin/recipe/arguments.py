@@ -79,7 +79,7 @@ def _check_names(given: Given, part: Options) -> None:
     known = find_options(str(chosen.get(OPTIMIZER, part[OPTIMIZER])), str(chosen.get(SCHEDULER, part[SCHEDULER])))
     for name, option in known.items():
         value = given.value(name)
-        if value is not None and option.takes_names:
+        if value is not None and option.choices:
             try:
                 option.read(value)
             except UserError as error:

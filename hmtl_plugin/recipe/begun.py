@@ -10,9 +10,8 @@ from fairseq.models import ARCH_CONFIG_REGISTRY
 
 from hmtl_plugin.checkpoints import find_checkpoint, plain_config, read_state
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.models.config import CARRIED, RECORDED, EncoderConfig, option_name
+from hmtl_plugin.models.config import CARRIED, RECORDED, EncoderConfig, find_positions, option_name
 from hmtl_plugin.models.hierarchical_bert import resolve_sizes
-from hmtl_plugin.models.parts import POSITIONS
 from hmtl_plugin.recipe.options import (
     ARCHITECTURE,
     CHOICES,
@@ -101,7 +100,7 @@ class Begun:
     def position_rows(self) -> int | None:
         """Of its table of positions; None where it has no table."""
         model = self.config["model"]
-        has_table = POSITIONS[str(model.get("positions", "learned"))].has_table
+        has_table = find_positions(str(model.get("positions", "learned"))).has_table
         return int(model["max_positions"]) if has_table else None
 
 

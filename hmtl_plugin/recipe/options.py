@@ -40,12 +40,14 @@ class Option:
         group: of the configuration, ``config[group][key]``.
         type: as the configuration's dataclass has it.
         default: fairseq's or ours; None where another entry decides.
+        table: whose names are its values, of an encoder's parts.
     """
 
     name: str
     group: str
     type: Any
     default: Any
+    table: Mapping[str, Any] | None = None
 
     @property
     def key(self) -> str:
@@ -53,10 +55,12 @@ class Option:
         return self.name.replace("-", "_")
 
     @property
-    def takes_names(self) -> bool:
-        """Whether it has a fixed list of choices."""
+    def choices(self) -> tuple[str, ...]:
+        """Its values, where these are names out of a list; else none."""
         kind = interpret_dc_type(self.type)
-        return inspect.isclass(kind) and issubclass(kind, Enum)
+        if inspect.isclass(kind) and issubclass(kind, Enum):
+            return tuple(choice.value for choice in kind)
+        return tuple(self.table or ())
 
     def read(self, value: Any) -> Any:
         """What a configuration holds when the option is given as ``value``, a text or what TOML makes of one.
@@ -69,8 +73,7 @@ class Option:
             raise UserError(f"{value!r}: write true or false" if kind is bool else f"{value!r}: is no flag")
         if kind is bool:
             return value
-        if self.takes_names:
-            choices = [choice.value for choice in kind]
+        if choices := self.choices:
             if value not in choices:
                 raise UserError(f"{value!r}: use {', '.join(choices)}")
             return value
@@ -137,5 +140,6 @@ def _options_of(group: str, config: Any) -> dict[str, Option]:
         if field.name.startswith("_") or default is True or (elsewhere and not field.metadata.get("help")):
             continue
         name = field.name.replace("_", "-")
-        found[name] = Option(name, group, field.type, None if elsewhere or default is MISSING else default)
+        default = None if elsewhere or default is MISSING else default
+        found[name] = Option(name, group, field.type, default, field.metadata.get("choices"))
     return found

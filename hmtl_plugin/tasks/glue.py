@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from fairseq.data import Dictionary
-from fairseq.dataclass import ChoiceEnum
 from fairseq.tasks import register_task
 
 from hmtl_plugin.data.tokenizer import Tokenizer
@@ -13,7 +12,7 @@ from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.glue.dataset import open_split
 from hmtl_plugin.finetuning.glue.prepare import MANIFEST, read_glue_manifest
 from hmtl_plugin.finetuning.glue.tasks import find_task
-from hmtl_plugin.models.sentence_head import HEAD_POOLINGS
+from hmtl_plugin.models.sentence_head import head_poolings
 from hmtl_plugin.tasks.finetuning import FinetuningConfig, FinetuningTask
 
 
@@ -21,11 +20,12 @@ from hmtl_plugin.tasks.finetuning import FinetuningConfig, FinetuningTask
 class GlueConfig(FinetuningConfig):
     """Options of the task. Of a pair that is too long the longer sentence is cut."""
 
-    head_pooling: ChoiceEnum(list(HEAD_POOLINGS)) = field(  # type: ignore[valid-type]
+    head_pooling: str = field(
         default="cls",
         metadata={
             "help": "what the head sees: cls or first: the state of <s>; mean, max: of the whole text; "
-            "others: as --sentence-pooling, for tasks with pairs of sentences only"
+            "others: as --sentence-pooling, for tasks with pairs of sentences only",
+            "choices": head_poolings(),
         },
     )
 

@@ -7,12 +7,12 @@ from torch.nn import functional as F
 
 from hmtl_plugin.models.initialisation import generator_for, initialise
 from hmtl_plugin.models.pooling import POOLINGS, pool
-from hmtl_plugin.models.sentence_head import HEAD_POOLINGS, SentenceHead, needs_pairs
+from hmtl_plugin.models.sentence_head import SentenceHead, head_poolings, needs_pairs
 from hmtl_plugin.models.sentence_pooling import SENTENCE_POOLINGS
 from tests.models.test_sentence_pooling import MASK, ROWS, slow_means
 
 HIDDEN = 8
-FOR_PAIRS = [name for name in HEAD_POOLINGS if needs_pairs(name)]
+FOR_PAIRS = [name for name in head_poolings() if needs_pairs(name)]
 
 
 def head_of(pooling: str, seed: int = 1) -> SentenceHead:
@@ -30,7 +30,7 @@ def logits_of(head: SentenceHead, pooled_BH: Tensor) -> Tensor:
 
 
 def test_every_pooling_of_pre_training_is_there_and_the_old_ones() -> None:
-    assert set(HEAD_POOLINGS) == {"mean", "cls", "max", *SENTENCE_POOLINGS}
+    assert set(head_poolings()) == {"mean", "cls", "max", *SENTENCE_POOLINGS}
     assert set(FOR_PAIRS) == set(SENTENCE_POOLINGS) - {"first", "mean"}
 
 
@@ -82,7 +82,7 @@ def test_first_is_another_name_of_cls() -> None:
     assert torch.equal(first(states(), ROWS), cls(states(), ROWS))
 
 
-@pytest.mark.parametrize("pooling", HEAD_POOLINGS)
+@pytest.mark.parametrize("pooling", head_poolings())
 def test_weights_depend_on_the_seed_and_the_other_layers_on_nothing_else(pooling: str) -> None:
     """So that the cells of a grid differ in the pooling alone, and older heads have the weights they always had."""
     found, cls = head_of(pooling).state_dict(), head_of("cls").state_dict()

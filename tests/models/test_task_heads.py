@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from hmtl_plugin import precision
 from hmtl_plugin.models.config import EncoderConfig
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
-from hmtl_plugin.models.sentence_head import HEAD_POOLINGS, SentenceHead
+from hmtl_plugin.models.sentence_head import SentenceHead, head_poolings
 from hmtl_plugin.models.span_head import SpanHead
 
 HEADS: dict[str, Callable[[], nn.Module]] = {"span": lambda: SpanHead(32, 0.0)} | {
-    f"sentence {pooling}": lambda pooling=pooling: SentenceHead(32, 3, pooling, 0.0, 4) for pooling in HEAD_POOLINGS
+    f"sentence {pooling}": lambda pooling=pooling: SentenceHead(32, 3, pooling, 0.0, 4) for pooling in head_poolings()
 }
 CONTEXTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "torch": lambda: torch.autocast("cpu", torch.bfloat16),

@@ -69,6 +69,9 @@ def batch_of(samples: int = 5) -> tuple[FlatBatch, BatchRandom]:
     return batch, BatchRandom(1, 1, batch.index_B, batch.sample_N, batch.position_N)
 
 
+TOKENS = len(batch_of()[0].tokens_N)
+
+
 def all_words(batch: FlatBatch, random: BatchRandom) -> None:
     plain_N = ~batch.vocabulary.special_V.take(batch.tokens_N)
     batch.tokens_N[plain_N] = batch.vocabulary.replacements[0]
@@ -98,6 +101,14 @@ def labels_of_nothing(batch: FlatBatch, random: BatchRandom) -> None:
     batch.targets["any"] = np.zeros(3, dtype=np.int64)
 
 
+def labels_of_tokens(batch: FlatBatch, random: BatchRandom) -> None:
+    batch.targets["any"] = np.zeros(len(batch.tokens_N), dtype=np.int64)
+
+
+def fractions(batch: FlatBatch, random: BatchRandom) -> None:
+    batch.targets["any"] = np.zeros(len(batch.lengths_B))
+
+
 def a_strange_target(batch: FlatBatch, random: BatchRandom) -> None:
     batch.targets["other"] = np.zeros(len(batch.lengths_B), dtype=np.int64)
 
@@ -116,6 +127,8 @@ def the_masks(batch: FlatBatch, random: BatchRandom) -> None:
         (a_length, "changed the length of samples"),
         (a_label, "wrote the label 2 of any: write 0 to 1, or -1 where there is none"),
         (labels_of_nothing, "wrote 3 labels of any: write one a token, or one a sample"),
+        (labels_of_tokens, f"wrote {TOKENS} labels of any: it asks of each sample, of which there are 5"),
+        (fractions, "wrote labels of any as float64: they are classes (whole numbers), -1 where there is none"),
         (a_strange_target, "wrote the target other, which is none of its target_names any"),
         (the_masks, "changed the target known, which is not its own"),
     ],
@@ -130,6 +143,28 @@ def test_what_it_may_not_is_refused_in_a_line(objective: type[Any], corruption: 
         corrupt_batch(placed.values(), batch, random, checked=True)
     text = str(caught.value)
     assert text.startswith(f"objective 'any': corrupt {said}") and "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([0.5, np.nan, -1.0, 3.0, 0.0], None),
+        ([0, 1, 2, 3, 4], "wrote labels of any as int64: they are numbers (float), NaN where there is none"),
+        ([0.5, np.inf, 0.0, 0.0, 0.0], "wrote an infinite label of any: write numbers, NaN where there is none"),
+    ],
+)
+def test_numbers_are_no_classes(objective: type[Any], labels: list[float], said: str | None) -> None:
+    def corruption(batch: FlatBatch, random: BatchRandom) -> None:
+        batch.targets["any"] = np.array(labels)
+
+    objective.corruption, objective.numbers, objective.num_labels = staticmethod(corruption), True, None
+    batch, random = batch_of()
+    if said is None:
+        corrupt_batch(build_objectives(["any"]).values(), batch, random, checked=True)
+        return
+    with pytest.raises(UserError) as caught:
+        corrupt_batch(build_objectives(["any"]).values(), batch, random, checked=True)
+    assert str(caught.value) == f"objective 'any': corrupt {said}"
 
 
 def test_nothing_is_checked_in_training_unless_asked(objective: type[Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,13 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 import hmtl_plugin.objectives  # noqa: F401  registers
-from hmtl_plugin.objectives.base import HeadConfig, basic_counters, build_objectives
+from hmtl_plugin.objectives.base import HeadConfig, Scoring, basic_counters, build_objectives
+from hmtl_plugin.objectives.measure import Seen, explained
 from hmtl_plugin.objectives.mlm import aligned_linear
 
 CONFIG = HeadConfig(hidden=8, vocabulary=20, activation=torch.nn.functional.gelu, layer_norm_eps=1e-5, dropout=0.0)
@@ -102,3 +104,36 @@ def test_right_answers_are_those_of_torchs_argmax(columns: int) -> None:
         wanted = (logits_MC.argmax(-1) == labels_M).sum()
         found = basic_counters(torch.tensor(1.5), logits_MC, labels_M, torch.tensor(float(rows)))
         assert found.tolist() == [1.5, rows, wanted]
+
+
+class Tall(Scoring):
+    """Numbers of samples."""
+
+    name, asks = "tall", "sentence"
+
+    def corrupt(self, batch, random) -> None:
+        pass
+
+
+def test_numbers_are_learnt_by_squared_error_and_measured_by_the_variance_explained() -> None:
+    """Additive over micro-batches; half-precision logits; no meaning where all numbers are one."""
+    torch.manual_seed(0)
+    label_M, rows = torch.randn(50, dtype=torch.float64) * 3 + 1, torch.arange(50)
+    logits = (label_M + torch.randn(50)).float()[:, None].half()
+    error = (logits.float().squeeze(1) - label_M).square()
+    wanted = 1 - float(error.sum() / (label_M - label_M.mean()).square().sum())
+    objective = Tall(None)
+    whole, *parts = (
+        objective.loss({"tall": logits[part]}, {"tall": {"positions": rows[: len(part)], "labels": label_M[part]}}, 7.0)
+        for part in (rows, rows[:20], rows[20:])
+    )
+    assert whole.scaled_sum.item() == pytest.approx(7 * float(error.sum()), rel=1e-5)
+    assert sum(part.scaled_sum.item() for part in parts) == pytest.approx(whole.scaled_sum.item(), rel=1e-5)
+    values = objective.metrics({"tall": sum(part.counters["tall"] for part in parts)})
+    assert values["loss"] == pytest.approx(float(error.mean()), rel=1e-5)
+    assert values["r2"] == pytest.approx(wanted, abs=1e-5)
+    seen = Seen(logits.float(), label_M, rows, torch.zeros(50, 3))
+    sums = objective.measure("tall").sums(seen, None)["value"].numpy()
+    assert float(explained(sums.sum(0))) == pytest.approx(wanted, abs=1e-6)
+    assert np.isnan(explained(np.array([2.0, 6.0, 12.0, 3.0])))  # 2, 2, 2
+    assert np.isnan(objective.metrics({"tall": torch.zeros(4)})["loss"])

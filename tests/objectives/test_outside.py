@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.training.runs import ROOT, fairseq_command, make_data, run
+from tests.training.runs import ROOT, arguments, fairseq_command, make_data, run
 
 FOLDER = REPOSITORY / "tests" / "extension" / "sample_length"
 HIERARCHY = "length@1,nsp@2,mlm@2"
@@ -86,7 +86,7 @@ from hmtl_plugin.conformance import CHECKS, Trial
 for check in CHECKS:
     folder = pathlib.Path(sys.argv[1]) / check.__name__
     folder.mkdir()
-    check(Trial("length", folder))
+    check(Trial(sys.argv[2], folder))
 print("passed", len(CHECKS))
 """
 ANSWER = """
@@ -105,7 +105,7 @@ assert (measure.title, measure.unit, measure.higher_is_better, measure.pretraini
 
 def test_it_passes_the_suite_and_is_reported(trained: tuple[Path, Path], tmp_path: Path) -> None:
     module = str(trained[1].parent / "sample_length")
-    done = run([sys.executable, "-c", CONFORM, str(tmp_path)], HMTL_USER_DIR=module)
+    done = run([sys.executable, "-c", CONFORM, str(tmp_path), "length"], HMTL_USER_DIR=module)
     assert done.stdout.startswith("passed "), done.stderr
     done = run([sys.executable, "-c", ANSWER, str(trained[1])], HMTL_USER_DIR=module)
     assert done.returncode == 0, done.stderr
@@ -126,3 +126,41 @@ def test_an_installed_package_needs_no_option(trained: tuple[Path, Path], tmp_pa
     else:
         said = "the objective 'length' of the installed package sample_weight cannot be imported: ModuleNotFoundError"
         assert done.returncode == 1 and said in done.stderr
+
+
+SCORE = """
+import sys
+from hmtl_plugin.conformance import Trial
+from hmtl_plugin import HierarchicalBert
+from hmtl_plugin.reporting.study.figures import _curve_titles
+assert _curve_titles()["place_loss"] == "place loss (squared error)"
+import pathlib
+trial = Trial("place", pathlib.Path(sys.argv[1]))
+model = HierarchicalBert(trial.checkpoint(trial.model("place@2"), "place@2"))
+words = model.predict_words("place", " ".join(trial.dictionary.symbols[trial.dictionary.nspecial :][:4]))
+assert all(isinstance(word.predicted.answer, float) and not word.predicted.probabilities for word in words)
+"""
+
+
+def test_answers_may_be_numbers(tmp_path: Path) -> None:
+    """Tokens without one have none; what is measured is the share of the variance that is explained."""
+    module = str(REPOSITORY / "tests" / "extension" / "word_place")
+    for number, code in enumerate((CONFORM, SCORE)):
+        (tmp_path / str(number)).mkdir()
+        done = run([sys.executable, "-c", code, str(tmp_path / str(number)), "place"], HMTL_USER_DIR=module)
+        assert done.returncode == 0, done.stderr
+    data = make_data(tmp_path / "data")
+    command = fairseq_command(arguments(data, tmp_path / "run", "--max-update", "150", "--lr", "4e-3"))
+    command[command.index("--user-dir") + 1] = module
+    command[command.index("--hierarchy") + 1] = "place@1,mlm@2"
+    command[command.index("--transfer") + 1] = "place>mlm:gate"
+    done = run(command)
+    assert done.returncode == 0, done.stderr[-2000:]
+    results = tmp_path / "results.jsonl"
+    own = ("--view", "training", "--results", results, "--user-dir", module)
+    done = run(script("evaluate", tmp_path / "run", "--data", data, *own))
+    assert done.returncode == 0 and "R²" in done.stdout and "(mean)" in done.stdout, done.stderr
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    (found,) = [line["metrics"] for line in lines if line["task"] == "place"]
+    assert (found["metric"], found["baseline"]) == ("r2", 0)
+    assert 0.8 < found["low"] <= found["value"] <= found["high"] <= 1

@@ -103,7 +103,8 @@ def _curve_titles() -> dict[str, str]:
     """Of what is drawn, losses first: as objectives say; of one that says nothing its loss."""
     found: dict[str, str] = {}
     for name, kind in known_objectives().items():
-        found |= kind.curves or {f"{name}_loss": f"{kind.titles.get(name, name)} loss (nats)"}
+        unit = "squared error" if kind.numbers else "nats"
+        found |= kind.curves or {f"{name}_loss": f"{kind.titles.get(name, name)} loss ({unit})"}
     return dict(sorted(found.items(), key=lambda item: not item[0].endswith("_loss")))
 
 
