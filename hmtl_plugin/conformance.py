@@ -35,6 +35,7 @@ from hmtl_plugin.hub import HierarchicalBert
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertConfig, HierarchicalBertModel
 from hmtl_plugin.models.transfer import OPERATORS
 from hmtl_plugin.objectives.base import Objective, build_objectives, corrupt_batch, known_objectives
+from hmtl_plugin.objectives.measure import find_metric
 from hmtl_plugin.tasks.pretraining import task_config
 
 _LENGTH, _HIDDEN = 40, 32
@@ -314,6 +315,8 @@ def check_it_is_measured(trial: Trial) -> None:
         value = found[target]
         assert value.low <= value.value <= value.high, f"{target}: {value.value} outside {value.low} to {value.high}"
         assert np.isfinite(value.baseline), f"{target}: the baseline is {value.baseline}"
+        metric = trial.objective.measure(target).metric
+        assert find_metric(metric.name) == metric, f"{target}: the metric '{metric.name}' is not registered"
     sample = trial.data(trial.name, trial.partner).collater(list(range(8)))
     logits, _ = checkpoint.model(**sample["net_input"], targets=sample["targets"])
     loss = trial.objective.loss(logits, sample["targets"], float(sample["mean_tokens"]))

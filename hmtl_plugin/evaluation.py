@@ -199,8 +199,9 @@ def _mixes(model: HierarchicalBertModel) -> dict[str, Mix]:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A target: its measure, what its objective has counted, and whether its model gives logits of targets alone."""
+    """A target: its objective, its measure, what that has counted, and whether its model gives logits of targets alone."""
 
+    objective: str
     measure: Measure
     counted: Any
     sparse: bool
@@ -210,7 +211,10 @@ class _Asked:
         """Of a target that some view of ``data`` has."""
         view = next(view for view in data.views if target in view.keep)
         counted = objective.count(text, Sampling(data.pairing[view.kind], view.corrupting, data.seed))
-        return cls(objective.measure(target), counted, objective.sparse and objective.scope == "token")
+        how: Any = objective.measure(target)
+        if not isinstance(how, Measure):
+            raise UserError(f"objective '{objective.name}': measure returned {type(how).__name__}: return a Measure")
+        return cls(objective.name, how, counted, objective.sparse and objective.scope == "token")
 
     def sums(self, logits: Tensor, target: Mapping[str, Tensor], tokens_BT: Tensor) -> dict[str, FloatArray]:
         """Of each sample that holds such targets, (samples, K) for each kind of sums.
@@ -223,11 +227,26 @@ class _Asked:
         of_tokens = self.sparse or logits.dim() == 3
         row_M = positions_M // tokens_BT.shape[1] if of_tokens else positions_M
         grouped = {}
-        for name, sums_MK in self.measure.sums(Seen(rows_MC, labels_M, positions_M, tokens_BT), self.counted).items():
+        found = self.measure.sums(Seen(rows_MC, labels_M, positions_M, tokens_BT), self.counted)
+        self._check(found, len(labels_M))
+        for name, sums_MK in found.items():
             # of whole rows: numpy's add.at takes half of an evaluation
             sums_BK = torch.zeros(len(tokens_BT), sums_MK.shape[1], dtype=torch.float64)
             grouped[name] = sums_BK.index_add_(0, row_M, sums_MK.double())[row_M.unique()].numpy()
         return grouped
+
+    def _check(self, found: Mapping[str, Any], targets: int) -> None:
+        """Raise `UserError` for what cannot be added up."""
+        wrong = "" if measure.VALUE in found else f"are without '{measure.VALUE}'"
+        for name, sums in found.items():
+            if not isinstance(sums, Tensor):
+                wrong = f"'{name}' is a {type(sums).__name__}"
+            elif sums.dim() != 2 or len(sums) != targets:
+                wrong = f"'{name}' has shape {tuple(sums.shape)}"
+        if wrong:
+            raise UserError(
+                f"objective '{self.objective}': the sums of its measure: {wrong}: give tensors ({targets}, K), a row a target"
+            )
 
 
 def _batches(data: PretrainingDataset, samples: int, max_tokens: int) -> list[list[int]]:

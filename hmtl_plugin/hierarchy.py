@@ -15,6 +15,8 @@ from fractions import Fraction
 from math import ceil, isfinite
 from typing import Protocol
 
+from hmtl_plugin.user_dir import how_to_find
+
 _PLACEMENT = re.compile(
     r"(?P<objective>[a-z][a-z0-9_]*)@(?P<layer>-?\d+|\d+(\.\d+)?%|mix(:[^*@,]*)?)(\*(?P<weight>[^*@,]+))?"
 )
@@ -280,7 +282,7 @@ def _check_placement(placement: Placement, objectives: Collection[str], seen: se
     if placement.objective not in objectives:
         raise HierarchyError(
             f"hierarchy: '{placement}' names an unknown objective: use one of {', '.join(sorted(objectives))}, "
-            "or give --user-dir DIR, the module that registers it"
+            f"or {how_to_find()}"
         )
     if placement.objective in seen:
         raise HierarchyError(f"hierarchy: '{placement}' places {placement.objective} a second time: keep one placement")

@@ -18,7 +18,7 @@ from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint
 from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.glue.tasks import GlueTask, find_task
+from hmtl_plugin.finetuning.glue.tasks import GlueTask, find_task, is_task
 from hmtl_plugin.finetuning.inference import Answered, QuestionAnswerer, sentence_rows
 from hmtl_plugin.hierarchy import Hierarchy
 from hmtl_plugin.models.mix import Mix
@@ -353,6 +353,8 @@ class HierarchicalBert(nn.Module):
         return objective
 
     def _task(self, head: str, sentences: int) -> GlueTask:
+        if not self.checkpoint.head and not is_task(head):
+            raise UserError(f"predict: '{head}' is none of this checkpoint's objectives ({self.hierarchy})")
         task = find_task(head)
         if self.checkpoint.head != task.name:
             has = f"the head of {self.checkpoint.head}" if self.checkpoint.head else "no head of a GLUE task"

@@ -9,14 +9,27 @@ says the same: ``HMTL_USER_DIR=DIR``.
 import os
 import sys
 import traceback
-from argparse import Namespace
-from collections.abc import MutableMapping
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, MutableMapping
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from hmtl_plugin.errors import UserError
 
 OPTION, VARIABLE, GROUP = "--user-dir", "HMTL_USER_DIR", "hmtl_plugin.objectives"
+
+
+def how_to_find(environ: Mapping[str, str] = os.environ) -> str:
+    """What to do where a name is not known that code of a user's own may bring."""
+    if folder := environ.get(VARIABLE):
+        return f"{OPTION} {folder} does not register it"
+    return f"give {OPTION} DIR (or set {VARIABLE}=DIR), the module that registers it"
+
+
+def add_option(parser: ArgumentParser) -> None:
+    """For ``--help``; where a script parses its arguments it is taken out already."""
+    help = f"folder of a module of your own, as for fairseq-train; or set {VARIABLE} (docs/extending.md)"
+    parser.add_argument(OPTION, metavar="DIR", help=help)
 
 
 def take_option(arguments: list[str], environ: MutableMapping[str, str] = os.environ) -> None:

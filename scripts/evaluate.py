@@ -31,6 +31,7 @@ from hmtl_plugin.objectives.measure import find_metric  # noqa: E402
 from hmtl_plugin.precision import AUTOCAST  # noqa: E402
 from hmtl_plugin.reporting.results import append_results, read_results  # noqa: E402
 from hmtl_plugin.reporting.text_table import text_table  # noqa: E402
+from hmtl_plugin.user_dir import add_option  # noqa: E402
 
 
 def main() -> None:
@@ -57,6 +58,7 @@ def main() -> None:
         help="auto: bf16 where the device computes in it (default: %(default)s)",
     )
     parser.add_argument("--results", type=Path, help="append the values to this results.jsonl")
+    add_option(parser)
     arguments = parser.parse_args()
 
     done = read_results(arguments.results) if arguments.results else []

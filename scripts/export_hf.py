@@ -16,6 +16,7 @@ logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairs
 import hmtl_plugin  # noqa: E402, F401
 from hmtl_plugin.errors import run_cli  # noqa: E402
 from hmtl_plugin.interop.exporting import export_hf  # noqa: E402
+from hmtl_plugin.user_dir import add_option  # noqa: E402
 
 
 def main() -> None:
@@ -24,6 +25,7 @@ def main() -> None:
     p.add_argument("run", help="checkpoint file or run folder, of pre-training or fine-tuning")
     p.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new folder")
     p.add_argument("--encoder-only", action="store_true", help="leave heads out that could go along")
+    add_option(p)
     args = p.parse_args()
     print(export_hf(args.run, args.out, args.encoder_only))
 

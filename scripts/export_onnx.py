@@ -15,6 +15,7 @@ logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairs
 import hmtl_plugin  # noqa: E402, F401
 from hmtl_plugin.errors import run_cli  # noqa: E402
 from hmtl_plugin.interop.onnx import export_onnx  # noqa: E402
+from hmtl_plugin.user_dir import add_option  # noqa: E402
 
 
 def main() -> None:
@@ -23,6 +24,7 @@ def main() -> None:
     p.add_argument("run", help="checkpoint file or run folder, of pre-training or fine-tuning")
     p.add_argument("--out", required=True, type=Path, metavar="FILE", help="a new file")
     p.add_argument("--all-layers", action="store_true", help="also the states of every layer, embeddings first")
+    add_option(p)
     args = p.parse_args()
     print(export_onnx(args.run, args.out, args.all_layers))
 

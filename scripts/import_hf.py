@@ -17,6 +17,7 @@ logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairs
 import hmtl_plugin  # noqa: E402, F401
 from hmtl_plugin.errors import run_cli  # noqa: E402
 from hmtl_plugin.interop.importing import import_bert  # noqa: E402
+from hmtl_plugin.user_dir import add_option  # noqa: E402
 
 
 def main() -> None:
@@ -24,6 +25,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("folder", type=Path, metavar="FOLDER", help="what save_pretrained wrote")
     p.add_argument("--out", required=True, type=Path, metavar="RUN", help="a new folder")
+    add_option(p)
     args = p.parse_args()
     print(import_bert(args.folder, args.out))
 

@@ -2,6 +2,7 @@
 """The plugin's own options of fairseq-train as Markdown: fairseq's --help does not list what --user-dir brings.
 
 python scripts/list_options.py > docs/options.md
+python scripts/list_options.py --user-dir my_objectives    # and those of a module of your own
 """
 
 import argparse
@@ -21,6 +22,7 @@ from hmtl_plugin.optim.base import own_options  # noqa: E402
 from hmtl_plugin.tasks.glue import GlueConfig  # noqa: E402
 from hmtl_plugin.tasks.pretraining import task_config  # noqa: E402
 from hmtl_plugin.tasks.squad import SquadConfig  # noqa: E402
+from hmtl_plugin.user_dir import add_option  # noqa: E402
 
 HEAD = """<!-- Written by scripts/list_options.py: change the options' help. -->
 # Options of the plugin
@@ -68,7 +70,9 @@ def _default(each: "Field[Any]") -> str:
 
 def main() -> None:
     """Print the page."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_option(parser)
+    parser.parse_args()
     tables = [
         "\n".join([f"## `{title}`\n\n| option | default | |\n|---|---|---|", *option_rows(config)])
         for title, config in sections().items()

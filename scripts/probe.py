@@ -21,6 +21,7 @@ from hmtl_plugin.probing import probe  # noqa: E402
 from hmtl_plugin.probing.probes import PROBES  # noqa: E402
 from hmtl_plugin.reporting.probing.study import Study  # noqa: E402
 from hmtl_plugin.reporting.probing.table import probing_table  # noqa: E402
+from hmtl_plugin.user_dir import add_option  # noqa: E402
 
 _EPILOG = """
 Work that is done is not done again: results stand in OUT/results.jsonl, features of all layers in OUT/features (delete them
@@ -51,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--device", default="cpu")
     p.add_argument("--cache", type=Path, metavar="DIR", help="folder of features (default: OUT/features)")
     p.add_argument("--drop-features", action="store_true", help="delete a task's features when it is probed")
+    add_option(p)
     return p
 
 

@@ -10,6 +10,7 @@ on stderr says so), and the options given here, which win. --no-NAME takes a fla
 """
 
 import argparse
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 from hmtl_plugin.errors import run_cli
 from hmtl_plugin.recipe.arguments import recipe_arguments
 from hmtl_plugin.recipe.table import read_table
+from hmtl_plugin.user_dir import OPTION, VARIABLE
 
 
 def main() -> None:
@@ -28,7 +30,8 @@ def main() -> None:
     found = recipe_arguments(args.size, args.run, args.options, read_table())
     if found.note:
         print(found.note, file=sys.stderr)
-    print(shlex.join(found.arguments))
+    own = [OPTION, os.environ[VARIABLE]] if VARIABLE in os.environ else []  # taken out of the options by now
+    print(shlex.join([*own, *found.arguments]))
 
 
 if __name__ == "__main__":

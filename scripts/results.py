@@ -14,12 +14,14 @@ from typing import Any
 from hmtl_plugin.errors import UserError, run_cli
 from hmtl_plugin.reporting.finetuning import glue_table, squad_table
 from hmtl_plugin.reporting.results import read_results
+from hmtl_plugin.user_dir import add_option
 
 
 def main() -> None:
     """The command line."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("stores", nargs="+", type=Path, metavar="FILE", help="results.jsonl, or a folder that holds one")
+    add_option(p)
     args = p.parse_args()
     stores: dict[Path, list[dict[str, Any]]] = {}
     for path in args.stores:

@@ -39,6 +39,7 @@ from hmtl_plugin.study.sources import find_sources  # noqa: E402
 from hmtl_plugin.study.stages import Context  # noqa: E402
 from hmtl_plugin.study.toy import write_toy_data  # noqa: E402
 from hmtl_plugin.study.variants import Variant, read_variants, reference  # noqa: E402
+from hmtl_plugin.user_dir import add_option  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RECIPES = REPOSITORY / "recipes"
@@ -71,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--devices", default="auto", metavar="0,1", help="GPUs, one run each; 0+1,2+3: two for each; cpu")
     p.add_argument("--time-limit", metavar="TIME", help="begin no run that would end later than that: 90s, 25m, 3h")
+    add_option(p)
     return p
 
 

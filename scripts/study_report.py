@@ -21,6 +21,7 @@ from hmtl_plugin.reporting.study.report import HTML, Report, write_report  # noq
 from hmtl_plugin.reporting.study.tables import NOT_RUN, Table  # noqa: E402
 from hmtl_plugin.reporting.text_table import text_table  # noqa: E402
 from hmtl_plugin.study.records import PACKED, pack  # noqa: E402
+from hmtl_plugin.user_dir import add_option  # noqa: E402
 
 
 def main() -> None:
@@ -28,6 +29,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("study", type=Path, metavar="STUDY")
     p.add_argument("--out", type=Path, metavar="DIR", help="default: STUDY/report")
+    add_option(p)
     args = p.parse_args()
     if not all(importlib.util.find_spec(name) for name in ("matplotlib", "jinja2")):
         raise UserError("a report needs matplotlib and jinja2: pip install matplotlib jinja2")

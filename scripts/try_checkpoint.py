@@ -16,6 +16,7 @@ choose_waiting()  # before torch, whose OpenMP reads its variables once
 
 from hmtl_plugin.errors import run_cli  # noqa: E402
 from hmtl_plugin.hub import HierarchicalBert  # noqa: E402
+from hmtl_plugin.user_dir import add_option  # noqa: E402
 
 MASKS = [
     "The function returns a <mask> of strings.",
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--pair", action="append", nargs=2, metavar=("A", "B"), help="does B follow A?")
     parser.add_argument("--order", action="append", metavar="TEXT", help="which words have changed places?")
     parser.add_argument("--device", default="cpu")
+    add_option(parser)
     arguments = parser.parse_args()
     own = arguments.mask or arguments.pair or arguments.order
 

@@ -51,7 +51,7 @@ def test_parts_of_an_encoder(data: Path, tmp_path: Path) -> None:
     done = script("evaluate", tmp_path / "run", *measured)
     assert done.returncode == 1
     assert re.fullmatch(
-        r"error: --norm scale: known are layer, rms; one of your own comes with --user-dir DIR, .*",
+        r"error: --norm scale: known are layer, rms; for one of your own give --user-dir DIR .*",
         done.stderr.splitlines()[-1],
     )
 
@@ -102,6 +102,35 @@ def test_an_optimizer_leaves_weights_alone_where_the_gradient_is_not_finite() ->
         assert moved == (found == 0) and torch.isfinite(weight).all()
         if found:
             assert torch.equal(optimizer.state[weight]["exp_avg"], before[1])
+
+
+def test_the_examples_are_those_of_the_page() -> None:
+    """Each line of code that docs/extending.md shows stands in an example; what is other there is listed here."""
+    page = (REPOSITORY / "docs/extending.md").read_text(encoding="utf-8")
+    shown = [line.strip() for line in page.splitlines() if line.startswith("    ")]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in sorted(EXAMPLES.rglob("*.py")))
+    lines = {line.split("  #")[0].strip() for line in code.splitlines()}
+    begun = (
+        "import ",
+        "from ",
+        "fairseq-train",
+        "python ",
+        "HMTL_USER_DIR",
+        "print(",
+        "--hierarchy",
+        "@pytest",
+        "check(",
+    )
+    other = [
+        *(
+            'asks = "sentence"                     # or "token"',
+            'batch.targets["length"] = np.minimum((batch.lengths_B - 1) // 12, 3)',
+        ),
+        *('@register_optimizer("lion", dataclass=HmtlAdamWConfig)', "def test_length(check, tmp_path):"),
+    ]
+    left = [line for line in shown if line.split("  #")[0].strip() not in lines and not line.startswith(begun)]
+    assert [line for line in left if line and line not in other] == []
+    assert len(shown) > 60
 
 
 def test_the_options_page_lists_them() -> None:

@@ -1,12 +1,13 @@
 """From a folder of binarised data to the data set of a hierarchy: which pairs, which views, do the files belong together."""
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from hmtl_plugin.corruption.batch import FlatBatch
 from hmtl_plugin.corruption.random import BatchRandom
 from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.data.corpus import Corpus
@@ -16,6 +17,7 @@ from hmtl_plugin.data.pair_index import PairingConfig
 from hmtl_plugin.data.pairing import RANDOM, build_pairs
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.objectives.base import Objective, corrupt_batch
+from hmtl_plugin.objectives.contract import check_repeats
 
 logger = logging.getLogger(__name__)
 _warned: set[Path] = set()
@@ -100,14 +102,19 @@ def changing_tokens(
     if not len(index_B):
         return frozenset()
 
-    def changes(asked: Iterable[Objective]) -> bool:
+    def corrupted(*asked: Objective) -> FlatBatch:
         batch = index.batch(corpus, index_B, vocabulary)
-        before = batch.tokens_N.copy()
         corrupt_batch(asked, batch, BatchRandom(seed, 1, index_B, batch.sample_N, batch.position_N), checked=True)
-        return not np.array_equal(batch.tokens_N, before)
+        return batch
 
-    changes(objectives.values())  # all at once, for what they do to each other
-    return frozenset(name for name, objective in objectives.items() if changes((objective,)))
+    corrupted(*objectives.values())  # all at once, for what they do to each other
+    clean_N, changing = corrupted().tokens_N, set()
+    for name, objective in objectives.items():
+        batch = corrupted(objective)
+        check_repeats(objective, batch, corrupted(objective))
+        if not np.array_equal(batch.tokens_N, clean_N):
+            changing.add(name)
+    return frozenset(changing)
 
 
 def open_split(

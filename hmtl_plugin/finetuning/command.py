@@ -10,6 +10,7 @@ from hmtl_plugin.finetuning.experiment import Settings, update_frequency
 from hmtl_plugin.finetuning.grid import OPTIONS, Cell, parse_grid, parse_seeds
 from hmtl_plugin.finetuning.start import Start
 from hmtl_plugin.precision import AUTOCAST
+from hmtl_plugin.user_dir import add_option
 
 GRID_NAMES = tuple(OPTIONS)
 _EPILOG = """
@@ -42,6 +43,7 @@ def parser(description: str | None, names: tuple[str, ...]) -> argparse.Argument
     p.add_argument("--keep-models", action="store_true", help="keep the weights of every run, not the best alone")
     p.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read (default: one a processor)")
     p.add_argument("--overwrite", action="store_true", help="prepare the data again")
+    add_option(p)
     return p
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.positions import LearnedPositions, Positions, RotaryPositions
+from hmtl_plugin.user_dir import how_to_find
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -33,10 +34,7 @@ def register_part(table: dict[str, Any], name: str, part: Any) -> None:
 def check_part(table: Mapping[str, Any], flag: str, name: str) -> None:
     """Raise `UserError` if an option names a part that is not known."""
     if name not in table:
-        raise UserError(
-            f"{flag} {name}: known are {', '.join(table)}; one of your own comes with --user-dir DIR, the module that "
-            "registers it"
-        )
+        raise UserError(f"{flag} {name}: known are {', '.join(table)}; for one of your own {how_to_find()}")
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:

@@ -91,6 +91,7 @@ def upgrade(
     if stored is not None:
         _refuse_other_output(state, own)
         _refuse_other_bigram_head(state, own)
+        _refuse_other_labels(state, own)
         _refuse_other_pooling(state, own)
         _fit_heads(state, own, same_head)
         _fit_task_weights(state, own, stored, objectives)
@@ -178,6 +179,17 @@ def _refuse_other_bigram_head(state: dict[str, Tensor], own: dict[str, Tensor]) 
 
 def _bigram_head(state: dict[str, Tensor]) -> str:
     return "both" if _SHIFT_LINEAR_KEY in state else "hidden" if _SHIFT_HIDDEN_KEY in state else "linear"
+
+
+def _refuse_other_labels(state: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+    """A head of other sizes than the checkpoint's, as of other classes, would answer from fresh weights."""
+    for key, value in state.items():
+        if key.startswith("heads.") and key in own and own[key].shape != value.shape:
+            _, name, weight = key.split(".", 2)
+            raise UserError(
+                f"objective '{name}': the checkpoint's {weight} has shape {tuple(value.shape)}, that of the objective as it "
+                f"is now {tuple(own[key].shape)}: give it back the num_labels that it was trained with, or another name"
+            )
 
 
 def _refuse_other_pooling(state: dict[str, Tensor], own: dict[str, Tensor]) -> None:

@@ -7,7 +7,7 @@ To add an objective, write one file with a class under `@register_objective`, in
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import Field, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from hmtl_plugin.errors import UserError
 from hmtl_plugin.objectives import contract
 from hmtl_plugin.objectives.measure import CLASSES, NUMBERS, Measure, Sampling, explained
 from hmtl_plugin.optim.marks import mark_matrix
+from hmtl_plugin.user_dir import how_to_find
 
 if TYPE_CHECKING:  # it counts for objectives, and knows them
     from hmtl_plugin.training_text import TrainingText
@@ -43,7 +44,7 @@ class ObjectiveOptions:
     """
 
     def check(self) -> None:
-        """Raise `UserError`, one line that names the option, if a value cannot be."""
+        """Raise `UserError` or ValueError, one line that names the option, if a value cannot be."""
 
 
 @dataclass(frozen=True)
@@ -191,12 +192,14 @@ def corrupt_batch(
         UserError: naming the objective, if one does what it may not, see `contract`.
     """
     ordered = sorted(objectives, key=lambda objective: objective.rank)
+    if checked is None:
+        checked = contract.SWITCH in os.environ
     for objective in ordered:
         reserved_N = objective.reserve(batch, random)
         if reserved_N is not None:
+            if checked:
+                contract.check_reserved(objective, batch, reserved_N)
             batch.reserved[objective.name] = reserved_N
-    if checked is None:
-        checked = contract.SWITCH in os.environ
     for number, objective in enumerate(ordered):
         if checked or objective.name in still:
             before = [other.name for other in ordered[:number]]
@@ -219,13 +222,14 @@ def build_objectives(names: Iterable[str], config: Any = None) -> dict[str, Obje
     found = {}
     for name in names:
         if name not in _REGISTRY:
-            raise UserError(
-                f"the objective '{name}' is not known here: give --user-dir DIR, the module that registers it"
-            )
+            raise UserError(f"the objective '{name}' is not known here: {how_to_find()}")
         kind = _REGISTRY[name]
         given = {each.name: getattr(config, each.name) for each in fields(kind.Options) if hasattr(config, each.name)}
         options = kind.Options(**given)
-        options.check()
+        try:
+            options.check()
+        except ValueError as error:
+            raise UserError(f"objective '{name}': {error}") from None
         found[name] = kind(options)
     return found
 
@@ -239,23 +243,46 @@ def register_objective(name: str) -> Callable[[type[Objective]], type[Objective]
     """Class decorator: makes the objective known by ``name`` in hierarchies, and its options in the task's.
 
     Raises:
-        ValueError: for a name or an option that another objective has.
+        ValueError: for a name or an option that another objective, or an option that fairseq, has; for a class that says
+            too little or contradicts itself.
     """
 
     def register(cls: type[Objective]) -> type[Objective]:
         if name in _REGISTRY:
             raise ValueError(f"objective '{name}' is registered twice")
+        _check_class(name, cls)
         taken = {each.name: other for other, kind in _REGISTRY.items() for each in fields(kind.Options)}
         for each in fields(cls.Options):
             if each.name in taken:
                 raise ValueError(f"objective '{name}': the option '{each.name}' is {taken[each.name]}'s: rename it")
         cls.name = name
         _REGISTRY[name] = cls
-        for follow in _FOLLOWERS:
-            follow()
+        try:
+            for follow in _FOLLOWERS:
+                follow()
+        except ValueError:
+            del _REGISTRY[name]
+            raise
         return cls
 
     return register
+
+
+def _check_class(name: str, cls: type[Objective]) -> None:
+    """What nobody would notice before training ends: see `register_objective`."""
+
+    def wrong(what: str) -> ValueError:
+        return ValueError(f"objective '{name}': {what}")
+
+    if issubclass(cls, Answering) and getattr(cls, "asks", None) not in ("token", "sentence"):
+        raise wrong(f"asks is {getattr(cls, 'asks', None)!r}: write 'token' or 'sentence'")
+    if cls.labels and len(cls.labels) != cls.num_labels:
+        raise wrong(f"{len(cls.labels)} labels, and num_labels is {cls.num_labels}: name each class, or none")
+    if not issubclass(cls.Options, ObjectiveOptions) or "__dataclass_fields__" not in vars(cls.Options):
+        raise wrong("Options is no frozen dataclass of ObjectiveOptions: write @dataclass(frozen=True) above it")
+    for each in fields(cls.Options):
+        if not each.metadata.get("help") or (each.default is MISSING and each.default_factory is MISSING):
+            raise wrong(f"the option '{each.name}' has no default or no help: give it field(default=..., metadata=...)")
 
 
 def when_registered(follow: Callable[[], None]) -> None:

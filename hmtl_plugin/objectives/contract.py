@@ -4,8 +4,9 @@ Numbers of a validation compare across hierarchies, and targets of one objective
 as every corruption leaves alone what is not its own.
 """
 
+import logging
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,8 +17,20 @@ from hmtl_plugin.errors import UserError
 if TYPE_CHECKING:  # which calls this
     from hmtl_plugin.objectives.base import Objective
 
+logger = logging.getLogger(__name__)
+
 SWITCH = "HMTL_CHECK_OBJECTIVES"
 """Of the environment: with it every corruption is checked, in training too."""
+
+
+def check_reserved(objective: "Objective", batch: FlatBatch, reserved_N: Any) -> None:
+    """Raise `UserError` if that is no flag for each token."""
+    kind, shape = getattr(reserved_N, "dtype", type(reserved_N).__name__), getattr(reserved_N, "shape", ())
+    if kind != np.dtype(bool) or shape != batch.tokens_N.shape:
+        raise UserError(
+            f"objective '{objective.name}': reserve returned {kind} of shape {shape}: "
+            f"return a bool for each of the {len(batch.tokens_N)} tokens, or None"
+        )
 
 
 def checked_corruption(
@@ -44,6 +57,23 @@ def checked_corruption(
         )
     if wrong:
         raise UserError(f"objective '{objective.name}': corrupt {wrong}")
+
+
+def check_repeats(objective: "Objective", batch: FlatBatch, again: FlatBatch) -> None:
+    """Raise `UserError` if an objective has made two things of the same samples; warn if it has asked nothing of them."""
+    same = np.array_equal(batch.tokens_N, again.tokens_N)
+    for name in objective.target_names:
+        one, other = batch.targets.get(name), again.targets.get(name)
+        same = same and (one is other or np.array_equal(one, other, equal_nan=objective.numbers))  # type: ignore[arg-type]
+        if one is not None and not ((one == one) if objective.numbers else (one != IGNORE)).any():
+            logger.warning(
+                f"objective '{objective.name}': none of {len(batch.lengths_B)} samples has a label of {name}"
+            )
+    if not same:
+        raise UserError(
+            f"objective '{objective.name}': corrupt gives other tokens or labels for the same samples a second time: take "
+            "all draws from its argument random, which depends on the sample alone"
+        )
 
 
 def _wrong(
@@ -76,9 +106,14 @@ def _wrong_targets(objective: "Objective", batch: FlatBatch, known: dict[str, np
             batch.targets[name], labels, equal_nan=labels.dtype.kind == "f"
         ):
             return f"changed the target {name}, which is not its own"
+    written = [name for name in objective.target_names if name in batch.targets]
+    if not written and objective.pairing is None:  # pairs bring theirs along, where the text gives pairs
+        return f"wrote no target: write batch.targets['{objective.target_names[0]}']"
     for name, labels in batch.targets.items():
         if name in known and name not in objective.target_names:
             continue
+        if not isinstance(labels, np.ndarray) or labels.ndim != 1:
+            return f"wrote labels of {name} as {type(labels).__name__}: write a numpy array of one dimension"
         if name not in objective.target_names:
             return f"wrote the target {name}, which is none of its target_names {', '.join(objective.target_names)}"
         sizes = {"token": len(batch.tokens_N), "sentence": len(batch.lengths_B)}
@@ -97,8 +132,10 @@ def _wrong_targets(objective: "Objective", batch: FlatBatch, known: dict[str, np
         most = batch.vocabulary.size if objective.num_labels is None else objective.num_labels
         wrong = np.flatnonzero((labels != IGNORE) & ((labels < 0) | (labels >= most)))
         if len(wrong):
+            classes = "" if objective.num_labels is None else f"num_labels is {most}, so "
             return (
-                f"wrote the label {labels[wrong[0]]} of {name}: write 0 to {most - 1}, or {IGNORE} where there is none"
+                f"wrote the label {labels[wrong[0]]} of {name}: {classes}write 0 to {most - 1}, or {IGNORE} where there "
+                "is none"
             )
     return ""
 

@@ -1,14 +1,17 @@
 """Task ``hmtl_pretraining``: pairs of segments, corrupted and labelled as the model's hierarchy asks."""
 
 import logging
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
 from pathlib import Path
 from typing import Any, Optional
 
 import torch
 from fairseq import utils
+from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
 from fairseq.data import Dictionary
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.dataclass.configs import FairseqConfig
+from fairseq.models import MODEL_DATACLASS_REGISTRY
 from fairseq.optim.fp16_optimizer import FP16Optimizer
 from fairseq.tasks import TASK_DATACLASS_REGISTRY, register_task
 from hydra.core.config_store import ConfigStore
@@ -31,6 +34,7 @@ from hmtl_plugin.objectives.base import (
     option_fields,
     when_registered,
 )
+from hmtl_plugin.optim.base import own_options
 from hmtl_plugin.precision import AUTOCAST, computes_in_bf16
 from hmtl_plugin.tasks.steps import AutocastTask, Step
 from hmtl_plugin.vocabulary_state import check_dictionary, check_folder, vocabulary_state
@@ -262,8 +266,18 @@ def check_finite(id_B: torch.Tensor, update: int, logging_output: dict[str, Any]
 
 
 def _follow_objectives() -> None:
-    """An objective that is registered later, as one outside of the project is, brings its options along."""
+    """An objective that is registered later, as one outside of the project is, brings its options along.
+
+    Raises:
+        ValueError: if one of them has the name of another option of a pre-training; fairseq would set both.
+    """
     global HmtlPretrainingConfig
+    configs = [*(group.type for group in fields(FairseqConfig)), SequenceConfig, *own_options().values()]
+    configs += [MODEL_DATACLASS_REGISTRY.get("hmtl_bert"), CRITERION_DATACLASS_REGISTRY.get("hmtl")]
+    taken = {each.name for config in configs if is_dataclass(config) for each in fields(config)}
+    for option in option_fields():
+        if option.name in taken:
+            raise ValueError(f"the option '{option.name}' of an objective is one of a pre-training already: rename it")
     HmtlPretrainingConfig = task_config()
     name = "hmtl_pretraining"
     setattr(HmtlPretrainingTask, "__dataclass", HmtlPretrainingConfig)  # where fairseq looks for it

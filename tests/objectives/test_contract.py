@@ -1,7 +1,9 @@
 """What an objective may not do to a batch is refused, naming it, before anything is measured by it."""
 
+import re
+import typing
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar, Literal
@@ -11,11 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from hmtl_plugin.conformance import Trial
 from hmtl_plugin.corruption.batch import IGNORE, FlatBatch
 from hmtl_plugin.corruption.random import BatchRandom
 from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.data.splits import open_split
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.evaluation import evaluate
 from hmtl_plugin.objectives import base
 from hmtl_plugin.objectives.base import (
     Head,
@@ -28,6 +32,7 @@ from hmtl_plugin.objectives.base import (
     corrupt_batch,
     register_objective,
 )
+from hmtl_plugin.objectives.measure import CLASSES
 from tests.objectives.batches import make_batch, make_dictionary
 from tests.training.runs import make_data
 
@@ -45,6 +50,7 @@ class Any(Objective):
         return "sentence"
 
     def corrupt(self, batch: FlatBatch, random: BatchRandom) -> None:
+        batch.targets[self.name] = np.zeros(len(batch.lengths_B), dtype=np.int64)
         type(self).corruption(batch, random)
 
     def build_head(self, config: HeadConfig) -> Head:
@@ -109,6 +115,14 @@ def fractions(batch: FlatBatch, random: BatchRandom) -> None:
     batch.targets["any"] = np.zeros(len(batch.lengths_B))
 
 
+def nothing(batch: FlatBatch, random: BatchRandom) -> None:
+    del batch.targets["any"]
+
+
+def a_list(batch: FlatBatch, random: BatchRandom) -> None:
+    batch.targets["any"] = [0] * len(batch.lengths_B)
+
+
 def a_strange_target(batch: FlatBatch, random: BatchRandom) -> None:
     batch.targets["other"] = np.zeros(len(batch.lengths_B), dtype=np.int64)
 
@@ -125,9 +139,11 @@ def the_masks(batch: FlatBatch, random: BatchRandom) -> None:
         (an_end, "wrote the id 2, token 1 of sample "),
         (no_word, f"wrote the id {VOCABULARY.size}, token 1 of sample "),
         (a_length, "changed the length of samples"),
-        (a_label, "wrote the label 2 of any: write 0 to 1, or -1 where there is none"),
+        (a_label, "wrote the label 2 of any: num_labels is 2, so write 0 to 1, or -1 where there is none"),
         (labels_of_nothing, "wrote 3 labels of any: write one a token, or one a sample"),
         (labels_of_tokens, f"wrote {TOKENS} labels of any: it asks of each sample, of which there are 5"),
+        (nothing, "wrote no target: write batch.targets['any']"),
+        (a_list, "wrote labels of any as list: write a numpy array of one dimension"),
         (fractions, "wrote labels of any as float64: they are classes (whole numbers), -1 where there is none"),
         (a_strange_target, "wrote the target other, which is none of its target_names any"),
         (the_masks, "changed the target known, which is not its own"),
@@ -237,6 +253,125 @@ def test_what_changes_tokens_seldom_is_found_out(objective: type[Any], folder: P
     objective.corruption = staticmethod(seldom)
     with pytest.raises(UserError, match=r"'any': corrupt changed token .* and none of the first samples"):
         views_of(folder, "mlm", "nsp", "any")
+
+
+def test_what_does_not_repeat_is_refused(objective: type[Any], folder: Path) -> None:
+    def drawn(batch: FlatBatch, random: BatchRandom) -> None:
+        batch.targets["any"] = np.random.default_rng().integers(0, 2, len(batch.lengths_B))
+
+    objective.corruption = staticmethod(drawn)
+    with pytest.raises(UserError, match="'any': corrupt gives other tokens or labels for the same samples"):
+        views_of(folder, "mlm", "any")
+
+
+def test_a_text_without_any_label_is_said(objective: type[Any], folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def silent(batch: FlatBatch, random: BatchRandom) -> None:
+        batch.targets["any"][:] = IGNORE
+
+    objective.corruption = staticmethod(silent)
+    views_of(folder, "mlm", "any")
+    assert "objective 'any': none of 19 samples has a label of any" in caplog.text
+
+
+@pytest.mark.parametrize("reserved", [np.array([3, 4]), np.zeros(TOKENS), [True]])
+def test_reserved_are_flags_of_tokens(objective: type[Any], reserved: object) -> None:
+    objective.reserve = lambda self, batch, random: reserved  # type: ignore[method-assign,assignment]
+    with pytest.raises(UserError, match=r"objective 'any': reserve returned .* return a bool for each of the"):
+        corrupt_batch(build_objectives(["any"]).values(), *batch_of(), checked=True)
+
+
+# ---- what a class says ----
+
+
+class Asks(base.Labelling):
+    """Says nothing yet."""
+
+    def corrupt(self, batch: FlatBatch, random: BatchRandom) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Helpless(base.ObjectiveOptions):
+    """An option without help."""
+
+    any_size: int = 3
+
+
+class Bare(base.ObjectiveOptions):
+    """No dataclass of its own."""
+
+    any_size: int = 3
+
+
+@dataclass(frozen=True)
+class OfFairseq(base.ObjectiveOptions):
+    """Named as one of fairseq's."""
+
+    clip_norm: float = field(default=1.0, metadata={"help": "mine"})
+
+
+@dataclass(frozen=True)
+class OfModel(base.ObjectiveOptions):
+    """Named as one of the model's."""
+
+    dropout: float = field(default=1.0, metadata={"help": "mine"})
+
+
+@pytest.mark.parametrize(
+    ("attributes", "said"),
+    [
+        ({}, "asks is None: write 'token' or 'sentence'"),
+        ({"asks": "word"}, "asks is 'word': write 'token' or 'sentence'"),
+        ({"asks": "token", "labels": ("a", "b", "c")}, "3 labels, and num_labels is 2: name each class, or none"),
+        ({"asks": "token", "Options": Helpless}, "the option 'any_size' has no default or no help"),
+        ({"asks": "token", "Options": Bare}, "Options is no frozen dataclass of ObjectiveOptions"),
+        ({"asks": "token", "Options": OfFairseq}, "the option 'clip_norm' of an objective is one of a pre-training"),
+        ({"asks": "token", "Options": OfModel}, "the option 'dropout' of an objective is one of a pre-training"),
+    ],
+)
+def test_a_class_that_contradicts_itself_is_not_registered(attributes: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        register_objective("any")(type("Mine", (Asks,), attributes))
+    assert "any" not in base.objective_names()
+    from fairseq.tasks import TASK_DATACLASS_REGISTRY
+
+    assert not hasattr(TASK_DATACLASS_REGISTRY["hmtl_pretraining"](), "any_size")
+
+
+def test_other_classes_than_the_checkpoints_are_refused(tmp_path: Path) -> None:
+    """Their head would answer from fresh weights."""
+    mine = register_objective("any")(type("Mine", (Asks,), {"asks": "token", "num_labels": 3}))
+    try:
+        trial = Trial("any", tmp_path)
+        state = trial.model("any@1,mlm@2").state_dict()
+        trial.model("any@1,mlm@2").upgrade_state_dict({**state})
+        mine.num_labels = 4
+        with pytest.raises(
+            UserError, match=r"'any': the checkpoint's out\..* has shape \(3.* give it back the num_labels"
+        ):
+            trial.model("any@1,mlm@2").upgrade_state_dict({**state})
+    finally:
+        del base._REGISTRY["any"]
+
+
+@pytest.mark.parametrize(
+    ("measure", "said"),
+    [
+        (None, "measure returned NoneType: return a Measure"),
+        (lambda seen, counted: {"value": seen.labels_M}, "'value' has shape (M,): give tensors (M, K), a row a target"),
+        (lambda seen, counted: {"value": np.zeros((len(seen.labels_M), 1))}, "'value' is a ndarray: give tensors"),
+        (lambda seen, counted: {}, "are without 'value'"),
+    ],
+)
+def test_a_measure_that_cannot_be_is_a_line(
+    objective: type[Any], tmp_path: Path, measure: typing.Any, said: str
+) -> None:
+    objective.measure = lambda self, target: measure and replace(CLASSES, sums=measure)  # type: ignore[method-assign]
+    trial = Trial("any", tmp_path)
+    with pytest.raises(UserError) as caught:
+        evaluate(trial.checkpoint(trial.model("any@1,mlm@2"), "any@1,mlm@2"), tmp_path, samples=20)
+    sizes = re.sub(r"\(\d+,", "(M,", str(caught.value))
+    assert sizes.startswith("objective 'any': ") and said in sizes
 
 
 # ---- options ----

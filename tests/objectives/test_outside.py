@@ -61,7 +61,7 @@ def test_without_the_module_a_line_says_so(trained: tuple[Path, Path]) -> None:
     done = run(script("evaluate", folder, "--data", data))
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        "error: the objective 'length' is not known here: give --user-dir DIR, the module that registers it"
+        "error: the objective 'length' is not known here: give --user-dir DIR (or set HMTL_USER_DIR=DIR), the module that registers it"
     )
     for wrong, said in (("nowhere", "no such folder"), ("", "give the folder of your own module after it")):
         done = run(script("evaluate", folder, "--data", data, "--user-dir", *([wrong] if wrong else [])))
@@ -101,6 +101,12 @@ assert _curve_titles()["length_loss"] == "length loss (nats)"
 measure = _of_target("length", find_metric("accuracy"))
 assert (measure.title, measure.unit, measure.higher_is_better, measure.pretraining) == ("length", "% right", True, True)
 """
+
+
+@pytest.mark.parametrize(("module", "name"), [("echoed_words", "echo"), ("word_place", "place")])
+def test_the_other_examples_pass_the_suite(tmp_path: Path, module: str, name: str) -> None:
+    done = run([sys.executable, "-c", CONFORM, str(tmp_path), name], HMTL_USER_DIR=str(FOLDER.parent / module))
+    assert done.stdout.startswith("passed "), done.stderr
 
 
 def test_it_passes_the_suite_and_is_reported(trained: tuple[Path, Path], tmp_path: Path) -> None:
@@ -145,10 +151,9 @@ assert all(isinstance(word.predicted.answer, float) and not word.predicted.proba
 def test_answers_may_be_numbers(tmp_path: Path) -> None:
     """Tokens without one have none; what is measured is the share of the variance that is explained."""
     module = str(REPOSITORY / "tests" / "extension" / "word_place")
-    for number, code in enumerate((CONFORM, SCORE)):
-        (tmp_path / str(number)).mkdir()
-        done = run([sys.executable, "-c", code, str(tmp_path / str(number)), "place"], HMTL_USER_DIR=module)
-        assert done.returncode == 0, done.stderr
+    (tmp_path / "score").mkdir()
+    done = run([sys.executable, "-c", SCORE, str(tmp_path / "score")], HMTL_USER_DIR=module)
+    assert done.returncode == 0, done.stderr
     data = make_data(tmp_path / "data")
     command = fairseq_command(arguments(data, tmp_path / "run", "--max-update", "150", "--lr", "4e-3"))
     command[command.index("--user-dir") + 1] = module

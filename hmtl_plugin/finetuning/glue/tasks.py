@@ -137,12 +137,20 @@ _TASKS = (
 TASKS: Mapping[str, GlueTask] = {task.name: task for task in _TASKS}
 
 
+def _named(name: str) -> GlueTask | None:
+    wanted = name.replace("-", "").lower()
+    return next((task for task in _TASKS if task.name.replace("-", "").lower() == wanted), None)
+
+
+def is_task(name: str) -> bool:
+    """Whether `find_task` finds it."""
+    return _named(name) is not None
+
+
 def find_task(name: str) -> GlueTask:
     """The task of that name, upper or lower case, with or without the hyphen; `UserError` for any other."""
-    wanted = name.replace("-", "").lower()
-    for task in _TASKS:
-        if task.name.replace("-", "").lower() == wanted:
-            return task
+    if (task := _named(name)) is not None:
+        return task
     raise UserError(f"'{name}' is no GLUE task: choose from {', '.join(TASKS)}")
 
 
