@@ -10,7 +10,7 @@ from the bootstrap over samples.
 
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +27,7 @@ from hmtl_plugin.data.dataset import PretrainingDataset
 from hmtl_plugin.data.splits import open_split
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
-from hmtl_plugin.models.mix import Mix
+from hmtl_plugin.models.mix import Mix, shares_of
 from hmtl_plugin.objectives import measure
 from hmtl_plugin.objectives.base import OF_MODEL, Objective, build_objectives, option_fields
 from hmtl_plugin.objectives.measure import FloatArray, Measure, Sampling, Seen, find_metric
@@ -57,6 +57,7 @@ class Estimate:
         counts: what counting the training text reaches, where an objective has such counts: `BigramCounts` for what
             asks for the order of words, `PairCounts` for next sentences.
         sizes: of next sentences, what the sizes of the two segments alone reach; None for others.
+        shares: of an objective that reads a mix of layers, the share of each, the layer's number as text.
     """
 
     target: str
@@ -68,6 +69,7 @@ class Estimate:
     samples: int
     counts: float | None = None
     sizes: float | None = None
+    shares: dict[str, float] | None = None
 
     @classmethod
     def of_record(cls, metrics: Mapping[str, Any]) -> "Estimate":
@@ -182,6 +184,11 @@ def evaluate(
         )
         for name, parts in found.items()
     ]
+    shares = shares_of(model.mixes)
+    for number, estimate in enumerate(estimates):
+        if estimate.target in asked and (read := shares.get(asked[estimate.target].objective)):
+            of_layer = {str(layer): round(share, 4) for layer, share in read.items()}
+            estimates[number] = replace(estimate, shares=of_layer)
     if view == FIXED and "mlm" in placed:
         words = masked_words(data.corpus, vocabulary, checkpoint.tokenizer, model.config.max_positions, samples)
         if isinstance(words, str):

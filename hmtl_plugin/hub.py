@@ -21,7 +21,7 @@ from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.glue.tasks import GlueTask, find_task, is_task
 from hmtl_plugin.finetuning.inference import Answered, QuestionAnswerer, sentence_rows
 from hmtl_plugin.hierarchy import Hierarchy
-from hmtl_plugin.models.mix import Mix
+from hmtl_plugin.models.mix import Shares, shares_of
 from hmtl_plugin.models.pooling import find_pooling, pool
 from hmtl_plugin.objectives import bigram_shift
 from hmtl_plugin.objectives.base import Objective, known_objectives
@@ -85,13 +85,9 @@ class HierarchicalBert(nn.Module):
         return self.checkpoint.hierarchy
 
     @property
-    def mixes(self) -> dict[str, dict[int, float]]:
+    def mixes(self) -> dict[str, Shares]:
         """Objective that reads a mix of layers -> the share of each; see `models.mix` for what that does not say."""
-        found = {}
-        for name, mix in self.model.mixes.items():
-            assert isinstance(mix, Mix)
-            found[name] = dict(zip(mix.layers, mix.shares().tolist(), strict=True))
-        return found
+        return shares_of(self.model.mixes)
 
     @property
     def device(self) -> torch.device:

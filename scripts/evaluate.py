@@ -27,6 +27,7 @@ from hmtl_plugin.checkpoints import find_checkpoint, load_checkpoint  # noqa: E4
 from hmtl_plugin.data.manifest import file_sha256  # noqa: E402
 from hmtl_plugin.errors import run_cli  # noqa: E402
 from hmtl_plugin.evaluation import FIXED, TRAINING, Estimate, evaluate  # noqa: E402
+from hmtl_plugin.models.mix import in_words  # noqa: E402
 from hmtl_plugin.objectives.measure import find_metric  # noqa: E402
 from hmtl_plugin.precision import AUTOCAST  # noqa: E402
 from hmtl_plugin.reporting.results import append_results, read_results  # noqa: E402
@@ -63,8 +64,15 @@ def main() -> None:
 
     done = read_results(arguments.results) if arguments.results else []
     rows: list[list[str]] = []
+    mixes: list[str] = []
     for run in arguments.runs:
-        rows += [[str(run), *_columns(estimate)] for estimate in _estimates(run, arguments, done)]
+        estimates = _estimates(run, arguments, done)
+        rows += [[str(run), *_columns(estimate)] for estimate in estimates]
+        mixes += [
+            f"{run}: {estimate.target} reads a mix of {in_words({int(k): v for k, v in estimate.shares.items()})}"
+            for estimate in estimates
+            if estimate.shares
+        ]
     header = [
         "run",
         "objective",
@@ -77,6 +85,13 @@ def main() -> None:
         "samples",
     ]
     print(text_table(header, rows))
+    if mixes:
+        print(
+            "",
+            *mixes,
+            "NAME@3 is the value with layer 3 alone: weights of normalised states are no importance",
+            sep="\n",
+        )
 
 
 def _positive(text: str) -> int:

@@ -9,6 +9,7 @@ from hmtl_plugin.checkpoints import LoadedCheckpoint
 from hmtl_plugin.data.manifest import file_sha256, read_manifest
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.interop.origin import RESULTS, Origin, find_origin
+from hmtl_plugin.models.mix import in_words, shares_of
 from hmtl_plugin.reporting.results import read_results
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ def model_card(loaded: LoadedCheckpoint, exported: "Exported") -> str:
             f"Began with checkpoint sha256 `{origin.checkpoint}`; data and its options sha256 `{origin.data}`; "
             f"{', '.join(f'{name} {value}' for name, value in origin.cell.items())}, seed {origin.seed}."
         )
+    parts += [
+        f"`{name}` reads a learnt mix of {in_words(shares)}: weights of normalised states, which are no importance."
+        for name, shares in shares_of(loaded.model.mixes).items()
+    ]
     if exported.left_out:
         parts += ["## Not in this export", "\n".join(f"* {what}" for what in exported.left_out)]
     if exported.architecture.startswith("RobertaPreLayerNorm"):

@@ -1,10 +1,34 @@
 """A placement that is learnt: an objective reads several layers, and how much of each is weights of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Shares = dict[int, float]
+"""Layer -> its share of a mix; they sum to 1."""
+
+
+def shares_of(mixes: nn.ModuleDict) -> dict[str, Shares]:
+    """Objective that reads a mix -> the share of each layer, of a model's ``mixes``."""
+    found = {}
+    for name, mix in mixes.items():
+        assert isinstance(mix, Mix)
+        found[name] = dict(zip(mix.layers, mix.shares().tolist(), strict=True))
+    return found
+
+
+def centre_of(shares: Mapping[int, float]) -> float:
+    """Centre of gravity: the mean layer, weighted by shares."""
+    return sum(layer * share for layer, share in shares.items()) / sum(shares.values())
+
+
+def in_words(shares: Mapping[int, float]) -> str:
+    """As ``layers 1 to 3: 0.20, 0.30, 0.50 (centre of gravity 2.30)``."""
+    layers = sorted(shares)
+    listed = ", ".join(f"{shares[layer]:.2f}" for layer in layers)
+    return f"layers {layers[0]} to {layers[-1]}: {listed} (centre of gravity {centre_of(shares):.2f})"
 
 
 class Mix(nn.Module):

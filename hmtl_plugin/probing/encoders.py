@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.encoder import Encoder
+from hmtl_plugin.models.mix import Shares
 from hmtl_plugin.models.pooling import pool
 from hmtl_plugin.precision import autocast
 from hmtl_plugin.special_tokens import BOS, EOS, PAD
@@ -33,7 +34,8 @@ class About:
         kind: ``checkpoint``, ``untrained`` or ``given``.
         fingerprint: sha256 of all that its features depend on.
         hierarchy, transfer: of pre-training; "" where unknown.
-        placements: objective and layer.
+        placements: objective and layer, of one that reads a mix of layers the highest.
+        mixes: objective that reads a mix -> the share of each layer.
     """
 
     name: str
@@ -45,6 +47,7 @@ class About:
     hierarchy: str = ""
     transfer: str = ""
     placements: tuple[tuple[str, int], ...] = ()
+    mixes: Mapping[str, Shares] = field(default_factory=dict)
 
 
 class LayerEncoder(Protocol):

@@ -10,6 +10,7 @@ from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.config import EncoderConfig
 from hmtl_plugin.models.encoder import Encoder
+from hmtl_plugin.models.mix import shares_of
 from hmtl_plugin.models.pooling import POOLINGS, find_pooling
 from hmtl_plugin.precision import check_device, resolved
 from hmtl_plugin.probing.encoders import About, TransformerEncoder, fingerprint
@@ -36,6 +37,7 @@ def checkpoint_encoder(
         hierarchy=hierarchy,
         transfer=transfer,
         placements=placements,
+        mixes=shares_of(loaded.model.mixes),
     )
     return TransformerEncoder(about, loaded.model.encoder, _tokenizer(loaded), _checked(poolings), precision, device)
 

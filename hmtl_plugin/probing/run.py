@@ -145,6 +145,7 @@ def _run_unit(
         "hierarchy": about.hierarchy,
         "transfer": about.transfer,
         "placements": [list(placement) for placement in about.placements],
+        "mixes": about.mixes,
         "seed": unit.seed,
         "layers": len(results) - 1,
         "pooling": unit.pooling,

@@ -23,7 +23,7 @@ class Strip:
     """What is drawn for one encoder.
 
     Attributes:
-        pills: layer -> names of its objectives, as one text.
+        pills: layer -> names of its objectives, as one text; of one that reads a mix of layers at each its share.
         arrows: transfers between different layers, short ones first; those within a layer are only named in the subtitle.
     """
 
@@ -42,7 +42,9 @@ def hierarchy_strip(encoder: ProbedEncoder) -> Strip:
     """Pills and arrows of an encoder's hierarchy."""
     at: dict[int, list[str]] = {}
     for objective, layer in encoder.placements:
-        at.setdefault(layer, []).append(objective)
+        shares = encoder.mixes.get(objective)
+        for each in shares or (layer,):
+            at.setdefault(each, []).append(f"{objective} {shares[each]:.2f}" if shares else objective)
     pills = {layer: shorten(" + ".join(names), _WIDEST, _POINTS) for layer, names in at.items()}
     layer_of = dict(encoder.placements)
     arrows = [

@@ -1,5 +1,6 @@
 """What a probing report shows, as data: encoders, their accuracies by task and layer, differences between encoders."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ class ProbedEncoder:
         transfer: as in ``--transfer``, may be empty.
         source: checkpoint file or description.
         fingerprint: sha256 of what it was read from.
+        mixes: objective that reads a mix of layers -> the share of each.
     """
 
     name: str
@@ -30,6 +32,7 @@ class ProbedEncoder:
     transfer: str = ""
     source: str = ""
     fingerprint: str = ""
+    mixes: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

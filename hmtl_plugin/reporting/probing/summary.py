@@ -64,6 +64,7 @@ def _encoders(lines: Sequence[Line]) -> list[ProbedEncoder]:
             line["transfer"],
             line["checkpoint"],
             line["fingerprint"],
+            {name: {int(k): v for k, v in shares.items()} for name, shares in line.get("mixes", {}).items()},
         )
         for name in dict.fromkeys(line["variant"] for line in lines if line["role"] == "probe")
         for line in [first[name]]

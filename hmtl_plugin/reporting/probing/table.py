@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from hmtl_plugin.models.mix import in_words
 from hmtl_plugin.reporting.probing.study import Probed, ProbedEncoder, ProbedTask, Study
 from hmtl_plugin.reporting.text_table import text_table
 
@@ -23,7 +24,12 @@ def probing_table(study: Study) -> str:
 
 
 def _title(encoder: ProbedEncoder) -> str:
-    where = ", ".join(f"{objective} at {layer}" for objective, layer in encoder.placements)
+    where = ", ".join(
+        f"{objective} at a mix of {in_words(encoder.mixes[objective])}"
+        if objective in encoder.mixes
+        else f"{objective} at {layer}"
+        for objective, layer in encoder.placements
+    )
     return f"{encoder.name} ({where})" if where else encoder.name
 
 

@@ -12,7 +12,17 @@ from hmtl_plugin.hierarchy import Hierarchy
 from hmtl_plugin.objectives.base import known_objectives
 from hmtl_plugin.objectives.measure import Metric, find_metric
 from hmtl_plugin.probing.tasks import known_task
-from hmtl_plugin.reporting.study.study import BASELINE, PRIMARY, PROBES, Cost, Measure, Row, StudyReport, Value
+from hmtl_plugin.reporting.study.study import (
+    BASELINE,
+    PRIMARY,
+    PROBES,
+    Cost,
+    Measure,
+    MixedLayers,
+    Row,
+    StudyReport,
+    Value,
+)
 from hmtl_plugin.study.plan import PRETRAIN
 from hmtl_plugin.study.records import Line, Records
 from hmtl_plugin.word_bits import WORDS
@@ -83,6 +93,7 @@ def collect(about: dict[str, Any], records: Records) -> StudyReport:
         values=collected.values,
         chance=collected.chance,
         counts=collected.counts,
+        mixes=collected.mixes,
         curves=collected.curves,
         costs=collected.costs,
         probes=collected.probes,
@@ -111,6 +122,7 @@ class _Collected:
         self.learnt: dict[str, dict[str, bool]] = {}
         self.made: dict[str, dict[str, list[str]]] = {}
         self.models: dict[str, set[str]] = {}
+        self.mixes: dict[tuple[str, str], dict[int, MixedLayers]] = {}
 
     def add(self, variant: str, seed: int, stage: str, fingerprint: str, group: Sequence[Line]) -> None:
         """One finished stage."""
@@ -165,12 +177,17 @@ class _Collected:
         )
 
     def _pretraining(self, variant: str, seed: int, fingerprint: str, line: Line) -> None:
-        # words compare vocabularies, of which a study has one; single layers of a mix explain its value
-        if line["task"] == WORDS or "@" in line["task"]:
+        if line["task"] == WORDS:  # they compare vocabularies, of which a study has one
             return
         metrics = line["metrics"]
         metric = find_metric(metrics["metric"])
-        measure = _of_target(line["task"], metric)
+        target, _, layer = line["task"].partition("@")
+        if layer:  # of a mix, alone
+            self._mix(variant, target, seed).alone[int(layer)] = metric.as_reported(metrics["value"])
+            return
+        if metrics.get("shares"):
+            self._mix(variant, target, seed).shares.update({int(key): v for key, v in metrics["shares"].items()})
+        measure = _of_target(target, metric)
         if "low" in metrics:
             less = metric.lower_is_better
             beats = metrics["high"] < metrics["baseline"] if less else metrics["low"] > metrics["baseline"]
@@ -182,6 +199,9 @@ class _Collected:
         counts = metrics.get("counts", metrics.get("bigrams"))  # what older versions called them
         if counts is not None:
             self.counts.setdefault(measure.name, as_shown(counts))
+
+    def _mix(self, variant: str, target: str, seed: int) -> MixedLayers:
+        return self.mixes.setdefault((variant, target), {}).setdefault(seed, MixedLayers({}, {}))
 
     def _finetuning(self, variant: str, seed: int, fingerprint: str, task: str, lines: Sequence[Line]) -> None:
         """Mean over the seeds of fine-tuning: what is compared is pre-training."""
@@ -246,7 +266,9 @@ def _row(variant: Mapping[str, Any], collected: _Collected, planned: Sequence[in
         trained_on = set(dict(probed["placements"]))
     layers = ""
     if probed and variant["hierarchy"]:
-        layers = ", ".join(f"{o} {layer}" for o, layer in probed["placements"]) + f" of {probed['layers']}"
+        read = Hierarchy.parse(variant["hierarchy"], variant["transfer"]).mixes(probed["layers"])
+        listed = [f"{o} {read[o][0]} to {read[o][-1]}" if o in read else f"{o} {at}" for o, at in probed["placements"]]
+        layers = f"{', '.join(listed)} of {probed['layers']}"
     return Row(
         name,
         variant["hierarchy"],

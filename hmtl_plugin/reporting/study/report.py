@@ -38,8 +38,8 @@ class Report:
     def main(self) -> list[Table]:
         """Tables that every reader sees."""
         found = [tables.main_table(self.study), tables.differences_table(self.study, self.comparisons, PRIMARY)]
-        ablations = tables.ablation_table(self.study, self.comparisons)
-        return [*found, ablations] if ablations.rows else found
+        further = [tables.ablation_table(self.study, self.comparisons), tables.mixes_table(self.study)]
+        return [*found, *(table for table in further if table.rows)]
 
     @cached_property
     def probes(self) -> list[Table]:

@@ -81,6 +81,14 @@ class Value:
     fingerprint: str
 
 
+@dataclass(frozen=True)
+class MixedLayers:
+    """What one run learnt: layer -> its share, layer -> the value with it alone."""
+
+    shares: dict[int, float]
+    alone: dict[int, float]
+
+
 Curve = dict[str, list[float]]
 
 
@@ -98,6 +106,8 @@ class StudyReport:
         not_finite: values that are no numbers, as texts; they are left out.
         made: how records were made: commit, versions, device, precision -> the runs that have it; more than one each: they are mixed.
         remade: runs whose results come from two trainings of the same model.
+        mixes: by (variant, measure of an objective that reads a mix of layers), then seed: the share of each layer, and
+            what the measure is with that layer alone.
         about: what was run: profile, prepared, command, commit, versions.
     """
 
@@ -114,6 +124,7 @@ class StudyReport:
     made: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     remade: tuple[str, ...] = ()
     counts: dict[str, float] = field(default_factory=dict)
+    mixes: dict[tuple[str, str], dict[int, "MixedLayers"]] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
 
     def by_seed(self, variant: str, measure: str) -> dict[int, float]:

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from hmtl_plugin.models.mix import centre_of
 from hmtl_plugin.reporting.probing.heatmaps import DAGGER
 from hmtl_plugin.reporting.study.statistics import Comparison, mean_and_sd
 from hmtl_plugin.reporting.study.study import BASELINE, PRIMARY, PROBES, Measure, Row, StudyReport
@@ -207,6 +208,35 @@ def _difference_row(c: Comparison, measure: Measure, own: bool) -> tuple[str, ..
         found if found == NOTHING else f"{found} ({_number(c.detectable_all, digits)})",
         p,
     )
+
+
+def mixes_table(study: StudyReport) -> Table:
+    """Of objectives that read a mix of layers: what was learnt, and what each layer alone gives."""
+    measures = {m.name: m for m in study.measures}
+    rows = []
+    for (variant, target), of_seed in sorted(study.mixes.items()):
+        measure, runs = measures[target], [run for run in of_seed.values() if run.shares]
+        centres = [centre_of(run.shares) for run in runs]
+        own = list(study.by_seed(variant, target).values())
+        rows.append((variant, measure.title, "centre of gravity", _spread(centres, 2), _spread(own, measure.digits)))
+        for layer in sorted({layer for run in runs for layer in run.shares}):
+            shares = [run.shares[layer] for run in runs if layer in run.shares]
+            alone = [run.alone[layer] for run in runs if layer in run.alone]
+            rows.append((variant, measure.title, f"layer {layer}", _spread(shares, 2), _spread(alone, measure.digits)))
+    caption = (
+        "Of objectives placed at a mix of layers: the share of each layer, and the held-out value that the trained head "
+        "reaches with that layer alone (of the centre of gravity, the mean layer weighted by shares, with the mix); mean "
+        "over seeds, in brackets from the lowest to the highest. Weights of normalised states are no importance by "
+        "themselves, and the head was trained on the mix."
+    )
+    return Table("Learnt placements", caption, ("variant", "objective", "", "share", "held out"), tuple(rows), 3)
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    if not values:
+        return NOTHING
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def cost_table(study: StudyReport) -> Table:

@@ -17,6 +17,7 @@ from matplotlib.text import Text
 from hmtl_plugin.reporting.probing import colours
 from hmtl_plugin.reporting.probing.curves import accuracy_curves, selectivity_curves
 from hmtl_plugin.reporting.probing.heatmaps import accuracy_map, difference_map, signed
+from hmtl_plugin.reporting.probing.hierarchy_strip import hierarchy_strip
 from hmtl_plugin.reporting.probing.labels import slugs
 from hmtl_plugin.reporting.probing.plots import plots, write_plots
 from hmtl_plugin.reporting.probing.study import ProbedEncoder, Study
@@ -223,3 +224,12 @@ def test_what_was_not_measured_stays_empty() -> None:
     for plot in plots(replace(study, probed={}, differences={}, baseline=None)):
         plot.svg()
     assert not plots(replace(study, tasks=()))
+
+
+def test_a_mix_is_shown_at_each_layer_that_it_reads() -> None:
+    encoder = ProbedEncoder(
+        "mixed", "checkpoint", 3, (("mlm", 3), ("nsp", 3)), "nsp>mlm:concat", mixes={"nsp": {1: 0.2, 2: 0.25, 3: 0.55}}
+    )
+    strip = hierarchy_strip(encoder)
+    assert strip.pills == {1: "nsp 0.20", 2: "nsp 0.25", 3: "mlm + nsp 0.55"}
+    assert strip.arrows == ()

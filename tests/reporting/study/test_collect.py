@@ -1,5 +1,6 @@
 """Which record gives which value."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,10 @@ import pytest
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.reporting.study.collect import AVERAGE, read_study
+from hmtl_plugin.reporting.study.markdown import markdown
+from hmtl_plugin.reporting.study.report import Report
 from hmtl_plugin.reporting.study.statistics import compare
+from hmtl_plugin.reporting.study.tables import mixes_table
 from tests.reporting.study.made_up import PROBES, REFERENCE, change, rte, write_study
 
 EFFECTS = {"random": -3.0, "flat": 0.0, "shift-lowest": 0.5, "hierarchy": 1.0}
@@ -128,3 +132,31 @@ def test_a_damaged_study_is_one_clear_error(tmp_path: Path, text: str, message: 
 def test_no_study_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"study\.json"):
         read_study(tmp_path)
+
+
+def test_what_a_mix_learnt_is_a_table(tmp_path: Path) -> None:
+    """Shares and single layers over seeds; single layers are no measures of their own; a study without has no table."""
+    assert mixes_table(read_study(write_study(tmp_path / "without", EFFECTS))).rows == ()
+    folder = write_study(tmp_path / "with", EFFECTS)
+    for path in (folder / "records").glob("hierarchy-seed*.jsonl"):
+        lines = [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+        (nsp,) = [line for line in lines if line.get("task") == "nsp"]
+        seed = nsp["seed"]
+        nsp["metrics"]["shares"] = {"1": 0.2, "2": 0.5 - 0.1 * seed, "3": 0.3 + 0.1 * seed}
+        for layer in (1, 2, 3):
+            alone = nsp | {"task": f"nsp@{layer}", "metrics": nsp["metrics"] | {"value": 60.0 + layer, "shares": None}}
+            lines.insert(lines.index(nsp), alone)
+        for line in lines:
+            if line.get("kind") == "stage" and line["stage_fingerprint"] == nsp["stage_fingerprint"]:
+                line["lines"] += 3
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    study = read_study(folder)
+    assert not [measure.name for measure in study.measures if "@" in measure.name]
+    assert study.by_seed("hierarchy", "nsp") == {1: 81.0, 2: 82.0, 3: 83.0}
+    assert mixes_table(study).rows == (
+        ("hierarchy", "NSP", "centre of gravity", "2.30 (2.20 to 2.40)", "82.0 (81.0 to 83.0)"),
+        ("hierarchy", "NSP", "layer 1", "0.20 (0.20 to 0.20)", "61.0 (61.0 to 61.0)"),
+        ("hierarchy", "NSP", "layer 2", "0.30 (0.20 to 0.40)", "62.0 (62.0 to 62.0)"),
+        ("hierarchy", "NSP", "layer 3", "0.50 (0.40 to 0.60)", "63.0 (63.0 to 63.0)"),
+    )
+    assert "## Learnt placements" in markdown(Report(study))
