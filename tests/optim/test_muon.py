@@ -358,3 +358,33 @@ def test_half_precision_keeps_the_matrices() -> None:
     optimizer.backward(model(torch.ones(3, 4).half()).square().sum())
     optimizer.step()
     assert not torch.equal(first.weight, before)
+
+
+@pytest.mark.parametrize("rows", [24, 128])
+@pytest.mark.parametrize("spectrum", ["even", "steep", "few"])
+def test_several_steps_at_once_are_as_near_to_exact_ones_as_one_by_one(rows: int, spectrum: str) -> None:
+    """In bfloat16, of wide matrices; five at once (rounding grows to a hundred times the result) would fail."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    sizes = {"even": torch.ones(rows), "steep": torch.arange(1, rows + 1) ** -1.5, "few": torch.ones(rows)}[spectrum]
+    left, right = torch.linalg.qr(random(3, rows, rows))[0], torch.linalg.qr(random(3, 4 * rows, rows))[0]
+    x_NRC = left @ torch.diag_embed(sizes.double().expand(3, rows)) @ right.mT
+    if spectrum == "few":
+        x_NRC = random(3, rows, 4) @ random(3, 4, 4 * rows) + 0.01 * random(3, rows, 4 * rows)
+    exact = x_NRC / torch.linalg.vector_norm(x_NRC, dim=(1, 2), keepdim=True)
+    one_by_one = exact.bfloat16()
+    for _ in range(newton_schulz.STEPS):
+        exact, one_by_one = (
+            newton_schulz.A * x + (newton_schulz.B * g + newton_schulz.C * g @ g) @ x
+            for x in (exact, one_by_one)
+            for g in [x @ x.mT]
+        )
+    error, allowed = (
+        float((x.double() - exact).norm() / exact.norm()) for x in (orthogonalise(x_NRC.bfloat16()), one_by_one)
+    )
+    assert error <= 2.5 * allowed + 0.02
+    assert torch.linalg.matrix_norm(orthogonalise(x_NRC.bfloat16()).float(), 2).max() < 1.3
+    torch.testing.assert_close(orthogonalise(x_NRC), exact, rtol=0, atol=1e-6)  # the same polynomial
