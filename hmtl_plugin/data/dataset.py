@@ -22,6 +22,7 @@ from hmtl_plugin.data.ordering import order_by_length
 from hmtl_plugin.data.pair_index import PairIndex, PairingConfig
 from hmtl_plugin.data.sample import Sample
 from hmtl_plugin.data.shared_arrays import Arrays
+from hmtl_plugin.objectives import contract
 from hmtl_plugin.objectives.base import Objective, corrupt_batch
 
 
@@ -87,6 +88,7 @@ class PretrainingDataset(NumberedDataset):
         self.pairing = {view.kind: replace(pairing or PairingConfig(), kind=view.kind) for view in self.views}
         self.seed, self.fixed_epoch, self.epoch = seed, fixed_epoch, fixed_epoch or 1
         self.pad_to_multiple, self.packed = pad_to_multiple, packed
+        self._checked = contract.asked_for()  # here, not a batch
         self._arrays = EpochArrays(corpus, seed, threads)
 
     # ---- the epoch ----
@@ -204,7 +206,7 @@ class PretrainingDataset(NumberedDataset):
         """The corrupted samples ``index_B`` of a view (counted within it), flat."""
         batch = self._indices[view].batch(self.corpus, index_B, self.vocabulary)
         random = BatchRandom(self.seed, self.epoch, index_B, batch.sample_N, batch.position_N)
-        corrupt_batch(self.views[view].corrupting, batch, random, self.views[view].still)
+        corrupt_batch(self.views[view].corrupting, batch, random, self.views[view].still, self._checked)
         return batch
 
     def _collate(self, batches: list[tuple[View, Int64Array, FlatBatch]]) -> dict[str, Any]:

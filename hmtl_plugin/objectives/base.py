@@ -4,7 +4,6 @@ To add an objective, write one file with a class under `@register_objective`, in
 (docs/extending.md); nothing else changes.
 """
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
@@ -193,7 +192,7 @@ def corrupt_batch(
     """
     ordered = sorted(objectives, key=lambda objective: objective.rank)
     if checked is None:
-        checked = contract.SWITCH in os.environ
+        checked = contract.asked_for()
     for objective in ordered:
         reserved_N = objective.reserve(batch, random)
         if reserved_N is not None:

@@ -5,6 +5,7 @@ as every corruption leaves alone what is not its own.
 """
 
 import logging
+import os
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,11 @@ logger = logging.getLogger(__name__)
 
 SWITCH = "HMTL_CHECK_OBJECTIVES"
 """Of the environment: with it every corruption is checked, in training too."""
+
+
+def asked_for() -> bool:
+    """Whether the environment has the switch."""
+    return SWITCH in os.environ
 
 
 def check_reserved(objective: "Objective", batch: FlatBatch, reserved_N: Any) -> None:
