@@ -17,12 +17,10 @@ from typing import Protocol
 
 from hmtl_plugin.user_dir import how_to_find
 
-_PLACEMENT = re.compile(
-    r"(?P<objective>[a-z][a-z0-9_]*)@(?P<layer>-?\d+|\d+(\.\d+)?%|mix(:[^*@,]*)?)(\*(?P<weight>[^*@,]+))?"
-)
-_EDGE = re.compile(
-    r"(?P<source>[a-z][a-z0-9_]*)>(?P<target>[a-z][a-z0-9_]*):(?P<operator>[a-z][a-z0-9_]*)(?P<stop>!?)(?P<permuted>~?)"
-)
+NAME = r"[a-z][a-z0-9_]*"
+"""Of an objective or operator."""
+_PLACEMENT = re.compile(rf"(?P<objective>{NAME})@(?P<layer>-?\d+|\d+(\.\d+)?%|mix(:[^*@,]*)?)(\*(?P<weight>[^*@,]+))?")
+_EDGE = re.compile(rf"(?P<source>{NAME})>(?P<target>{NAME}):(?P<operator>{NAME})(?P<stop>!?)(?P<permuted>~?)")
 
 
 class Kind(Protocol):

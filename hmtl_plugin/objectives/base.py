@@ -4,6 +4,7 @@ To add an objective, write one file with a class under `@register_objective`, in
 (docs/extending.md); nothing else changes.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 from hmtl_plugin.corruption.batch import FlatBatch
 from hmtl_plugin.corruption.random import BatchRandom
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.hierarchy import NAME
 from hmtl_plugin.objectives import contract
 from hmtl_plugin.objectives.measure import CLASSES, NUMBERS, Measure, Sampling, explained
 from hmtl_plugin.optim.marks import mark_matrix
@@ -273,6 +275,8 @@ def _check_class(name: str, cls: type[Objective]) -> None:
     def wrong(what: str) -> ValueError:
         return ValueError(f"objective '{name}': {what}")
 
+    if not re.fullmatch(NAME, name):
+        raise wrong("a name is small letters, digits and _, as hierarchies write it")
     if issubclass(cls, Answering) and getattr(cls, "asks", None) not in ("token", "sentence"):
         raise wrong(f"asks is {getattr(cls, 'asks', None)!r}: write 'token' or 'sentence'")
     if cls.labels and len(cls.labels) != cls.num_labels:

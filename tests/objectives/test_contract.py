@@ -317,6 +317,12 @@ class OfModel(base.ObjectiveOptions):
     dropout: float = field(default=1.0, metadata={"help": "mine"})
 
 
+def test_a_name_is_one_that_hierarchies_can_write() -> None:
+    for name in ("my objective", "Mine", "a@b", ""):
+        with pytest.raises(ValueError, match="a name is small letters, digits and _"):
+            register_objective(name)(type("Mine", (Asks,), {"asks": "token"}))
+
+
 @pytest.mark.parametrize(
     ("attributes", "said"),
     [
