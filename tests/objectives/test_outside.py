@@ -134,6 +134,26 @@ def test_an_installed_package_needs_no_option(trained: tuple[Path, Path], tmp_pa
         assert done.returncode == 1 and said in done.stderr
 
 
+OLD = """
+import sys
+from hmtl_plugin import HierarchicalBert
+from hmtl_plugin.objectives.base import build_objectives
+model = HierarchicalBert.from_pretrained(sys.argv[1])
+assert "length_step" not in model.checkpoint.config["task"]
+from types import SimpleNamespace
+assert build_objectives(["length"], SimpleNamespace(**model.checkpoint.config["task"]))["length"].options.length_step == 12
+print(model.hierarchy)
+"""
+
+
+@pytest.mark.parametrize("name", ["2dc1455-pre.pt", "2dc1455-post.pt"])
+def test_its_options_leave_older_checkpoints_readable(name: str) -> None:
+    """Those of a commit that had no such option, and neither that of rtd."""
+    path = REPOSITORY / "tests" / "checkpoints" / name
+    done = run([sys.executable, "-c", OLD, str(path)], HMTL_USER_DIR=str(FOLDER))
+    assert done.returncode == 0 and "mlm" in done.stdout, done.stderr
+
+
 SCORE = """
 import sys
 from hmtl_plugin.conformance import Trial
