@@ -1,4 +1,4 @@
-"""What every objective must do, whoever wrote it: checks to run in one's own tests.
+"""What every objective must do, whoever wrote it, and every optimizer: checks to run in one's own tests.
 
     import pytest
     from hmtl_plugin.conformance import CHECKS, Trial
@@ -7,11 +7,14 @@
     def test_my_objective(check, tmp_path):
         check(Trial("my_objective", tmp_path))
 
+With ``Trial(..., model={"norm": "mine"})`` the same checks try a part of one's own, and `check_optimizer` an optimizer.
+
 A check raises `AssertionError` and says what it found. All of them run on made-up text and an encoder of two layers
 that was never trained, a second or so each.
 """
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,8 +24,9 @@ import numpy as np
 import torch
 from fairseq.data import Dictionary
 from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
+from fairseq.optim import OPTIMIZER_DATACLASS_REGISTRY, OPTIMIZER_REGISTRY
 from omegaconf import OmegaConf
-from torch import Tensor
+from torch import Tensor, nn
 
 from hmtl_plugin.checkpoints import LoadedCheckpoint
 from hmtl_plugin.corruption.random import BatchRandom
@@ -36,6 +40,8 @@ from hmtl_plugin.models.hierarchical_bert import HierarchicalBertConfig, Hierarc
 from hmtl_plugin.models.transfer import OPERATORS
 from hmtl_plugin.objectives.base import Objective, build_objectives, corrupt_batch, known_objectives
 from hmtl_plugin.objectives.measure import find_metric
+from hmtl_plugin.optim.base import HmtlOptimizer
+from hmtl_plugin.optim.marks import LR_SCALE, mark_matrix
 from hmtl_plugin.tasks.pretraining import task_config
 
 _LENGTH, _HIDDEN = 40, 32
@@ -68,10 +74,11 @@ class Trial:
         name: as it is registered.
         folder: an empty one, for the text.
         options: of the task, other than their defaults.
+        model: options of the model, other than their defaults: ``{"norm": "scale"}`` tries a part of one's own.
     """
 
-    def __init__(self, name: str, folder: Path, **options: Any) -> None:
-        self.name, self.folder = name, folder
+    def __init__(self, name: str, folder: Path, model: Mapping[str, Any] | None = None, **options: Any) -> None:
+        self.name, self.folder, self.of_model = name, folder, dict(model or {})
         plain = OmegaConf.to_container(OmegaConf.structured(task_config()(data=str(folder), seed=1)), enum_to_str=True)
         self.config = {
             **cast(dict[str, Any], plain),
@@ -124,6 +131,7 @@ class Trial:
             max_positions=64,
             dropout=0.0,
             attention_dropout=0.0,
+            **self.of_model,
         )
 
     def loss(self, model: HierarchicalBertModel, sample: dict[str, Any], name: str = "") -> Tensor:
@@ -362,3 +370,56 @@ CHECKS: tuple[Callable[[Trial], None], ...] = (
     check_it_is_measured,
     check_the_hub_answers,
 )
+
+
+def check_optimizer(name: str, **options: Any) -> None:
+    """What every subclass of `optim.base.HmtlOptimizer` must do, on a matrix of a hidden layer and a vector.
+
+    Args:
+        name: as it is registered.
+        options: of its dataclass, other than their defaults.
+    """
+
+    def built() -> tuple[list[nn.Parameter], HmtlOptimizer]:
+        matrix, vector = (nn.Parameter(torch.linspace(-1, 1, 64).view(shape)) for shape in ((8, 8), (64,)))
+        mark_matrix(matrix)
+        config = OPTIMIZER_DATACLASS_REGISTRY[name](**{"lr": [0.01], **options})
+        return [matrix, vector], OPTIMIZER_REGISTRY[name](config, [matrix, vector])
+
+    def step(weights: list[nn.Parameter], optimizer: HmtlOptimizer, number: int, scale: float = 1.0) -> list[Tensor]:
+        for at, weight in enumerate(weights):
+            gradient = torch.randn(weight.shape, generator=torch.Generator().manual_seed(10 * number + at))
+            weight.grad = gradient * scale
+        optimizer.clip_grad_norm(0.0)
+        optimizer.step()
+        return [weight.detach().clone() for weight in weights]
+
+    assert issubclass(OPTIMIZER_REGISTRY[name], HmtlOptimizer), f"{name} is no HmtlOptimizer"
+    weights, optimizer = built()
+    optimizer.defer_check()
+    before = [weight.detach().clone() for weight in weights]
+    first = step(weights, optimizer, 1)
+    assert not any(map(torch.equal, before, first)), "a step leaves a weight where it is"
+    for group in optimizer.param_groups:
+        moment = optimizer.moment_name(group)
+        for weight in group["params"]:
+            state = optimizer.optimizer.state[weight]
+            assert moment in state and state[moment].shape == weight.shape, (
+                f"state has no '{moment}' of a weight's shape"
+            )
+    stored = copy.deepcopy(optimizer.state_dict())
+    skipped = step(weights, optimizer, 2, float("nan"))
+    assert all(map(torch.equal, first, skipped)), "a gradient that is not finite moves weights: read found_inf"
+    after = step(weights, optimizer, 3)
+    assert all(bool(torch.isfinite(weight).all()) for weight in after), (
+        "a gradient that is not finite stays in the state"
+    )
+    again, resumed = built()
+    for weight, value in zip(again, first, strict=True):
+        weight.data.copy_(value)
+    resumed.load_state_dict(stored)
+    assert all(map(torch.equal, step(again, resumed, 3), after)), "a state that is loaded gives another step"
+    rate = optimizer.get_lr()
+    optimizer.set_lr(rate / 2)
+    halves = [group["lr"] / (rate / 2 * group[LR_SCALE]) for group in optimizer.param_groups]
+    assert all(abs(half - 1) < 1e-6 for half in halves), "rates do not follow the schedule"

@@ -234,7 +234,8 @@ class Hierarchy:
                 raise HierarchyError(f"transfer: '{edge}' is a cycle of one: drop it")
             if edge.operator not in operators:
                 raise HierarchyError(
-                    f"transfer: '{edge}' uses an unknown operator: use one of {', '.join(sorted(operators))}"
+                    f"transfer: '{edge}' uses an unknown operator: use one of {', '.join(sorted(operators))}, "
+                    f"or {how_to_find()}"
                 )
             if edge.operator == "label" and objectives[edge.source].num_labels is None:
                 raise HierarchyError(

@@ -6,6 +6,7 @@ What fairseq stores with a checkpoint and, when it trains on, does not compare.
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def check_checkpoint(trainer: Any, path: str, reset_optimizer: bool) -> None:
         raise UserError(
             f"{path}: was trained with the optimizer {theirs}, this is {ours}: train on with the options that it was trained with, or {_FRESH}"
         )
+    _say_other_options(plain_config(state, Path(path))["task"], trainer.task)
     model = trainer.get_model()
     if RECORD_KEY in state["model"]:  # parts of equal shape would inherit each other's moments
         stored = decode_record(state["model"][RECORD_KEY]).get("objectives")
@@ -60,6 +62,18 @@ def check_checkpoint(trainer: Any, path: str, reset_optimizer: bool) -> None:
             )
     if not trainer.cuda:
         keep_threads(state.get("task_state") or {}, os.environ)
+
+
+def _say_other_options(theirs: Mapping[str, Any], task: Any) -> None:
+    """In one line, which options of objectives go on with another value: what they ask for is another thing then."""
+    names = [each.name for objective in getattr(task, "objectives", {}).values() for each in fields(objective.Options)]
+    changed = [
+        f"--{name.replace('_', '-')} {getattr(task.cfg, name)} (so far {theirs[name]})"
+        for name in names
+        if name in theirs and str(theirs[name]) != str(getattr(task.cfg, name))
+    ]
+    if changed:
+        logger.info(f"goes on with {', '.join(changed)}: values before and after do not compare")
 
 
 def keep_threads(task_state: Mapping[str, Any], environ: Mapping[str, str]) -> None:

@@ -87,6 +87,10 @@ if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && installed; then
     exit 0
 fi
 
+other=
+[ ! -f "$stamp" ] || other=$(sed -e 's/^[^ ]* //' -e 's/ [^ ]* [^ ]*$//' "$stamp")
+[ -z "$other" ] || [ "$other" = "$repo" ] || say "$prefix had hmtl_plugin of $other: from now on it has that of $repo"
+
 # 3. What building fairseq needs; said now rather than after minutes.
 compiler=${CXX:-}
 for name in g++ c++ clang++; do

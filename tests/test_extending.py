@@ -6,11 +6,19 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+from hmtl_plugin.conformance import check_optimizer
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.models.parts import ACTIVATIONS, FEED_FORWARDS, NORMS, POSITIONS, register_part
+from hmtl_plugin.models.sentence_pooling import SENTENCE_POOLINGS
+from hmtl_plugin.models.transfer import OPERATORS, Operator
 from tests.conftest import REPOSITORY
+from tests.models.test_hierarchical_bert import build as build_model
 from tests.probing.texts import sentences
 from tests.training.runs import ROOT, arguments, fairseq_command, make_data, run, weights
 
@@ -83,6 +91,98 @@ def test_an_optimizer(data: Path, tmp_path: Path) -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
     losses = [float(loss) for loss in re.findall(r'"mlm_loss": "([0-9.]+)"', done.stdout)]
     assert len(losses) > 3 and losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("name", ["hmtl_adamw", "hmtl_muon"])
+def test_optimizers_of_ours_pass_the_suite(name: str) -> None:
+    check_optimizer(name)
+
+
+CONFORM = """
+import pathlib, sys
+from hmtl_plugin.conformance import CHECKS, Trial, check_optimizer
+if sys.argv[1] == "lion":
+    check_optimizer("lion")
+    from lion import Lion
+    step = Lion.step
+    def blind(self, closure=None):
+        self.found_inf = None
+        return step(self, closure)
+    Lion.step = blind
+    try:
+        check_optimizer("lion")
+    except AssertionError as error:
+        assert "read found_inf" in str(error), error
+    else:
+        raise SystemExit("nobody noticed")
+else:
+    import torch
+    from hmtl_plugin.models.parts import NORMS, register_part
+    own = {"norm": "scale", "activation_fn": "silu"}
+    for check in CHECKS:
+        folder = pathlib.Path(sys.argv[2]) / check.__name__
+        folder.mkdir()
+        check(Trial("nsp", folder, model=own))
+    class Mixing(NORMS["scale"]):
+        def forward(self, x):
+            return super().forward(x - x.mean(-2, keepdim=True))
+    register_part(NORMS, "mixing", Mixing)
+    packed = next(check for check in CHECKS if check.__name__ == "check_packed_equals_rows")
+    try:
+        packed(Trial("nsp", pathlib.Path(sys.argv[2]) / "packed", model={"norm": "mixing"}))
+    except AssertionError:
+        pass
+    else:
+        raise SystemExit("nobody noticed that positions mix")
+print("passed")
+"""
+
+
+@pytest.mark.parametrize("module", ["lion", "scaled_parts"])
+def test_the_suite_tries_parts_and_optimizers(module: str, tmp_path: Path) -> None:
+    done = run([sys.executable, "-c", CONFORM, module, str(tmp_path)], HMTL_USER_DIR=str(EXAMPLES / module))
+    assert done.stdout.strip().endswith("passed"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("table", "part", "said"),
+    [
+        (NORMS, lambda hidden, eps: None, "is a function: write a class of Module"),
+        (ACTIVATIONS, nn.GELU, "is the class GELU: give a function of a tensor"),
+        (ACTIVATIONS, nn.PReLU(), "is a PReLU: give a function of a tensor"),
+        (FEED_FORWARDS, lambda inner, activation: inner, "is a function: give FeedForward"),
+        (POSITIONS, nn.Module, "is the class Module: write a class of Positions"),
+        (OPERATORS, type("Half", (Operator,), {}), "lacks build, forward, last: see Operator"),
+        (SENTENCE_POOLINGS, SENTENCE_POOLINGS["mean"](8, 4), "is a MeanPooling: write a class of SentencePooling"),
+        (NORMS, NORMS["layer"], "norm taken"),
+    ],
+)
+def test_a_part_of_another_kind_is_not_registered(table: dict[str, Any], part: Any, said: str) -> None:
+    before = dict(table)
+    name = "rms" if said == "norm taken" else "mine"
+    with pytest.raises(ValueError, match="registered twice" if name == "rms" else re.escape(said)):
+        register_part(table, name, part)
+    assert table == before
+
+
+def test_an_operator_whose_code_has_changed_is_refused() -> None:
+    """Half of it would be fresh, and the hub would answer all the same."""
+    model = build_model("nsp@2,mlm@3", "nsp>mlm:gate")
+    state = model.state_dict()
+    model.upgrade_state_dict({**state})
+    state["transfers.nsp>mlm:gate.renamed.weight"] = state.pop("transfers.nsp>mlm:gate.gate.weight")
+    with pytest.raises(
+        UserError, match=re.escape("transfer 'nsp>mlm:gate': the checkpoint has no gate.weight, as it is now")
+    ):
+        model.upgrade_state_dict(state)
+
+
+def test_an_option_of_an_objective_that_changes_on_the_way_is_said(data: Path, tmp_path: Path) -> None:
+    for rate, updates in (("0.15", 4), ("0.15", 6), ("0.3", 8)):
+        done = run(fairseq_command([*arguments(data, tmp_path), "--mask-prob", rate, "--max-update", str(updates)]))
+        assert done.returncode == 0, done.stderr[-1000:]
+        said = "goes on with --mask-prob 0.3 (so far 0.15): values before and after do not compare"
+        assert (said in done.stdout + done.stderr) == (rate == "0.3")
 
 
 def test_an_optimizer_leaves_weights_alone_where_the_gradient_is_not_finite() -> None:

@@ -68,7 +68,7 @@ class HierarchicalBertConfig(_EncoderOptions):
     sentence_pooling: str = field(
         default="first",
         metadata={
-            "help": "what nsp and sop read: first: the state of <s> (BERT); mean: of all words; "
+            "help": "what objectives of pairs, as nsp, read: first: the state of <s> (BERT); mean: of all words; "
             "pair: the means of both segments, compared; aligned: each word compared with what it attends to in the "
             "other segment",
             "choices": SENTENCE_POOLINGS,

@@ -25,10 +25,30 @@ def register_part(table: dict[str, Any], name: str, part: Any) -> None:
             `sentence_pooling.SENTENCE_POOLINGS`.
 
     Raises:
-        ValueError: if another part has it.
+        ValueError: if another part has it, or if the part is of another kind than those of the table.
     """
+    _check_kind(next(iter(table.values())), name, part)
     if table.setdefault(name, part) is not part:
         raise ValueError(f"part '{name}' is registered twice: give yours another name")
+
+
+def _check_kind(example: Any, name: str, part: Any) -> None:
+    """Raise ValueError if the part cannot stand where an example of its table does."""
+    if isinstance(example, type):
+        base = example.__mro__[1]
+        if not isinstance(part, type) or not issubclass(part, base):
+            raise ValueError(f"part '{name}' is {_kind(part)}: write a class of {base.__name__}, and give the class")
+        missing = ", ".join(sorted(getattr(part, "__abstractmethods__", ())))
+        if missing:
+            raise ValueError(f"part '{name}' lacks {missing}: see {base.__name__}")
+    elif isinstance(example, FeedForward) != isinstance(part, FeedForward):
+        raise ValueError(f"part '{name}' is {_kind(part)}: give FeedForward(blocks, combine)")
+    elif (not callable(part) or isinstance(part, (type, nn.Module))) and not isinstance(example, FeedForward):
+        raise ValueError(f"part '{name}' is {_kind(part)}: give a function of a tensor, without weights")
+
+
+def _kind(part: Any) -> str:
+    return f"the class {part.__name__}" if isinstance(part, type) else f"a {type(part).__name__}"
 
 
 def check_part(table: Mapping[str, Any], flag: str, name: str) -> None:

@@ -91,7 +91,7 @@ def upgrade(
     if stored is not None:
         _refuse_other_output(state, own)
         _refuse_other_bigram_head(state, own)
-        _refuse_other_labels(state, own)
+        _refuse_other_parts(state, own)
         _refuse_other_pooling(state, own)
         _fit_heads(state, own, same_head)
         _fit_task_weights(state, own, stored, objectives)
@@ -181,15 +181,39 @@ def _bigram_head(state: dict[str, Tensor]) -> str:
     return "both" if _SHIFT_LINEAR_KEY in state else "hidden" if _SHIFT_HIDDEN_KEY in state else "linear"
 
 
-def _refuse_other_labels(state: dict[str, Tensor], own: dict[str, Tensor]) -> None:
-    """A head of other sizes than the checkpoint's, as of other classes, would answer from fresh weights."""
-    for key, value in state.items():
-        if key.startswith("heads.") and key in own and own[key].shape != value.shape:
-            _, name, weight = key.split(".", 2)
-            raise UserError(
-                f"objective '{name}': the checkpoint's {weight} has shape {tuple(value.shape)}, that of the objective as it "
-                f"is now {tuple(own[key].shape)}: give it back the num_labels that it was trained with, or another name"
+def _refuse_other_parts(state: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+    """A head of other classes, or an operator whose code has changed, would answer from fresh weights, in part at least."""
+    theirs, ours = _shapes(state), _shapes(own)
+    for (kind, name), weights in theirs.items():
+        current = ours.get((kind, name), weights)
+        if (
+            kind == "heads" and name == "bigram_shift"
+        ):  # has an option that adds to it; what else differs is refused above
+            weights, current = (
+                {key: each[key] for key in weights.keys() & current.keys()} for each in (weights, current)
             )
+        for key in sorted(weights.keys() | current.keys()):
+            if weights.get(key) != current.get(key):
+                part = f"objective '{name}'" if kind == "heads" else f"transfer '{name}'"
+                raise UserError(
+                    f"{part}: the checkpoint has {_described(key, weights.get(key))}, as it is now {_described(key, current.get(key))}: "
+                    "give back its num_labels, or the code, that it was trained with, or use another name"
+                )
+
+
+def _shapes(state: dict[str, Tensor]) -> dict[tuple[str, str], dict[str, tuple[int, ...]]]:
+    """(``heads`` or ``transfers``, name) -> weight -> its shape."""
+    found: dict[tuple[str, str], dict[str, tuple[int, ...]]] = {}
+    for key, value in state.items():
+        kind, _, rest = key.partition(".")
+        if kind in ("heads", "transfers"):
+            name, _, weight = rest.partition(".")
+            found.setdefault((kind, name), {})[weight] = tuple(value.shape)
+    return found
+
+
+def _described(key: str, shape: tuple[int, ...] | None) -> str:
+    return f"no {key}" if shape is None else f"{key} {' x '.join(map(str, shape))}"
 
 
 def _refuse_other_pooling(state: dict[str, Tensor], own: dict[str, Tensor]) -> None:

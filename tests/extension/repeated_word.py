@@ -11,19 +11,19 @@ SPLITS = ("tr", "tr", "tr", "va", "te")
 
 
 def main(text: Path, task: Path) -> None:
-    """Whole documents go to a split, and each split gets as many rows of one label as of the other."""
-    rows = defaultdict(lambda: defaultdict(list))
+    """Whole documents go to a split; of each length a split has as many sentences of one label as of the other, or
+    counting words would be the answer.
+    """
+    alike = defaultdict(lambda: {"once": [], "twice": []})
     for number, document in enumerate(text.read_text(encoding="utf-8").split("\n\n")):
         for sentence in filter(None, document.split("\n")):
             words = sentence.lower().split()
             label = "twice" if len(set(words)) < len(words) else "once"
-            rows[SPLITS[number % len(SPLITS)]][label].append(sentence)
+            alike[SPLITS[number % len(SPLITS)], len(words)][label].append(sentence)
     with task.open("w", encoding="utf-8") as file:
-        for split, of_label in rows.items():
-            count = min(len(of_label["once"]), len(of_label["twice"]))
-            for label, sentences in of_label.items():
-                for sentence in sentences[:count]:
-                    file.write(f"{split}\t{label}\t{sentence}\n")
+        for (split, _), of_label in alike.items():
+            for once, twice in zip(of_label["once"], of_label["twice"], strict=False):
+                file.write(f"{split}\tonce\t{once}\n{split}\ttwice\t{twice}\n")
 
 
 if __name__ == "__main__":
