@@ -162,7 +162,7 @@ def test_pairs_are_fitted_as_the_model_sees_them(folder: Path) -> None:
     """After the corruption: where all is masked nothing is left to fit on."""
 
     class MaskAll:
-        name, rank, target_names, num_labels = "all", 0, (), None
+        name, rank, target_names, num_labels, pairing = "all", 0, (), None, "all"
 
         def reserve(self, batch: FlatBatch, random: BatchRandom) -> None:
             return None

@@ -11,6 +11,8 @@ _LEAST_NORM = 1e-7
 _WIDE = 2
 """Columns over rows from which `_several_steps` is cheaper: 44 instead of 50 products of (R, R) matrices at 2, 60 instead of
 90 at 4, the shape of feed-forward layers."""
+_LEAST_ROWS = 64
+"""Smaller matrices take no time, and rounding tells more in them: they go step by step, to the bit as torch's."""
 _WIDE_STEPS = (3, 2)
 """Of five at once rounding errors grow to more than the result, where singular values differ a hundredfold; so taken, the
 result is as near to that of exact arithmetic as step by step (tests)."""
@@ -32,7 +34,7 @@ def orthogonalise(x_NRC: Tensor) -> Tensor:
     neural networks", 2024), as `torch.optim.Muon` does for one matrix at a time. A matrix of zeros stays one.
     """
     x_NRC = x_NRC / torch.linalg.vector_norm(x_NRC, dim=(1, 2), keepdim=True).clamp_(min=_LEAST_NORM)
-    if x_NRC.shape[2] >= _WIDE * x_NRC.shape[1]:
+    if x_NRC.shape[2] >= _WIDE * x_NRC.shape[1] and x_NRC.shape[1] >= _LEAST_ROWS:
         for steps in _WIDE_STEPS:
             x_NRC = _several_steps(x_NRC, steps)
         return x_NRC

@@ -71,10 +71,6 @@ def in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(newton_schulz, "computes_in_bf16", lambda device: False)
 
 
-TORCHS_ROUNDING = 0.05
-"""What bfloat16 alone makes of torch's update, over the update: as far is it from the same rule in fp32."""
-
-
 def check_torchs_rules(rtol: float) -> None:
     """Several updates against `torch.optim.Muon`, each block a matrix of its own, and against `torch.optim.AdamW`."""
     ours, theirs = weights_of(), weights_of()
@@ -98,8 +94,7 @@ def check_torchs_rules(rtol: float) -> None:
             assert torch.equal(ours[name], theirs[name]), name
         for name in SHAPES:
             moved, apart = (ours[name] - before[name]).norm(), (ours[name] - theirs[name]).norm()
-            # wide ones take several steps at once, so that their rounding is not torch's
-            assert apart <= (TORCHS_ROUNDING if name in ("tall", "wide") else rtol) * moved, (name, update)
+            assert apart <= rtol * moved, (name, update)
 
 
 def test_it_is_torchs_muon_and_torchs_adamw() -> None:
@@ -108,7 +103,7 @@ def test_it_is_torchs_muon_and_torchs_adamw() -> None:
 
 @pytest.mark.usefixtures("in_fp32")
 def test_without_bf16_it_is_the_same_rule() -> None:
-    check_torchs_rules(TORCHS_ROUNDING)
+    check_torchs_rules(rtol=0.05)  # torch's own rounding
 
 
 def test_a_batch_is_orthogonalised_as_its_matrices_are() -> None:
@@ -365,7 +360,26 @@ def test_half_precision_keeps_the_matrices() -> None:
     assert not torch.equal(first.weight, before)
 
 
-@pytest.mark.parametrize("rows", [24, 128])
+def test_wide_matrices_of_real_sizes_move_as_torchs_do() -> None:
+    """Several steps at once round otherwise than one by one: either is 1 to 2 percent from exact arithmetic."""
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randn(512, 128, generator=generator) * 0.05
+    ours, theirs = (nn.Parameter(first.clone()) for _ in range(2))
+    mark_matrix(ours)
+    optimizer = optimizer_of({"wide": ours}, matrix_lr=0.05, weight_decay=0.0)
+    muon = torch.optim.Muon([theirs], lr=0.05, weight_decay=0.0, momentum=0.95)
+    for _ in range(5):
+        gradient = torch.randn(512, 128, generator=generator) * torch.logspace(0, -2, 128)
+        before = ours.detach().clone()
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        optimizer.step()
+        muon.step()
+        with torch.no_grad():
+            assert (ours - theirs).norm() <= 0.04 * (ours - before).norm()
+            theirs.copy_(ours)
+
+
+@pytest.mark.parametrize("rows", [64, 128])
 @pytest.mark.parametrize("spectrum", ["even", "steep", "few"])
 def test_several_steps_at_once_are_as_near_to_exact_ones_as_one_by_one(rows: int, spectrum: str) -> None:
     """In bfloat16, of wide matrices; five at once (rounding grows to a hundred times the result) would fail."""
