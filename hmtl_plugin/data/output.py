@@ -30,12 +30,35 @@ def _is_ours(path: Path) -> bool:
     return path.name in OURS or (path.suffix in _DATA_SUFFIXES and path.is_file()) or (path / _SQUAD_SOURCE).is_file()
 
 
+def finish_publishing(folder: Path) -> None:
+    """Finish what a run that was killed while it published has left in ``folder.old``, and remove what one that was killed
+    before has left beside the folder; what another run is preparing is left to that.
+
+    Raises:
+        UserError: if there are files in it that are not of this project and have no place in the folder.
+    """
+    output = OutputFolder(folder, overwrite=True)
+    if output.part.exists() or _old(output.folder).is_dir():
+        with contextlib.suppress(_Locked), output:
+            pass
+
+
+def _old(folder: Path) -> Path:
+    """Where the folder that gives way stands until the user's own files in it are carried over."""
+    return folder.with_name(folder.name + ".old")
+
+
+class _Locked(UserError):
+    """Another run prepares the folder."""
+
+
 class OutputFolder:
     """Builds ``folder`` as ``folder.part`` beside it; `publish` renames. Leaving without it removes what was
     built.
 
     A ``.part`` that a killed run left is removed; one that another run is writing (it holds a lock) is
-    refused. Files in `folder` that are not of a corpus are carried over.
+    refused. Files in `folder` that are not of a corpus are carried over, and first those that a killed run did not
+    come to carry over.
 
     Args:
         folder: where the result goes; may exist when it is empty or when `overwrite` is given.
@@ -52,8 +75,6 @@ class OutputFolder:
     def __enter__(self) -> "OutputFolder":
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"{self.folder}: is a file; --out names a folder")
-        if self.folder.is_dir() and not self.overwrite and any(_is_ours(path) for path in self.folder.iterdir()):
-            raise UserError(f"{self.folder}: holds data already; --overwrite replaces it, or choose another --out")
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         lock_path = self.folder.with_name(self.folder.name + ".lock")
         self._lock = lock_path.open("w")
@@ -61,9 +82,16 @@ class OutputFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self._lock.close()
-            raise UserError(
+            raise _Locked(
                 f"{self.folder}: is being prepared by another run; wait for it or choose another --out"
             ) from error
+        try:
+            self._carry_over()
+            if not self.overwrite and self.folder.is_dir() and any(map(_is_ours, self.folder.iterdir())):
+                raise UserError(f"{self.folder}: holds data already; --overwrite replaces it, or choose another --out")
+        except BaseException:
+            self._unlock()
+            raise
         self._remove_part()
         self.part.mkdir()
         return self
@@ -79,22 +107,39 @@ class OutputFolder:
         for path in filter(Path.is_file, self.part.rglob("*")):
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-        old = self.folder.with_name(self.folder.name + ".old")
         if self.folder.is_dir():
-            if old.exists():
-                shutil.rmtree(old)
-            self.folder.rename(old)
+            self.folder.rename(_old(self.folder))
         self.part.rename(self.folder)
-        if old.is_dir():
-            for path in old.iterdir():
-                if not _is_ours(path):
-                    path.rename(self.folder / path.name)
-            shutil.rmtree(old)
+        self._carry_over()
 
-    def __exit__(self, *exception: object) -> None:
-        with contextlib.suppress(OSError):
-            self._remove_part()
+    def _carry_over(self) -> None:
+        """Bring the user's own files from the folder that gave way, and remove the rest of it.
+
+        Raises:
+            UserError: if a file of the same name is there by now. Nothing is removed then.
+        """
+        old = _old(self.folder)
+        if not old.is_dir():
+            return
+        if not self.folder.exists():  # killed between the two renames: what was there is there again
+            old.rename(self.folder)
+            return
+        for path in [path for path in old.iterdir() if not _is_ours(path)]:
+            place = self.folder / path.name
+            if os.path.lexists(place):
+                raise UserError(
+                    f"{path}: is yours, from before {self.folder} was prepared anew, and {place} is there: move one of them"
+                )
+            path.rename(place)
+        shutil.rmtree(old)
+
+    def _unlock(self) -> None:
         if self._lock is not None:
             with contextlib.suppress(OSError):
                 Path(self._lock.name).unlink()
             self._lock.close()
+
+    def __exit__(self, *exception: object) -> None:
+        with contextlib.suppress(OSError):
+            self._remove_part()
+        self._unlock()

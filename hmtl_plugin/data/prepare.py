@@ -26,7 +26,7 @@ from hmtl_plugin.data.gather import Spool, sample_sentences
 from hmtl_plugin.data.held_out import FILE_NAME as HELD_OUT
 from hmtl_plugin.data.held_out import has_held_out, write_held_out
 from hmtl_plugin.data.manifest import SCHEMA, Manifest, check_manifest, file_sha256, read_manifest, write_manifest
-from hmtl_plugin.data.output import OutputFolder
+from hmtl_plugin.data.output import OutputFolder, finish_publishing
 from hmtl_plugin.data.parallel import cpu_count, run_in_child
 from hmtl_plugin.data.prepare_options import FORMATS, PrepareOptions
 from hmtl_plugin.data.progress import progress_bar
@@ -97,6 +97,7 @@ def prepare_corpus(files: list[str], out: Path | str, options: PrepareOptions, o
     tokenizer = _given_tokenizer(options)
     folder = Path(out)
     described, inputs = _describe(options, tokenizer), _inputs(files, options)
+    finish_publishing(folder)
     held_out = folder / HELD_OUT if options.write_valid else None
     if done := None if overwrite else _already(folder, described, inputs):
         if options.write_valid and not has_held_out(folder, done.get("held_out")):

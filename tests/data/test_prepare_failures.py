@@ -263,3 +263,52 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path, tokenizer: str) ->
     growth = (tmp_path / "60.txt").stat().st_size / 1e6
     assert growth > 8
     assert peaks[1] - peaks[0] < 60
+
+
+KILLED_AT_A_RENAME = """
+import os, pathlib, sys
+from tests.data.texts import prepare
+calls, rename = 0, pathlib.Path.rename
+def counted(self, target):
+    global calls
+    calls += 1
+    if calls == int(sys.argv[3]):
+        os._exit(9)
+    return rename(self, target)
+pathlib.Path.rename = counted
+prepare([pathlib.Path(sys.argv[1])], pathlib.Path(sys.argv[2]), overwrite=True, seed=2)
+"""
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+def test_files_of_ones_own_outlive_a_kill_at_any_rename(tmp_path: Path, at: int) -> None:
+    """Before the old folder gives way, between the two renames, and with one or none of two files carried over."""
+    source, out = write_sentences(tmp_path / "t", DOCS), tmp_path / "d"
+    run([source], out)
+    (out / "notes.md").write_text("mine")
+    (out / "plots").mkdir()
+    (out / "plots" / "one.svg").write_text("mine too")
+    command = [sys.executable, "-c", KILLED_AT_A_RENAME, str(source), str(out), str(at)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 9, done.stderr
+    for overwrite in (False, True):
+        seed = 2 if at > 2 or overwrite else 1  # what the killed run had published
+        assert run([source], out, overwrite=overwrite, seed=seed).skipped == (not overwrite)
+        assert (out / "notes.md").read_text() == "mine"
+        assert (out / "plots" / "one.svg").read_text() == "mine too"
+        assert left_behind(out) == ["d"]
+
+
+def test_a_file_of_ones_own_that_has_no_place_stops_what_would_delete_it(tmp_path: Path) -> None:
+    source, out = write_sentences(tmp_path / "t", DOCS), tmp_path / "d"
+    run([source], out)
+    old = tmp_path / "d.old"
+    old.mkdir()
+    for folder, text in ((old, "first"), (out, "second")):
+        (folder / "notes.md").write_text(text)
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match=r"d.old/notes.md: is yours, .*: move one of them"):
+            run([source], out, overwrite=overwrite)
+    assert (old / "notes.md").read_text() == "first" and (out / "notes.md").read_text() == "second"
+    (old / "notes.md").rename(tmp_path / "kept.md")
+    assert run([source], out).skipped and not old.exists()

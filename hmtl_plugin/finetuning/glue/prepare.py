@@ -19,7 +19,7 @@ from fairseq.data import Dictionary
 
 from hmtl_plugin.data.binarise import IndexedWriter, Items, narrow, with_ends
 from hmtl_plugin.data.manifest import file_sha256
-from hmtl_plugin.data.output import OutputFolder
+from hmtl_plugin.data.output import OutputFolder, finish_publishing
 from hmtl_plugin.data.parallel import WorkerPool
 from hmtl_plugin.data.progress import progress_bar
 from hmtl_plugin.data.readers.text import Span
@@ -83,6 +83,8 @@ def prepare_glue(
         UserError: in one line, for a file or row that is not as it must be, or a folder that holds other data.
     """
     found = {task.name: find_files(task, glue_dir) for task in tasks}  # refuse all before the first is written
+    for task in tasks:
+        finish_publishing(out / task.name)
     known = {task.name: _known(out / task.name, found[task.name], tokenizer) for task in tasks}
     with WorkerPool(workers, _set_tokenizer, (tokenizer,)) as pool:
         for task in tasks:

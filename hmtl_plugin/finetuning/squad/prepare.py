@@ -23,7 +23,7 @@ from fairseq.data import Dictionary
 from hmtl_plugin.data.binarise import IndexedWriter, Items, narrow, with_ends
 from hmtl_plugin.data.manifest import file_sha256
 from hmtl_plugin.data.offsets import OffsetArray, encode_with_offsets
-from hmtl_plugin.data.output import OutputFolder
+from hmtl_plugin.data.output import OutputFolder, finish_publishing
 from hmtl_plugin.data.parallel import WorkerPool
 from hmtl_plugin.data.progress import progress_bar
 from hmtl_plugin.data.tokenizer import Tokenizer
@@ -99,6 +99,7 @@ def prepare_squad(
         if split in files and files[split].version_2 and not version_2:
             raise UserError(f"{files[split].path}: has questions without an answer, as in SQuAD 2.0: add --version-2")
     sha256 = {split: file_sha256(str(path)) for split, path in paths.items()}
+    finish_publishing(out)
     manifest = None if overwrite else _known(out, sha256, tokenizer)
     if manifest is not None:
         return PreparedSquad(out, manifest, known=True)
