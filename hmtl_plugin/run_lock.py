@@ -1,9 +1,11 @@
 """One training at a time into one folder: an exclusive lock, held until the process that took it ends."""
 
+import contextlib
 import fcntl
 import logging
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -29,8 +31,38 @@ def hold_save_dir(folder: Path) -> None:
     folder = Path(os.path.realpath(folder))
     if (os.getpid(), folder) in _held:
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    file = open(folder / LOCK_NAME, "a+", encoding="utf-8")  # noqa: SIM115 - stays open
+    file = _take(folder / LOCK_NAME, f"--save-dir {folder}", "give another --save-dir")
+    if file is not None:
+        _held[os.getpid(), folder] = file
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """While a command has a training of its own in ``folder`` made, measured and cleaned up; the folder itself may come
+    and go meanwhile.
+
+    Raises:
+        UserError: naming the holder, if another command has it, or a training that such a one has left behind.
+    """
+    other = "give another --out"
+    file = _take(folder.with_name(f".{folder.name}{LOCK_NAME}"), str(folder), other)
+    try:
+        if (folder / LOCK_NAME).exists() and (training := _take(folder / LOCK_NAME, str(folder), other)) is not None:
+            training.close()
+        yield
+    finally:
+        if file is not None:
+            file.close()
+
+
+def _take(path: Path, what: str, other: str) -> IO[str] | None:
+    """The file, locked as long as it is open; None where there are no locks.
+
+    Raises:
+        UserError: if another process has it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - stays open
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):  # POSIX allows both for "held by another process"
@@ -38,14 +70,13 @@ def hold_save_dir(folder: Path) -> None:
         holder = file.read().strip() or "another process"
         file.close()
         raise UserError(
-            f"--save-dir {folder}: {holder} is training into this folder already; wait for it, stop it, or "
-            "give another --save-dir"
+            f"{what}: {holder} is training into this folder already; wait for it, stop it, or {other}"
         ) from None
     except OSError as error:
         file.close()
-        logger.warning("%s: no locks here (%s); a second run into it would go unnoticed", folder, error)
-        return
+        logger.warning("%s: no locks here (%s); a second run into it would go unnoticed", path.parent, error)
+        return None
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
     file.flush()
-    _held[os.getpid(), folder] = file
+    return file

@@ -27,6 +27,7 @@ from hmtl_plugin.finetuning.start import Start
 from hmtl_plugin.finetuning.training import fairseq_train
 from hmtl_plugin.models.pooling import canonical
 from hmtl_plugin.reporting.results import append_results
+from hmtl_plugin.run_lock import alone_in
 
 OUTCOME, MODEL, PUBLISHED = "outcome.json", "model.pt", "published.json"
 WARMUP_SHARE = 10  # a tenth of the updates
@@ -261,6 +262,12 @@ def update_frequency(options: Sequence[str]) -> int:
 
 
 def _train(experiment: Experiment, run: Run, settings: Settings, bar: Any) -> None:
+    """Under a lock: another command with other options would begin by removing what is trained here."""
+    with alone_in(run.folder):
+        _train_alone(experiment, run, settings, bar)
+
+
+def _train_alone(experiment: Experiment, run: Run, settings: Settings, bar: Any) -> None:
     started, before, again = time.perf_counter(), bar.n, run.outcome() is not None
     run.begin()
     updates = _updates(experiment, [run], settings)

@@ -1,5 +1,6 @@
 """`fairseq_train` watches a process: its progress, its error in one line, its end. A shell script stands in for Python."""
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,8 @@ import pytest
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.training import PLUGIN, fairseq_train
+from hmtl_plugin.run_lock import alone_in
+from tests.training.runs import ROOT
 
 
 @pytest.fixture
@@ -84,3 +87,42 @@ def test_a_process_ends_with_who_started_it(child: Callable[[str], None], tmp_pa
     with pytest.raises(KeyboardInterrupt):
         fairseq_train([], tmp_path, 1, interrupt)
     assert (tmp_path / "ended").read_text() == "ended\n"
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from hmtl_plugin.run_lock import alone_in, hold_save_dir
+folder = Path(sys.argv[2])
+if sys.argv[1] == "command":
+    context = alone_in(folder)
+    context.__enter__()
+else:
+    hold_save_dir(folder)
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("holder", ["command", "orphan"])
+def test_another_command_does_not_take_a_cell_that_is_trained(tmp_path: Path, holder: str) -> None:
+    """Its own options would make it remove what is there; of a killed command the training lives on and counts too."""
+    folder = tmp_path / "lr=1e-4" / "seed1"
+    folder.mkdir(parents=True)
+    (folder / "checkpoint_last.pt").write_text("an hour of work")
+    holding = subprocess.Popen(
+        [sys.executable, "-c", HOLD, holder, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holding.stdout is not None and holding.stdout.readline() == "held\n"
+        with pytest.raises(
+            UserError, match=rf"seed1: process {holding.pid} on .* is training into this folder already"
+        ):
+            with alone_in(folder):
+                pytest.fail("two at once")
+        assert (folder / "checkpoint_last.pt").exists()
+    finally:
+        holding.kill()
+        holding.wait()
+    with alone_in(folder):  # the kernel gives the lock of the killed process back
+        pass
