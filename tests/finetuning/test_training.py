@@ -115,11 +115,11 @@ def test_another_command_does_not_take_a_cell_that_is_trained(tmp_path: Path, ho
     )
     try:
         assert holding.stdout is not None and holding.stdout.readline() == "held\n"
-        with pytest.raises(
-            UserError, match=rf"seed1: process {holding.pid} on .* is training into this folder already"
+        with (
+            pytest.raises(UserError, match=rf"seed1: process {holding.pid} on .* is training into this folder already"),
+            alone_in(folder),
         ):
-            with alone_in(folder):
-                pytest.fail("two at once")
+            pytest.fail("two at once")
         assert (folder / "checkpoint_last.pt").exists()
     finally:
         holding.kill()
