@@ -42,7 +42,7 @@ def pairing_kind(corpus: Corpus, objectives: Objectives, asked: str) -> str:
     needed = {objective.pairing for objective in objectives.values()} - {None}
     if needed and asked not in ("auto", *needed):
         names = ", ".join(name for name, objective in objectives.items() if objective.pairing)
-        raise UserError(f"--pairing {asked} gives the objective {names} no such pairs: leave --pairing out")
+        raise UserError(f"--pairing {asked} gives the objective {names} no pairs: leave --pairing out")
     kind = next(iter(needed)) if needed else "nsp" if asked == "auto" else asked
     if kind in RANDOM and len(corpus.document_start) < 2:
         if needed or asked in RANDOM:
