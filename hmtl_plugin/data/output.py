@@ -1,6 +1,7 @@
 """A folder that appears whole or not at all."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -75,7 +76,11 @@ class OutputFolder:
     def __enter__(self) -> "OutputFolder":
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"{self.folder}: is a file; --out names a folder")
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        parent = self.folder.parent
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:  # which says nothing of what is wrong
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(parent)) from None
         lock_path = self.folder.with_name(self.folder.name + ".lock")
         self._lock = lock_path.open("w")
         try:

@@ -87,12 +87,13 @@ def export_onnx(run: str | Path, out: Path, all_layers: bool = False) -> OnnxSum
     layers = loaded.model.task_layer if loaded.head else loaded.model.solver.top  # type: ignore[union-attr]
     order = id_order(loaded.tokenizer, loaded.dictionary.symbols)
     served = _Served(loaded, order, layers, all_layers).eval()
-    part = out.with_name(f"{out.name}.part")
+    part = out.with_name(f"{out.name}.{os.getpid()}.part")  # two at once do not meet
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         part.touch()  # what cannot be written is known before the work
         part.write_bytes(_converted(served, loaded))
         difference = _check(served, part, out)
+        refuse_existing(out)
         os.replace(part, out)
     except OSError as error:
         raise UserError(f"--out {out}: cannot be written ({error.strerror}); nothing was kept") from None

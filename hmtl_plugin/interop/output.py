@@ -1,10 +1,10 @@
 """Writing what imports and exports make: whole or not at all, errors in a line."""
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from hmtl_plugin.data.output import OutputFolder
 from hmtl_plugin.errors import UserError
 
 
@@ -18,20 +18,17 @@ def write_folder(out: Path, fill: Callable[[Path], None]) -> None:
     """Let ``fill`` write into a folder beside ``out``, which becomes ``out`` when it is whole.
 
     Raises:
-        UserError: if it cannot be written; then nothing stays.
+        UserError: if it cannot be written, as another run writes it; then nothing stays.
     """
-    part = out.with_name(f"{out.name}.part")
     try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        fill(part)
-        os.rename(part, out)
+        with OutputFolder(out, overwrite=False) as output:
+            refuse_existing(out)  # again, under the lock: another run may have come first
+            fill(output.part)
+            output.publish()
     except Exception as error:
         if not _of_writing(error):
             raise
         raise UserError(f"--out {out}: cannot be written ({_reason(error)}); nothing was kept") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _of_writing(error: Exception) -> bool:
