@@ -1,6 +1,5 @@
 """Opening a checkpoint outside the trainer: which file a folder means, and the model, dictionary and tokenizer in it."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +17,7 @@ from hmtl_plugin.finetuning.heads import HEADS
 from hmtl_plugin.hierarchy import Hierarchy
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
 from hmtl_plugin.objectives.base import Objective, build_objectives
+from hmtl_plugin.publishing import write_whole
 
 PRETRAINING = "hmtl_pretraining"  # the task that needs no head
 PREFERRED = ("model.pt", "checkpoint_best.pt", "checkpoint_last.pt")
@@ -164,15 +164,14 @@ def build_model(
 
 
 def save_for_use(source: Path, target: Path, finetuning: dict[str, Any]) -> None:
-    """A trainer's checkpoint without what only training needs (two thirds of it), written beside and renamed."""
+    """A trainer's checkpoint without what only training needs (two thirds of it)."""
     state = read_state(source)
     kept: dict[str, Any] = {
         key: state[key] for key in ("model", "task_state", "optimizer_history", "extra_state") if key in state
     }
-    partial = target.with_name(target.name + ".part")
     kept |= {"cfg": plain_config(state, source), "finetuning": finetuning}
-    torch.save(kept, partial)
-    os.replace(partial, target)
+    with write_whole(target) as part:
+        torch.save(kept, part)
 
 
 def load_vocabulary(path: str | Path) -> tuple[Dictionary, Tokenizer]:

@@ -13,9 +13,11 @@ import shutil
 import sys
 import typing
 import warnings
+from pathlib import Path
 from typing import Any
 
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.publishing import write_whole
 
 PYTHON = ((3, 11), (3, 14))
 FAIRSEQ = "0.12.3"
@@ -50,7 +52,7 @@ def install() -> None:
     _quiet_import()
     _filter_warnings()
     _allow_checkpoint_globals()
-    _copy_whole_files()
+    _write_whole_checkpoints()
     _explain_unreadable_checkpoints()
 
 
@@ -119,19 +121,34 @@ def _allow_checkpoint_globals() -> None:
     )
 
 
-def _copy_whole_files() -> None:
-    """``checkpoint_last.pt`` is a copy that fairseq writes in place: a kill there would leave half a file."""
+def _write_whole_checkpoints() -> None:
+    """Checkpoints appear whole, and a full disk is one line.
+
+    ``checkpoint_last.pt`` is a copy that fairseq writes in place: a kill there would leave half a file. Where a disk is
+    full, fairseq writes again, and a third time, behind what it had written, and leaves the file there.
+    """
+    import torch
+    from fairseq import checkpoint_utils
     from fairseq.file_io import PathManager
 
     def copy(src_path: str, dst_path: str, overwrite: bool = False) -> str:
         if not overwrite and os.path.exists(dst_path):
             raise FileExistsError(dst_path)
-        partial = f"{dst_path}.tmp"
-        shutil.copyfile(src_path, partial)
-        os.replace(partial, dst_path)
+        with write_whole(Path(dst_path)) as part:
+            shutil.copyfile(src_path, part)
         return dst_path
 
+    in_background = checkpoint_utils.torch_persistent_save
+
+    def torch_persistent_save(obj: Any, filename: str, async_write: bool = False) -> None:
+        if async_write:
+            in_background(obj, filename, async_write=True)
+            return
+        with write_whole(Path(filename)) as part:
+            torch.save(obj, part)
+
     PathManager.copy = staticmethod(copy)
+    checkpoint_utils.torch_persistent_save = torch_persistent_save
 
 
 def _explain_unreadable_checkpoints() -> None:

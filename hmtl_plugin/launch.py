@@ -20,14 +20,15 @@ import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
 from hmtl_plugin.compat import load_explained
-from hmtl_plugin.errors import UserError
+from hmtl_plugin.errors import UserError, system_message
 from hmtl_plugin.host_memory import keep_freed_memory
 from hmtl_plugin.optim.base import is_own, own_names
 from hmtl_plugin.resuming import check_checkpoint
@@ -40,6 +41,7 @@ OUR_TASKS = ("hmtl", "squad", "glue")
 CRITERIONS = {"hmtl_pretraining": "hmtl", "squad": "span_qa", "glue": "glue"}
 TORCHRUN_KEYS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _EXPLODED = ("gradients are Nan/Inf", "Minimum loss scale reached")  # how fairseq's trainer says it
+_WAIT_SECONDS = 5.0
 CPU_RECIPE = (
     "use recipes/pretrain_two_processes.sh, or put 'torchrun --nproc_per_node N --no-python' before the "
     "command and leave out the --distributed-... options"
@@ -167,8 +169,7 @@ def _checked_call_main(call_main: Callable[..., None]) -> Callable[..., None]:
             message = user_message(error)
             if message is None:
                 raise
-            sys.stdout.flush()  # fairseq logs there; the error comes last
-            sys.exit(f"error: {message}")
+            _end_with(message, os.environ)
 
     return checked
 
@@ -197,6 +198,17 @@ def _checked_load(load: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
+def _end_with(message: str, environ: Mapping[str, str]) -> NoReturn:
+    """Exit status 1 and one line for all processes of torchrun on this machine: what is wrong is so for each of them.
+
+    All but the first wait a little. If the first fails too, torchrun ends them meanwhile; else they say it.
+    """
+    sys.stdout.flush()  # fairseq logs there; the error comes last
+    if _torchrun_world_size(environ) > 1 and environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(_WAIT_SECONDS)
+    sys.exit(f"error: {message}")
+
+
 def _one_line_result(plain: property) -> property:
     """The result of a hydra job, at which hydra raises the job's error with a traceback."""
 
@@ -204,7 +216,7 @@ def _one_line_result(plain: property) -> property:
         error = self._return_value
         message = user_message(error) if isinstance(error, Exception) else None
         if message is not None:
-            sys.exit(f"error: {message}")
+            _end_with(message, os.environ)
         return plain.fget(self)  # type: ignore[misc]
 
     return property(return_value, plain.fset)
@@ -229,7 +241,7 @@ def user_message(error: Exception) -> str | None:
         if isinstance(link, FloatingPointError) and text.startswith(_EXPLODED):
             return f"{text.splitlines()[0].rstrip('.')}: lower --lr, warm up longer or set --clip-norm"
         link = link.__cause__ or link.__context__
-    return None
+    return system_message(error)
 
 
 def finished_updates(cfg: Any) -> int | None:

@@ -35,9 +35,9 @@ if "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("
     board+=(--tensorboard-logdir "$run/tensorboard")
 fi
 
-# HMTL_LAUNCHER: what the recipes for several processes put before the command
-# shellcheck disable=SC2086
-exec ${HMTL_LAUNCHER:-} "$bin/fairseq-train" "$data" --user-dir "$repo/hmtl_plugin" --save-dir "$run" \
+# what the recipes for several processes put before the command, quoted for the shell
+eval "launcher=(${HMTL_LAUNCHER:-})"
+exec ${launcher[@]+"${launcher[@]}"} "$bin/fairseq-train" "$data" --user-dir "$repo/hmtl_plugin" --save-dir "$run" \
     --task hmtl_pretraining --criterion hmtl --num-workers 1 --log-interval 50 \
     --keep-interval-updates 1 --validate-interval 1000000 --save-interval 1000000 \
     ${board[@]+"${board[@]}"} "${options[@]}"

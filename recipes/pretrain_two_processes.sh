@@ -12,10 +12,10 @@ repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 processes=${HMTL_PROCESSES:-2}
 [[ "$processes" =~ ^[1-9][0-9]*$ ]] || { echo "error: HMTL_PROCESSES=$processes: give a whole number from 1" >&2; exit 1; }
 python=$(bash "$repo/scripts/setup.sh" --python)
-PATH=$(dirname "$python"):$PATH # for torchrun
 cores=$("$python" -c 'import os; print(os.cpu_count() or 1)')
 # torchrun would give each process one thread
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > processes ? cores / processes : 1))}
-export HMTL_LAUNCHER="torchrun --standalone --nproc_per_node $processes --no-python"
+HMTL_LAUNCHER=$(printf '%q ' "$python" -P "$repo/hmtl_plugin/torchrun.py" --standalone --nproc_per_node "$processes" --no-python)
+export HMTL_LAUNCHER
 # The launch check of the plugin (hmtl_plugin/launch.py) sets the rest: world size, rank, gloo, legacy_ddp.
 exec bash "$repo/recipes/pretrain.sh" "$@" --cpu

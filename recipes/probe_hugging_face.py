@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
-from openmp_waiting import choose_waiting
+from start import start_script
 
-choose_waiting()  # before torch, whose OpenMP reads its variables once
+start_script(threads=True)
 
 import torch  # noqa: E402
 from transformers import AutoConfig, AutoModel, AutoTokenizer, set_seed  # noqa: E402

@@ -5,8 +5,12 @@ download.
 
 import argparse
 
-from hmtl_plugin.data.embedded import gather_embedded
-from hmtl_plugin.errors import run_cli
+from start import start_script
+
+start_script()
+
+from hmtl_plugin.data.embedded import gather_embedded  # noqa: E402
+from hmtl_plugin.errors import run_cli  # noqa: E402
 
 
 def main() -> None:

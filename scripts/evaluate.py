@@ -12,16 +12,14 @@ model falls short of it, the text would still give.
 """
 
 import argparse
-import logging
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from openmp_waiting import choose_waiting
+from start import start_script
 
-logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairseq, which would log everything
-choose_waiting()  # before torch, whose OpenMP reads its variables once
+start_script(threads=True)
 
 from hmtl_plugin.checkpoints import find_checkpoint, load_checkpoint  # noqa: E402
 from hmtl_plugin.data.manifest import file_sha256  # noqa: E402

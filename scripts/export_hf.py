@@ -8,10 +8,11 @@ What Hugging Face's classes cannot hold (heads below the last layer, transfers, 
 """
 
 import argparse
-import logging
 from pathlib import Path
 
-logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairseq, which would log everything
+from start import start_script
+
+start_script()
 
 import hmtl_plugin  # noqa: E402, F401
 from hmtl_plugin.errors import run_cli  # noqa: E402

@@ -7,10 +7,11 @@ Inputs are input_ids and attention_mask, as the tokenizer of scripts/export_hf.p
 """
 
 import argparse
-import logging
 from pathlib import Path
 
-logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairseq, which would log everything
+from start import start_script
+
+start_script()
 
 import hmtl_plugin  # noqa: E402, F401
 from hmtl_plugin.errors import run_cli  # noqa: E402

@@ -11,20 +11,18 @@ their mean where that is made for pairs; --grid head-pooling=cls gives it BERT's
 """
 
 import itertools
-import logging
 from pathlib import Path
 
-from openmp_waiting import choose_waiting
+from start import start_script
 
-logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairseq, which would log everything
-choose_waiting()  # before torch, whose OpenMP reads its variables once
+start_script(threads=True)
 
 import hmtl_plugin  # noqa: E402, F401
 from hmtl_plugin.checkpoints import load_vocabulary  # noqa: E402
 from hmtl_plugin.errors import UserError, run_cli  # noqa: E402
 from hmtl_plugin.finetuning import command  # noqa: E402
 from hmtl_plugin.finetuning.experiment import Settings, named, published_checkpoint, run_grid  # noqa: E402
-from hmtl_plugin.finetuning.glue.experiment import GlueExperiment  # noqa: E402
+from hmtl_plugin.finetuning.glue.experiment import GlueExperiment, usual_tokens  # noqa: E402
 from hmtl_plugin.finetuning.glue.prepare import prepare_glue  # noqa: E402
 from hmtl_plugin.finetuning.glue.submission import ZIP, zip_submission  # noqa: E402
 from hmtl_plugin.finetuning.glue.tasks import TASKS, choose_tasks, find_task  # noqa: E402
@@ -34,7 +32,6 @@ from hmtl_plugin.reporting.finetuning import glue_table  # noqa: E402
 from hmtl_plugin.reporting.results import read_results  # noqa: E402
 
 FROM_MNLI = ("RTE", "MRPC", "STS-B")
-DEFAULT_TOKENS = 128
 
 
 def main() -> None:
@@ -55,7 +52,7 @@ def main() -> None:
     for cell, task in itertools.product(cells, tasks):
         check_pooling(task, passed_on.get("--head-pooling", cell.get("head-pooling", "cls")))
     out = args.out or command.folder_of(settings.start) / "glue"
-    max_tokens = args.tokens_per_sample or min(DEFAULT_TOKENS, settings.start.model["max_positions"])
+    max_tokens = args.tokens_per_sample or usual_tokens(settings.start.model["max_positions"])
     settings.start.options(max_tokens, args.resize_positions)
     dictionary, tokenizer = load_vocabulary(settings.start.path)
     prepared = prepare_glue(

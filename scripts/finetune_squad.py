@@ -8,26 +8,23 @@ What comes out is in RUN/squad (RUN/squad2 with --version-2): model.pt, predicti
 best run in the official layout, a folder for each run; and a line for each run in RUN/results.jsonl.
 """
 
-import logging
 from pathlib import Path
 
-from openmp_waiting import choose_waiting
+from start import start_script
 
-logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairseq, which would log everything
-choose_waiting()  # before torch, whose OpenMP reads its variables once
+start_script(threads=True)
 
 import hmtl_plugin  # noqa: E402, F401
 from hmtl_plugin.checkpoints import load_vocabulary  # noqa: E402
 from hmtl_plugin.errors import run_cli  # noqa: E402
 from hmtl_plugin.finetuning import command  # noqa: E402
 from hmtl_plugin.finetuning.experiment import run_grid  # noqa: E402
-from hmtl_plugin.finetuning.squad.experiment import DEFAULT_EPOCHS, SquadExperiment  # noqa: E402
+from hmtl_plugin.finetuning.squad.experiment import DEFAULT_EPOCHS, SquadExperiment, usual_windows  # noqa: E402
 from hmtl_plugin.finetuning.squad.prepare import prepare_squad  # noqa: E402
 from hmtl_plugin.reporting.finetuning import squad_table  # noqa: E402
 from hmtl_plugin.reporting.results import read_results  # noqa: E402
 
 GRID_NAMES = tuple(name for name in command.GRID_NAMES if name != "head-pooling")
-DEFAULT_TOKENS = 384
 
 
 def main() -> None:
@@ -36,19 +33,16 @@ def main() -> None:
     p.add_argument("--train", required=True, type=Path, metavar="FILE", help="in SQuAD's JSON")
     p.add_argument("--dev", required=True, type=Path, metavar="FILE", help="measured on, and chosen by")
     p.add_argument("--version-2", action="store_true", help="a question may have no answer")
-    p.add_argument("--doc-stride", type=int, default=128, metavar="N", help="tokens from a window to the next (128)")
-    p.add_argument("--max-question-tokens", type=int, default=64, metavar="N", help="cut longer questions (64)")
-    p.add_argument("--max-answer-tokens", type=int, default=30, metavar="N", help="longer spans are no answers (30)")
+    p.add_argument("--doc-stride", type=int, metavar="N", help="tokens from a window to the next (128)")
+    p.add_argument("--max-question-tokens", type=int, metavar="N", help="cut longer questions (64)")
+    p.add_argument("--max-answer-tokens", type=int, metavar="N", help="longer spans are no answers (30)")
     args, extra = p.parse_known_args()
     settings = command.settings(args, extra)
     defaults = {"lr": settings.start.default_learning_rate(), "batch-size": "32", "epochs": DEFAULT_EPOCHS}
     cells = command.cells(args, defaults, GRID_NAMES)
-    windows = {
-        "tokens_per_sample": args.tokens_per_sample or min(DEFAULT_TOKENS, settings.start.model["max_positions"]),
-        "doc_stride": args.doc_stride,
-        "max_question_tokens": args.max_question_tokens,
-        "max_answer_tokens": args.max_answer_tokens,
-    }
+    windows = usual_windows(settings.start.model["max_positions"])
+    given = {name: getattr(args, name) for name in windows}
+    windows |= {name: value for name, value in given.items() if value is not None}
     settings.start.options(windows["tokens_per_sample"], args.resize_positions)
     dictionary, tokenizer = load_vocabulary(settings.start.path)
     out = args.out or command.folder_of(settings.start) / ("squad2" if args.version_2 else "squad")

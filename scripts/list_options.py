@@ -6,13 +6,14 @@ python scripts/list_options.py --user-dir my_objectives    # and those of a modu
 """
 
 import argparse
-import logging
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
 from enum import Enum
 from typing import Any
 
-logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairseq, which would log everything
+from start import start_script
+
+start_script()
 
 import hmtl_plugin  # noqa: E402, F401  registers everything
 from hmtl_plugin.criterions.hierarchical import HmtlCriterionConfig  # noqa: E402

@@ -3,11 +3,15 @@
 
 import argparse
 
-from hmtl_plugin.data.command import add_exclusion, add_reading, reading_options
-from hmtl_plugin.data.prepare_options import FORMATS
-from hmtl_plugin.errors import UserError, run_cli
-from hmtl_plugin.probing.generation.make import make_probing
-from hmtl_plugin.probing.generation.options import SHARES, SPLIT_UNITS, ProbingOptions
+from start import start_script
+
+start_script()
+
+from hmtl_plugin.data.command import add_exclusion, add_reading, reading_options  # noqa: E402
+from hmtl_plugin.data.prepare_options import FORMATS  # noqa: E402
+from hmtl_plugin.errors import UserError, run_cli  # noqa: E402
+from hmtl_plugin.probing.generation.make import make_probing  # noqa: E402
+from hmtl_plugin.probing.generation.options import SHARES, SPLIT_UNITS, ProbingOptions  # noqa: E402
 
 _TASKS = """tasks, each a file of lines tr|va|te TAB label TAB sentence:
   sentence_length  which of six bins of 5 to 28 words

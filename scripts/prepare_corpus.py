@@ -7,11 +7,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from hmtl_plugin.data.command import add_exclusion, add_reading, reading_options
-from hmtl_plugin.data.prepare import FORMATS, PrepareOptions, prepare_corpus
-from hmtl_plugin.data.prepare_options import MODEL_TYPES
-from hmtl_plugin.data.tokenizer import Tokenizer
-from hmtl_plugin.errors import UserError, run_cli
+from start import start_script
+
+start_script()
+
+from hmtl_plugin.data.command import add_exclusion, add_reading, reading_options  # noqa: E402
+from hmtl_plugin.data.prepare import FORMATS, PrepareOptions, prepare_corpus  # noqa: E402
+from hmtl_plugin.data.prepare_options import MODEL_TYPES  # noqa: E402
+from hmtl_plugin.data.tokenizer import Tokenizer  # noqa: E402
+from hmtl_plugin.errors import UserError, run_cli  # noqa: E402
 
 _FORMATS = """formats:
   sentences   one sentence a line, a blank line (and the end of a file) between documents

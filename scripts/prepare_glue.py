@@ -10,12 +10,16 @@ is kept. Tasks: CoLA SST-2 MRPC STS-B QQP MNLI QNLI RTE WNLI SNLI, or `all` of w
 import argparse
 from pathlib import Path
 
-import hmtl_plugin  # noqa: F401
-from hmtl_plugin.checkpoints import load_vocabulary
-from hmtl_plugin.data.parallel import cpu_count
-from hmtl_plugin.errors import UserError, run_cli
-from hmtl_plugin.finetuning.glue.prepare import PreparedTask, prepare_glue
-from hmtl_plugin.finetuning.glue.tasks import choose_tasks
+from start import start_script
+
+start_script()
+
+import hmtl_plugin  # noqa: E402, F401
+from hmtl_plugin.checkpoints import load_vocabulary  # noqa: E402
+from hmtl_plugin.data.parallel import cpu_count  # noqa: E402
+from hmtl_plugin.errors import UserError, run_cli  # noqa: E402
+from hmtl_plugin.finetuning.glue.prepare import PreparedTask, prepare_glue  # noqa: E402
+from hmtl_plugin.finetuning.glue.tasks import choose_tasks  # noqa: E402
 
 
 def main() -> None:

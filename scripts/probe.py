@@ -6,13 +6,11 @@ python scripts/probe.py runs/books runs/books-flat --tasks senteval/data/probing
 
 import argparse
 import importlib.util
-import logging
 from pathlib import Path
 
-from openmp_waiting import choose_waiting
+from start import start_script
 
-logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairseq, which would log everything
-choose_waiting()  # before torch, whose OpenMP reads its variables once
+start_script(threads=True)
 
 from hmtl_plugin.errors import UserError, run_cli  # noqa: E402
 from hmtl_plugin.finetuning.grid import parse_seeds  # noqa: E402

@@ -15,10 +15,14 @@ import shlex
 import sys
 from pathlib import Path
 
-from hmtl_plugin.errors import run_cli
-from hmtl_plugin.recipe.arguments import recipe_arguments
-from hmtl_plugin.recipe.table import read_table
-from hmtl_plugin.user_dir import OPTION, VARIABLE
+from start import start_script
+
+start_script()
+
+from hmtl_plugin.errors import run_cli  # noqa: E402
+from hmtl_plugin.recipe.arguments import recipe_arguments  # noqa: E402
+from hmtl_plugin.recipe.table import read_table  # noqa: E402
+from hmtl_plugin.user_dir import OPTION, VARIABLE  # noqa: E402
 
 
 def main() -> None:

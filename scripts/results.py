@@ -11,10 +11,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from hmtl_plugin.errors import UserError, run_cli
-from hmtl_plugin.reporting.finetuning import glue_table, squad_table
-from hmtl_plugin.reporting.results import read_results
-from hmtl_plugin.user_dir import add_option
+from start import start_script
+
+start_script()
+
+from hmtl_plugin.errors import UserError, run_cli  # noqa: E402
+from hmtl_plugin.reporting.finetuning import glue_table, squad_table  # noqa: E402
+from hmtl_plugin.reporting.results import read_results  # noqa: E402
+from hmtl_plugin.user_dir import add_option  # noqa: E402
 
 
 def main() -> None:

@@ -10,9 +10,6 @@ at any time. recipes/reproduce.sh does both.
 
 import argparse
 import dataclasses
-import json
-import logging
-import os
 import re
 import shlex
 import sys
@@ -20,14 +17,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from openmp_waiting import choose_waiting
+from start import start_script
 
-logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairseq, which would log everything
-choose_waiting()  # before torch, whose OpenMP reads its variables once
+start_script(threads=True)
 
 import hmtl_plugin  # noqa: E402, F401
 from hmtl_plugin.errors import UserError, run_cli  # noqa: E402
 from hmtl_plugin.finetuning.grid import parse_seeds  # noqa: E402
+from hmtl_plugin.publishing import write_json  # noqa: E402
 from hmtl_plugin.reporting.results import commit, versions  # noqa: E402
 from hmtl_plugin.study.plan import Run, make_plan, narrowed, plan_content  # noqa: E402
 from hmtl_plugin.study.prepare import Prepared, prepare  # noqa: E402
@@ -197,9 +194,7 @@ def _write_study(
         "versions": versions(),
         "commit": commit(),
     }
-    part = out / f"{STUDY}.{os.getpid()}.part"
-    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(part, out / STUDY)
+    write_json(out / STUDY, content)
 
 
 if __name__ == "__main__":

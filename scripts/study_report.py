@@ -9,11 +9,12 @@ STUDY is what scripts/study.py wrote, or a report's own folder, which holds all 
 
 import argparse
 import importlib.util
-import logging
 import shutil
 from pathlib import Path
 
-logging.basicConfig(level=logging.WARNING, format="%(message)s")
+from start import start_script
+
+start_script()
 
 from hmtl_plugin.errors import UserError, run_cli  # noqa: E402
 from hmtl_plugin.reporting.study.collect import STUDY, read_study  # noqa: E402

@@ -7,12 +7,10 @@ Without texts of your own it asks about the English of programming manuals, whic
 """
 
 import argparse
-import logging
 
-from openmp_waiting import choose_waiting
+from start import start_script
 
-logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before fairseq, which would log everything
-choose_waiting()  # before torch, whose OpenMP reads its variables once
+start_script(threads=True)
 
 from hmtl_plugin.errors import run_cli  # noqa: E402
 from hmtl_plugin.hub import HierarchicalBert  # noqa: E402

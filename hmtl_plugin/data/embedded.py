@@ -23,6 +23,7 @@ from hmtl_plugin.data.parallel import WorkerPool, cpu_count
 from hmtl_plugin.data.progress import progress_bar
 from hmtl_plugin.data.prose import paragraphs
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.publishing import write_whole
 
 _SKIPPED_FOLDERS = frozenset(
     "test tests testing _test _tests site-packages dist-packages __pycache__ _vendor vendor vendored"
@@ -236,9 +237,8 @@ def gather_embedded(
     if path.is_file() and path.stat().st_size and not overwrite:
         return EmbeddedSummary(path, 0, 0, path.stat().st_size, skipped=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     count = lines = size = 0
-    try:
+    with write_whole(path) as part:
         with part.open("w", encoding="utf-8", newline="\n") as file:
             for document in documents(workers or cpu_count()):
                 text = ("\n" if count else "") + "".join(f"{paragraph}\n" for paragraph in document)
@@ -253,9 +253,4 @@ def gather_embedded(
                 f"found {size / 1e6:.1f} MB of prose on this machine, {min_megabytes} are asked for; "
                 "give text of your own to scripts/prepare_corpus.py"
             )
-        os.replace(part, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        part.unlink(missing_ok=True)
     return EmbeddedSummary(path, count, lines, size)

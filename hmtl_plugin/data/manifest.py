@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any, TypedDict
 
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.publishing import write_json
 
 FILE_NAME = "corpus.json"
 SCHEMA = 1
@@ -62,11 +62,8 @@ def file_sha256(path: Path | str) -> str:
 
 
 def write_manifest(folder: Path | str, manifest: Manifest) -> None:
-    """Write corpus.json, beside first and then renamed."""
-    path = Path(folder) / FILE_NAME
-    part = path.with_suffix(".json.part")
-    part.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    """Write corpus.json."""
+    write_json(Path(folder) / FILE_NAME, manifest)
 
 
 def read_manifest(folder: Path | str) -> Manifest | None:

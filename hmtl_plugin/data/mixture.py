@@ -5,7 +5,6 @@ its hypotheses. So text of all formats is of one kind, sentences in documents, a
 """
 
 import contextlib
-import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +17,7 @@ from hmtl_plugin.data.prepare_options import ROW_FORMATS, PrepareOptions
 from hmtl_plugin.data.readers.text import check_readable
 from hmtl_plugin.data.sources import gather_sources
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.publishing import write_whole
 
 
 @dataclass
@@ -54,10 +54,9 @@ def write_mixture(sources: Mapping[str, Sequence[str]], out: Path, options: Prep
     """
     check_readable([*(file for files in sources.values() for file in files), *options.exclude])
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f"{out.name}.part")
     gathered: list[Gathered] = []
     with contextlib.ExitStack() as stack:
-        stack.callback(part.unlink, missing_ok=True)
+        part = stack.enter_context(write_whole(out))
         text = stack.enter_context(part.open("w", encoding="utf-8", newline="\n"))
         for format, files in sources.items():
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=out.parent)))
@@ -73,7 +72,6 @@ def write_mixture(sources: Mapping[str, Sequence[str]], out: Path, options: Prep
                 f"{out}: no document is left: {sum(g.excluded for g in gathered):,} share a sentence with the --exclude files, "
                 "the other files are empty"
             )
-        os.replace(part, out)
     return gathered
 
 

@@ -2,13 +2,12 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 from pathlib import Path
-from typing import IO
 
-from hmtl_plugin.errors import UserError
+from hmtl_plugin.errors import UserError, no_room
+from hmtl_plugin.publishing import locked
 
 OURS = {
     "dict.txt",
@@ -71,7 +70,7 @@ class OutputFolder:
     def __init__(self, folder: Path, overwrite: bool) -> None:
         self.folder, self.overwrite = folder.absolute(), overwrite
         self.part = self.folder.with_name(self.folder.name + ".part")
-        self._lock: IO[str] | None = None
+        self._lock = contextlib.ExitStack()
 
     def __enter__(self) -> "OutputFolder":
         if self.folder.exists() and not self.folder.is_dir():
@@ -82,23 +81,22 @@ class OutputFolder:
         except FileExistsError:  # which says nothing of what is wrong
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(parent)) from None
         lock_path = self.folder.with_name(self.folder.name + ".lock")
-        self._lock = lock_path.open("w")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock.enter_context(locked(lock_path, wait=False))
         except BlockingIOError as error:
-            self._lock.close()
             raise _Locked(
                 f"{self.folder}: is being prepared by another run; wait for it or choose another --out"
             ) from error
+        self._lock.callback(lock_path.unlink, missing_ok=True)
         try:
             self._carry_over()
             if not self.overwrite and self.folder.is_dir() and any(map(_is_ours, self.folder.iterdir())):
                 raise UserError(f"{self.folder}: holds data already; --overwrite replaces it, or choose another --out")
+            self._remove_part()
+            self.part.mkdir()
         except BaseException:
-            self._unlock()
+            self._lock.close()
             raise
-        self._remove_part()
-        self.part.mkdir()
         return self
 
     def _remove_part(self) -> None:
@@ -138,13 +136,12 @@ class OutputFolder:
             path.rename(place)
         shutil.rmtree(old)
 
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            with contextlib.suppress(OSError):
-                Path(self._lock.name).unlink()
-            self._lock.close()
-
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         with contextlib.suppress(OSError):
             self._remove_part()
-        self._unlock()
+        self._lock.close()
+        if error is not None and (reason := no_room(error)):
+            raise UserError(
+                f"{self.folder}: cannot be written ({reason}); nothing new was kept: make room there, or "
+                "choose another --out"
+            ) from error

@@ -7,7 +7,6 @@ at the end: a killed run, or a full disk, leaves nothing that looks whole.
 """
 
 import contextlib
-import errno
 import importlib.metadata
 import signal
 import sys
@@ -143,11 +142,6 @@ def _system_errors(folder: Path, left: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise UserError(
-                f"no space left for {folder} ({error.strerror}); {left}: "
-                "free about three times the size of the text there, or choose another --out"
-            ) from error
         raise UserError(f"{error.filename or folder}: {error.strerror}; {left}") from error
 
 

@@ -30,6 +30,7 @@ import numpy as np
 import torch
 
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.publishing import locked
 
 Arrays = dict[str, np.ndarray]
 
@@ -93,7 +94,7 @@ class SharedArrays:
         _release(self._held)
 
     def _map(self, folder: Path, build: Callable[[], Arrays]) -> Arrays:
-        with _locked(folder):
+        with locked(folder.with_suffix(".lock")):
             held = _hold_used(folder)
             if held is None:
                 _remove_unused(folder.parent, but=folder)
@@ -124,24 +125,6 @@ def _explained() -> Iterator[None]:
             f"{tempfile.tempdir or 'temporary folder'}: the ranks of this node cannot share an epoch's samples here ({reason}): "
             "set TMPDIR to a folder that can be written to, supports locks and has room for 30 bytes a sample"
         ) from error
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, wait: bool = True) -> Iterator[None]:
-    """Hold the exclusive lock of ``folder``.
-
-    Raises:
-        BlockingIOError: if another process has it and we shall not wait.
-    """
-    while True:
-        lock = os.open(folder.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            if os.fstat(lock).st_nlink:  # else its holder removed it while we waited
-                yield
-                return
-        finally:
-            os.close(lock)
 
 
 def _hold_used(folder: Path) -> int | None:
@@ -184,7 +167,7 @@ def _remove_unused(parent: Path, but: Path) -> None:
     for path in parent.glob("*.lock"):
         folder = path.with_suffix("")
         if folder != but:
-            with contextlib.suppress(BlockingIOError), _locked(folder, wait=False):
+            with contextlib.suppress(BlockingIOError), locked(path, wait=False):
                 held = _hold_used(folder)
                 if held is None:
                     path.unlink()
@@ -206,7 +189,7 @@ def _release(all_held: list[_Held]) -> None:
     while all_held:
         held = all_held.pop()
         if held.process == os.getpid():
-            with contextlib.suppress(OSError), _locked(held.folder):
+            with contextlib.suppress(OSError), locked(held.folder.with_suffix(".lock")):
                 if _is_last(held.descriptor):
                     shutil.rmtree(held.folder, ignore_errors=True)
                     held.folder.with_suffix(".lock").unlink()

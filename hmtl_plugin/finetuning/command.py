@@ -33,7 +33,7 @@ def parser(description: str | None, names: tuple[str, ...]) -> argparse.Argument
     p.add_argument("run", help="pre-training checkpoint: a file, or a folder that a run saved into")
     p.add_argument("--grid", nargs="+", default=[], metavar="NAME=VALUES", help="hyperparameters, see below")
     p.add_argument("--seeds", default="1", metavar="N,N", help="a training for each (default: 1)")
-    p.add_argument("--tokens-per-sample", type=int, default=0, metavar="N", help="longest sequence")
+    p.add_argument("--tokens-per-sample", type=int, metavar="N", help="longest sequence")
     p.add_argument("--resize-positions", action="store_true", help="allow longer sequences than pre-training had")
     p.add_argument("--autocast", choices=AUTOCAST, default="auto", help="precision of forward passes (default: auto)")
     p.add_argument("--processes", type=int, default=1, metavar="N", help="share each batch among N processes")
@@ -51,8 +51,8 @@ def settings(args: argparse.Namespace, extra: list[str]) -> Settings:
     """What the options mean; raises `UserError` for those that cannot be."""
     if extra and not extra[0].startswith("-"):
         raise UserError(f"'{extra[0]}' is no option: options of fairseq-train begin with --")
-    for name in ("workers", "tokens_per_sample"):
-        if getattr(args, name) < 0:
+    for name, least in (("workers", 0), ("tokens_per_sample", 1)):
+        if getattr(args, name) is not None and getattr(args, name) < least:
             raise UserError(f"--{name.replace('_', '-')} {getattr(args, name)}: give 1 or more")
     if args.processes < 1:
         raise UserError(f"--processes {args.processes}: give 1 or more")

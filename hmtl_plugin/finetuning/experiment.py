@@ -1,12 +1,14 @@
 """Every cell of a grid with every seed: trained, measured, recorded; the best published. Runs that are finished stay.
 
-FOLDER/lr=3e-4,batch-size=32,epochs=3/seed1/    outcome.json, train.log, what the experiment writes
-FOLDER/model.pt                                 the best run's, for use
-    FOLDER/published.json                           which run that was, of what checkpoint, data and options
+FOLDER/lr=3e-4,batch-size=32,epochs=3/seed1/               outcome.json, train.log, what the experiment writes
+FOLDER/lr=3e-4,batch-size=32,epochs=3,clip-norm=2/seed1/   the same of a command with more options
+FOLDER/model.pt                                            the best run's, for use
+FOLDER/published.json                                      which run that was, of what checkpoint, data and options
 """
 
+import hashlib
 import json
-import os
+import re
 import shutil
 import statistics
 import sys
@@ -26,6 +28,7 @@ from hmtl_plugin.finetuning.grid import OPTIONS, Cell, cell_name, cell_options
 from hmtl_plugin.finetuning.start import Start
 from hmtl_plugin.finetuning.training import fairseq_train
 from hmtl_plugin.models.pooling import canonical
+from hmtl_plugin.publishing import write_json, write_whole
 from hmtl_plugin.reporting.results import append_results
 from hmtl_plugin.run_lock import alone_in
 
@@ -75,7 +78,7 @@ class Experiment(ABC):
     Attributes:
         kind: "glue" or "squad"; task: its name in records; folder: where its runs go.
         data_version: fingerprint of the prepared data and of options that are no part of a cell.
-        fixed: these options, for the records.
+        fixed: these options, for the records. usual: their defaults.
     """
 
     kind: str
@@ -83,6 +86,7 @@ class Experiment(ABC):
     folder: Path
     data_version: str
     fixed: Mapping[str, Any]
+    usual: Mapping[str, Any]
 
     @abstractmethod
     def options(self) -> list[str]:
@@ -116,11 +120,15 @@ class Run:
         return found["metrics"] if found and "metrics" in found else None
 
     def begin(self) -> None:
-        """Remember what is trained; what another checkpoint, data or option left here is removed."""
+        """Remember what is trained; what another checkpoint or other data left here is removed."""
         if self.folder.exists() and self._stored() is None:
             shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write({"identity": self.identity})
+
+    def belongs(self) -> bool:
+        """Whether its folder holds a training, finished or not, of the same checkpoint, data and options."""
+        return self._stored() is not None
 
     def end(self, metrics: Metrics) -> None:
         """Mark as finished."""
@@ -131,12 +139,11 @@ class Run:
             found = json.loads((self.folder / OUTCOME).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return found if isinstance(found, dict) and found.get("identity") == self.identity else None
+        known = found.get("identity") if isinstance(found, dict) else None
+        return found if isinstance(known, dict) and _comparable(known) == _comparable(self.identity) else None
 
     def _write(self, content: Mapping[str, Any]) -> None:
-        partial = self.folder / f"{OUTCOME}.part"
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, self.folder / OUTCOME)
+        write_json(self.folder / OUTCOME, content)
 
 
 def run_grid(experiment: Experiment, cells: list[Cell], settings: Settings) -> Run:
@@ -165,11 +172,11 @@ def run_grid(experiment: Experiment, cells: list[Cell], settings: Settings) -> R
             _train(experiment, best, settings, bar)
     if better := _better_before(experiment, best):
         print(better, file=sys.stderr, flush=True)
-    shutil.copyfile(best.folder / MODEL, experiment.folder / f"{MODEL}.part")
-    os.replace(experiment.folder / f"{MODEL}.part", experiment.folder / MODEL)
+    with write_whole(experiment.folder / MODEL) as part:
+        shutil.copyfile(best.folder / MODEL, part)
     experiment.publish(best.folder)
     published = {**best.identity, "run": str(best.folder.relative_to(experiment.folder)), "score": _score(best)}
-    (experiment.folder / PUBLISHED).write_text(json.dumps(published, indent=1) + "\n", encoding="utf-8")
+    write_json(experiment.folder / PUBLISHED, published)
     for run in runs:
         if run is not best and not settings.keep_models:
             (run.folder / MODEL).unlink(missing_ok=True)
@@ -223,7 +230,25 @@ def _run(experiment: Experiment, cell: Cell, seed: int, settings: Settings) -> R
         "cell": dict(cell),
         "seed": seed,
     }
-    return Run(experiment.folder / cell_name(cell) / f"seed{seed}", cell, seed, identity)
+    run = Run(experiment.folder / cell_name(cell) / f"seed{seed}", cell, seed, identity)
+    more = [f"{name}={value}" for name, value in experiment.fixed.items() if experiment.usual.get(name) != value]
+    more += written(settings.options) + ([f"autocast={settings.autocast}"] if settings.autocast != "auto" else [])
+    if not more or run.belongs():  # trained by a version that named no options
+        return run
+    return Run(experiment.folder / f"{cell_name(cell)},{_as_file_name(more)}" / f"seed{seed}", cell, seed, identity)
+
+
+def _as_file_name(options: Sequence[str]) -> str:
+    text = ",".join(options)
+    if re.fullmatch(r"[\w.,=+-]{1,100}", text):
+        return text
+    return f"options={hashlib.sha256(text.encode(errors='replace')).hexdigest()[:10]}"
+
+
+def _comparable(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for options that are written ``--name=value`` and ``--name value``."""
+    *options, autocast = identity.get("options") or [""]
+    return {**identity, "options": [*written(options), autocast]}
 
 
 def _batch_of_a_process(cell: Cell, processes: int) -> int:
@@ -246,6 +271,17 @@ def named(options: Sequence[str]) -> Iterator[tuple[str, str]]:
     for number, option in enumerate(options):
         name, equals, value = option.partition("=")
         yield name, value if equals else next(iter(options[number + 1 : number + 2]), "")
+
+
+def written(options: Sequence[str]) -> list[str]:
+    """Options for `fairseq-train` as ``name=value`` or ``name``, without their dashes."""
+    found: list[str] = []
+    for option in options:
+        if option.startswith("--"):
+            found.append(option[2:])
+        elif found:
+            found[-1] += ("=" if "=" not in found[-1] else " ") + option
+    return found
 
 
 def update_frequency(options: Sequence[str]) -> int:

@@ -28,7 +28,7 @@ def fairseq_train(options: list[str], folder: Path, processes: int, on_update: C
     """
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / LOG
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    launcher = ["-P", str(PLUGIN / "torchrun.py"), "--standalone", "--nproc_per_node", str(processes)]
     command = [sys.executable, *(launcher if processes > 1 else []), "-m", "fairseq_cli.train", *options]
     command += ["--user-dir", str(PLUGIN), "--save-dir", str(folder), "--log-format", "json"]
     environment = dict(os.environ)

@@ -8,7 +8,6 @@ off the ends of sentences, as everywhere here. Outputs: ``last_hidden_state`` (B
 import contextlib
 import io
 import logging
-import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,9 @@ from torch import Tensor, nn
 
 from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.interop.output import refuse_existing
+from hmtl_plugin.interop.output import explained_out, refuse_existing
 from hmtl_plugin.interop.tokenizer_files import id_order
+from hmtl_plugin.publishing import write_whole
 from hmtl_plugin.special_tokens import PAD
 
 TOLERANCE = 1e-4
@@ -87,19 +87,12 @@ def export_onnx(run: str | Path, out: Path, all_layers: bool = False) -> OnnxSum
     layers = loaded.model.task_layer if loaded.head else loaded.model.solver.top  # type: ignore[union-attr]
     order = id_order(loaded.tokenizer, loaded.dictionary.symbols)
     served = _Served(loaded, order, layers, all_layers).eval()
-    part = out.with_name(f"{out.name}.{os.getpid()}.part")  # two at once do not meet
-    try:
+    with explained_out(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        part.touch()  # what cannot be written is known before the work
-        part.write_bytes(_converted(served, loaded))
-        difference = _check(served, part, out)
-        refuse_existing(out)
-        os.replace(part, out)
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot be written ({error.strerror}); nothing was kept") from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+        with write_whole(out) as part:  # at once: what cannot be written is known before the work
+            refuse_existing(out)  # again, under the lock: another export may have come first
+            part.write_bytes(_converted(served, loaded))
+            difference = _check(served, part, out)
     return OnnxSummary(out, served.outputs, layers, out.stat().st_size, difference)
 
 

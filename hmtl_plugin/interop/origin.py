@@ -38,7 +38,9 @@ def find_origin(loaded: LoadedCheckpoint) -> Origin:
     folder = loaded.path.parent
     identity = _read(folder / PUBLISHED)
     if identity:
-        outcome = _read(folder / cell_name(identity.get("cell") or {}) / f"seed{identity.get('seed')}" / OUTCOME)
+        run = identity.pop("run", f"{cell_name(identity.get('cell') or {})}/seed{identity.get('seed')}")
+        identity.pop("score", None)  # not in the run's own identity, as in earlier versions neither of the two
+        outcome = _read(folder / str(run) / OUTCOME)
     else:
         outcome = _read(folder / OUTCOME)
         identity = outcome.get("identity") or {}

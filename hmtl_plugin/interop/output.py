@@ -1,7 +1,8 @@
 """Writing what imports and exports make: whole or not at all, errors in a line."""
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hmtl_plugin.data.output import OutputFolder
@@ -20,23 +21,16 @@ def write_folder(out: Path, fill: Callable[[Path], None]) -> None:
     Raises:
         UserError: if it cannot be written, as another run writes it; then nothing stays.
     """
+    with explained_out(out), OutputFolder(out, overwrite=False) as output:
+        refuse_existing(out)  # again, under the lock: another run may have come first
+        fill(output.part)
+        output.publish()
+
+
+@contextlib.contextmanager
+def explained_out(out: Path) -> Iterator[None]:
+    """What the system refuses while ``out`` is written, in a line."""
     try:
-        with OutputFolder(out, overwrite=False) as output:
-            refuse_existing(out)  # again, under the lock: another run may have come first
-            fill(output.part)
-            output.publish()
-    except Exception as error:
-        if not _of_writing(error):
-            raise
-        raise UserError(f"--out {out}: cannot be written ({_reason(error)}); nothing was kept") from None
-
-
-def _of_writing(error: Exception) -> bool:
-    """Also what torch and safetensors make of a full disk, which is no `OSError`."""
-    return (
-        isinstance(error, OSError) or type(error).__name__ == "SafetensorError" or "PytorchStreamWriter" in str(error)
-    )
-
-
-def _reason(error: Exception) -> str:
-    return (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())[:120]
+        yield
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written ({error.strerror or error}); nothing was kept") from None

@@ -1,6 +1,5 @@
 """Probing from Python: checkpoints and functions side by side, with the same probes."""
 
-import json
 import os
 import shlex
 import sys
@@ -22,6 +21,7 @@ from hmtl_plugin.probing.probes import PROBES, ProbeOptions
 from hmtl_plugin.probing.run import Line, Settings, run_all
 from hmtl_plugin.probing.statistics import RESAMPLES
 from hmtl_plugin.probing.tasks import find_tasks
+from hmtl_plugin.publishing import write_json
 from hmtl_plugin.reporting.probing.study import Study
 from hmtl_plugin.reporting.probing.summary import summarise
 from hmtl_plugin.reporting.results import commit, versions
@@ -97,7 +97,7 @@ def probe(
         )
         lines = run_all(chosen, found, settings)
         described = _describe(chosen, settings, lines)
-        _write_json(folder / RESULT, {"settings": described, "baseline": reference, "lines": lines})
+        write_json(folder / RESULT, {"settings": described, "baseline": reference, "lines": lines}, indent=None)
     return summarise(lines, reference, described)
 
 
@@ -189,9 +189,3 @@ def _describe(chosen: Sequence[tuple[LayerEncoder, int]], settings: Settings, li
         "commit": commit() or "unknown",
         "command": shlex.join(["python", *sys.argv]),
     }
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # two runs into one folder do not meet
-    part.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(part, path)

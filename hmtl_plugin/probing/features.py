@@ -1,7 +1,6 @@
 """Features of all layers of a task, on disk by content fingerprint and memory-mapped: memory does not grow with the task."""
 
 import ctypes
-import fcntl
 import hashlib
 import os
 import shutil
@@ -15,6 +14,7 @@ from hmtl_plugin.data.progress import progress_bar
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.probing.encoders import LayerEncoder
 from hmtl_plugin.probing.tasks import ProbingTask
+from hmtl_plugin.publishing import explained, locked
 
 _CHUNK_BYTES = 1 << 26
 _CHUNK_ROWS = 8192
@@ -35,11 +35,11 @@ def layer_features(encoder: LayerEncoder, task: ProbingTask, cache: Path) -> Lay
     folder = cache / feature_key(encoder, task)
     if not folder.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
-        with open(folder.with_suffix(".lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # another run may be computing the same
+        lock = folder.with_suffix(".lock")
+        with locked(lock):  # another run may be computing the same
             if not folder.is_dir():
                 _compute(encoder, task, folder)
-        folder.with_suffix(".lock").unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
     # copy-on-write: nothing writes, and torch warns about arrays that cannot be written
     return {file.stem: np.load(file, mmap_mode="c") for file in sorted(folder.glob("*.npy"))}
 
@@ -79,7 +79,8 @@ def _compute(encoder: LayerEncoder, task: ProbingTask, folder: Path) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     try:
-        _fill(encoder, task, part)
+        with explained(folder.parent):
+            _fill(encoder, task, part)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
@@ -98,9 +99,7 @@ def _fill(encoder: LayerEncoder, task: ProbingTask, part: Path) -> None:
             for pooling, values in encoder(task.sentences(rows)).items():
                 if pooling not in arrays:
                     shape = (len(task), *values.shape[1:])
-                    arrays[pooling] = np.lib.format.open_memmap(
-                        part / f"{pooling}.npy", mode="w+", dtype=np.float32, shape=shape
-                    )
+                    arrays[pooling] = _new_array(part / f"{pooling}.npy", shape)
                 _check(encoder, task, pooling, values)
                 arrays[pooling][rows] = values
             release_free_memory()
@@ -108,6 +107,15 @@ def _fill(encoder: LayerEncoder, task: ProbingTask, part: Path) -> None:
     for array in arrays.values():
         array.flush()
     (part / _CUT).write_text(str(encoder.truncated - cut_before))
+
+
+def _new_array(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    """An array in a file that has its room on the disk: without, a disk that fills up meanwhile kills the process."""
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def _check(encoder: LayerEncoder, task: ProbingTask, pooling: str, values: npt.NDArray[np.float32]) -> None:

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hmtl_plugin.publishing import explained
+
 SCHEMA = 1
 _PACKAGES = ("fairseq-fixed", "torch", "numpy", "sentencepiece")
 
@@ -22,7 +24,7 @@ def append_results(path: Path, results: list[dict[str, Any]]) -> None:
     shared = {"schema": SCHEMA, "versions": versions(), "commit": commit(), "command": " ".join(sys.argv)}
     lines = "".join(json.dumps({**shared, **result}, ensure_ascii=False) + "\n" for result in results)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab") as store:
+    with explained(path), open(path, "ab") as store:
         fcntl.flock(store, fcntl.LOCK_EX)
         end = store.seek(0, os.SEEK_END)
         if end and not _ends_a_line(path):

@@ -5,7 +5,6 @@ STUDY/data/glue/, squad/, probing/
 STUDY/data/prepared.json counts and fingerprints, written last
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -20,6 +19,7 @@ from hmtl_plugin.data.mixture import write_mixture
 from hmtl_plugin.data.prepare import prepare_corpus
 from hmtl_plugin.data.prepare_options import PrepareOptions
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.publishing import locked
 from hmtl_plugin.study.profile import Profile
 from hmtl_plugin.study.sources import SQUAD, Sources, copy_capped, copy_probing
 
@@ -45,8 +45,7 @@ def prepare(sources: Sources, profile: Profile, folder: Path, corpus: Path | Non
     if known and known["inputs"] == question:
         return known
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_suffix(".lock"), "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # whoever prepares the same study waits, and finds it done
+    with locked(folder.with_suffix(".lock")):  # whoever prepares the same study waits, and finds it done
         known = read_prepared(folder)
         if known and known["inputs"] == question:
             return known

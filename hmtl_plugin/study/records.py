@@ -6,13 +6,13 @@ STUDY/records/flat-seed1.jsonl     result lines of a stage, then a line of kind 
 import gzip
 import io
 import json
-import os
 import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.publishing import write_whole
 from hmtl_plugin.reporting.results import append_results
 
 Line = dict[str, Any]
@@ -68,9 +68,8 @@ def pack(study: Path, target: Path, fingerprints: Collection[str] | None = None)
         for fingerprint in sorted(wanted):
             for line in records.groups[fingerprint]:
                 file.write((json.dumps(line, ensure_ascii=False) + "\n").encode())
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    part.write_bytes(buffer.getvalue())
-    part.replace(target)
+    with write_whole(target) as part:
+        part.write_bytes(buffer.getvalue())
     return target.stat().st_size
 
 

@@ -4,7 +4,6 @@ They are there to try the machinery. RTE: does a sentence come from the passage?
 SQuAD: what stands after these words? Nothing of them is the real task, and no score means anything.
 """
 
-import fcntl
 import json
 import random
 import shutil
@@ -15,6 +14,7 @@ from hmtl_plugin.data.embedded import topics
 from hmtl_plugin.data.splitting import SentenceSplitter
 from hmtl_plugin.probing.generation.make import make_probing
 from hmtl_plugin.probing.generation.options import ProbingOptions
+from hmtl_plugin.publishing import locked
 
 Documents = list[list[str]]  # of sentences
 _EVERY = 5  # documents, of which one is for evaluation
@@ -27,8 +27,7 @@ def write_toy_data(folder: Path) -> Path:
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_suffix(".lock"), "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another process may write the same
+    with locked(folder.with_suffix(".lock")):  # another process may write the same
         return folder if folder.is_dir() else _write(folder)
 
 

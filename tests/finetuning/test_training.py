@@ -42,7 +42,7 @@ def test_the_command_and_its_log(child: Callable[[str], None], tmp_path: Path) -
     first, _, second, _ = (folder / "train.log").read_text().splitlines()
     shared = f"--user-dir {PLUGIN} --save-dir {folder} --log-format json"
     assert first == f"-m fairseq_cli.train data --lr 1 {shared}"
-    assert second == f"-m torch.distributed.run --standalone --nproc_per_node 2 -m fairseq_cli.train data {shared}"
+    assert second == f"-P {PLUGIN / 'torchrun.py'} --standalone --nproc_per_node 2 -m fairseq_cli.train data {shared}"
 
 
 def test_progress_is_that_of_this_run(child: Callable[[str], None], tmp_path: Path) -> None:

@@ -246,7 +246,7 @@ def test_places_that_cannot_be_written_are_named(tmp_path: Path, monkeypatch: py
         raise RuntimeError("[enforce fail at inline_container.cc] PytorchStreamWriter failed writing file data/3")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(UserError, match=r"PytorchStreamWriter.*nothing was kept"):
+    with pytest.raises(UserError, match=r"run: cannot be written \(disk full.*nothing new was kept"):
         import_bert(tmp_path / "hf", tmp_path / "run")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "hf", "link"]
 

@@ -58,6 +58,22 @@ def test_hydra_trains_as_the_command_line_does(data: Path, tmp_path: Path) -> No
     assert_same_weights(weights(tmp_path / "hydra"), weights(tmp_path / "argparse"))
 
 
+@pytest.mark.parametrize(("hierarchy", "said"), [("nsp@9", "'nsp@9' names no layer"), ("mlm@1", "ended by SIGKILL")])
+def test_what_is_wrong_in_two_processes_is_said_once(hierarchy: str, said: str, data: Path, tmp_path: Path) -> None:
+    """torchrun alone ends with a traceback of its own, and the line comes once a process."""
+    args = arguments(data, tmp_path, "--hierarchy", hierarchy, "--transfer", "")
+    kill = "import os, signal; os.environ['RANK'] == '1' and os.kill(os.getpid(), signal.SIGKILL)" * (
+        hierarchy == "mlm@1"
+    )
+    script = tmp_path / "train.py"
+    script.write_text(f"{kill}\nfrom fairseq_cli.train import cli_main; cli_main()")
+    torchrun = ["-P", f"{PLUGIN}/torchrun.py", "--nproc_per_node", "2", "--master_port", "29542"]
+    result = run([sys.executable, *torchrun, str(script), *args])
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and said in errors[0] and result.stderr.splitlines()[-1] == errors[0]
+    assert "Traceback" not in result.stderr and result.returncode == (1 if hierarchy == "nsp@9" else 128 + 9)
+
+
 def test_a_wrong_launch_is_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as caught:
         train(arguments(data, tmp_path, "--max-update", "2", "--distributed-world-size", "2"))

@@ -73,7 +73,7 @@ def test_kill_while_a_checkpoint_is_copied(data: Path, whole: Path, tmp_path: Pa
     args = arguments(data, tmp_path, *WHOLE, "--save-interval-updates", "5")
     killed = run([sys.executable, "-c", KILLED_WHILE_WRITING, *args], KILL_AT="4")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert list(tmp_path.glob("*.tmp")), "the kill was meant to hit a copy half-way"
+    assert list(tmp_path.glob("*.part")), "the kill was meant to hit a copy half-way"
     train(args)
     assert_same_weights(weights(tmp_path), weights(whole))
 

@@ -20,6 +20,11 @@ PREDICTIONS = "predictions"
 _FEW_ROWS = 20_000
 
 
+def usual_tokens(positions: int) -> int:
+    """Longest row by default, for a model with so many positions."""
+    return min(128, positions)
+
+
 class GlueExperiment(Experiment):
     """See `Experiment`.
 
@@ -39,6 +44,7 @@ class GlueExperiment(Experiment):
         for split in set(self.glue.submissions) & set(manifest["splits"]):
             check_rows(self.glue, manifest, split)
         self.fixed = {"tokens-per-sample": max_tokens}
+        self.usual = {"tokens-per-sample": usual_tokens(settings.start.model["max_positions"])}
         self._model_options = settings.start.options(max_tokens, resize)
         self.data_version = hashlib.sha256(json.dumps([manifest, max_tokens], sort_keys=True).encode()).hexdigest()
 

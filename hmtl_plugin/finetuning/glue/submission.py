@@ -1,6 +1,5 @@
 """Prediction files as GLUE's leaderboard takes them, and the zip of all of them."""
 
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy.typing as npt
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.glue.tasks import TASKS, GlueTask
+from hmtl_plugin.publishing import write_whole
 
 ZIP = "submission.zip"
 _SCORES = (0.0, 5.0)  # of STS-B
@@ -42,10 +42,9 @@ def write_predictions(
     else:
         texts = [task.labels[number] for number in given]
     path = folder / task.submissions[split]
-    partial = path.with_name(f"{path.name}.part")
     lines = [f"{row}\t{text}\n" for row, text in enumerate(texts)]
-    partial.write_text("index\tprediction\n" + "".join(lines), encoding="utf-8")
-    os.replace(partial, path)
+    with write_whole(path) as part:
+        part.write_text("index\tprediction\n" + "".join(lines), encoding="utf-8")
     return path
 
 
@@ -56,8 +55,7 @@ def zip_submission(folders: Mapping[str, Path], target: Path) -> list[str]:
         folders: task -> folder with its prediction files.
     """
     missing = []
-    partial = target.with_name(f"{target.name}.part")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+    with write_whole(target) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
         for task in TASKS.values():
             for name in task.submissions.values():
                 path = folders[task.name] / name if task.name in folders else None
@@ -65,5 +63,4 @@ def zip_submission(folders: Mapping[str, Path], target: Path) -> list[str]:
                     archive.write(path, name)
                 else:
                     missing.append(name)
-    os.replace(partial, target)
     return missing

@@ -19,10 +19,21 @@ from hmtl_plugin.finetuning.squad.measure import SquadScorer
 from hmtl_plugin.finetuning.squad.predictions import NBEST, predict, write_predictions
 from hmtl_plugin.finetuning.squad.report import report
 from hmtl_plugin.finetuning.squad.windows import Windows, answer_positions, describe
+from hmtl_plugin.publishing import write_whole
 
 FILES = ("predictions.json", "nbest.json", "null_odds.json")
 DEFAULT_EPOCHS = "2"
 WindowOptions = dict[str, int]  # tokens_per_sample, doc_stride, max_question_tokens, max_answer_tokens
+
+
+def usual_windows(positions: int) -> WindowOptions:
+    """How texts are cut by default, for a model with so many positions; in tokens."""
+    return {
+        "tokens_per_sample": min(384, positions),
+        "doc_stride": 128,
+        "max_question_tokens": 64,
+        "max_answer_tokens": 30,
+    }
 
 
 class SquadExperiment(Experiment):
@@ -46,7 +57,11 @@ class SquadExperiment(Experiment):
     ) -> None:
         self.task = "SQuAD 2.0" if version_2 else "SQuAD 1.1"
         self.folder, self.data, self.version_2, self.window_options = folder, data, version_2, windows
-        self.settings, self.fixed = settings, {name.replace("_", "-"): value for name, value in windows.items()}
+        self.settings = settings
+        self.fixed, self.usual = (
+            {name.replace("_", "-"): value for name, value in options.items()}
+            for options in (windows, usual_windows(settings.start.model["max_positions"]))
+        )
         self._model_options = settings.start.options(windows["tokens_per_sample"], resize)
         identity = json.dumps([manifest, windows, version_2], sort_keys=True)
         self.data_version = hashlib.sha256(identity.encode()).hexdigest()
@@ -114,4 +129,5 @@ class SquadExperiment(Experiment):
     def publish(self, folder: Path) -> None:
         """The official files, in the folder of the runs."""
         for name in FILES:
-            shutil.copyfile(folder / name, self.folder / name)
+            with write_whole(self.folder / name) as part:
+                shutil.copyfile(folder / name, part)

@@ -1,15 +1,13 @@
 """Answers in the official files: ``predictions.json``, ``nbest.json``, ``null_odds.json``."""
 
-import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from hmtl_plugin.finetuning.squad.decoding import LOWEST, Candidate, WindowSpans, candidates
+from hmtl_plugin.publishing import write_json
 
 NBEST = 20
 
@@ -84,12 +82,6 @@ def _answers(ways: dict[str, Candidate], no_answer: float, version_2: bool) -> l
 
 def write_predictions(predictions: Sequence[Prediction], threshold: float, folder: Path) -> None:
     """The three files, each written beside and renamed."""
-    _write(folder / "predictions.json", {p.id: p.answer(threshold) for p in predictions})
-    _write(folder / "null_odds.json", {p.id: p.no_answer for p in predictions})
-    _write(folder / "nbest.json", {p.id: [vars(answer) for answer in p.answers] for p in predictions})
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_json(folder / "predictions.json", {p.id: p.answer(threshold) for p in predictions})
+    write_json(folder / "null_odds.json", {p.id: p.no_answer for p in predictions})
+    write_json(folder / "nbest.json", {p.id: [vars(answer) for answer in p.answers] for p in predictions})

@@ -1,7 +1,6 @@
 """The figures of a probing report: which there are, how they are named, how they become files."""
 
 import io
-import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 import matplotlib.style
 from matplotlib.figure import Figure
 
+from hmtl_plugin.publishing import write_whole
 from hmtl_plugin.reporting.probing.curves import accuracy_curves, selectivity_curves
 from hmtl_plugin.reporting.probing.heatmaps import accuracy_map, difference_map
 from hmtl_plugin.reporting.probing.labels import FONT, plain, slugs
@@ -105,15 +105,9 @@ def write_plots(study: Study, folder: Path) -> list[Path]:
     for plot in plots(study):
         for suffix, data in (("png", plot.png()), ("svg", plot.svg().encode())):
             written.append(folder / f"{plot.name}.{suffix}")
-            write_whole(written[-1], data)
+            with write_whole(written[-1]) as part:
+                part.write_bytes(data)
     return written
-
-
-def write_whole(file: Path, data: bytes) -> None:
-    """Write beside and rename."""
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    part.write_bytes(data)
-    os.replace(part, file)
 
 
 @contextmanager

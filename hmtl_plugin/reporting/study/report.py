@@ -6,7 +6,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from hmtl_plugin.reporting.probing.plots import Plot, plots, write_whole
+from hmtl_plugin.publishing import write_whole
+from hmtl_plugin.reporting.probing.plots import Plot, plots
 from hmtl_plugin.reporting.probing.study import Study
 from hmtl_plugin.reporting.probing.summary import summarise
 from hmtl_plugin.reporting.study import figures, tables
@@ -84,7 +85,8 @@ def write_report(study: StudyReport, out: Path) -> list[Path]:
     written = {out / MARKDOWN: markdown(report), out / HTML: html(report), out / VALUES: _values(study)}
     written |= {out / PLOTS / f"{plot.name}.svg": plot.svg() for plot in report.figures}
     for path, text in written.items():
-        write_whole(path, text.encode("utf-8", errors="replace"))
+        with write_whole(path) as part:
+            part.write_text(text, encoding="utf-8", errors="replace")
     for old in set((out / PLOTS).glob("*.svg")) - set(written):
         old.unlink()
     return list(written)

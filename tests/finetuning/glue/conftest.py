@@ -55,7 +55,7 @@ def finished(pretrained: Path, glue: Path, tmp_path_factory: pytest.TempPathFact
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hmtl_plugin.finetuning.experiment.fairseq_train", Trainer())
         finetune(start, glue, "RTE", *GRID, "--seeds", "1,2")
-        finetune(start, glue, "STS-B", "--grid", *STS_CELL.split(","), "--seeds", "1")
+        finetune(start, glue, "STS-B", "--grid", *STS_CELL.split(",")[:3], "--seeds", "1")
     return start
 
 

@@ -11,9 +11,9 @@ from tests.scripts import run_script
 from tests.training.runs import PLUGIN, train
 
 GRID = ["--grid", "lr=1e-3,1e-2", "batch-size=16", "epochs=2"]
-CELLS = [f"lr={lr},batch-size=16,epochs=2" for lr in ("1e-3", "1e-2")]
+CELLS = [f"lr={lr},batch-size=16,epochs=2,autocast=none" for lr in ("1e-3", "1e-2")]
 RUNS = [f"{cell}/seed{seed}" for cell in CELLS for seed in (1, 2)]
-STS_CELL = "lr=3e-2,batch-size=16,epochs=4"
+STS_CELL = "lr=3e-2,batch-size=16,epochs=4,autocast=none"
 FINISHED = {"RTE": RUNS, "STS-B": [f"{STS_CELL}/seed1"]}
 DOCUMENTED = (
     "schema kind run checkpoint checkpoint_sha256 variant hierarchy transfer seed task split layer pooling metrics hyper "

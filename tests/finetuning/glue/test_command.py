@@ -205,7 +205,7 @@ def test_a_termination_signal_ends_the_training_and_the_same_command_goes_on(
     script += ["--glue-dir", str(glue), "--workers", "1", "--autocast", "none"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(script, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    folder = start.parent / "glue" / "RTE" / "lr=1e-3,batch-size=48,epochs=30" / "seed1"
+    folder = start.parent / "glue" / "RTE" / "lr=1e-3,batch-size=48,epochs=30,autocast=none" / "seed1"
     while not (folder / "checkpoint_last.pt").exists() and process.poll() is None:
         time.sleep(0.01)
     assert is_training(folder)

@@ -14,6 +14,7 @@ from hmtl_plugin.checkpoints import load_checkpoint
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.experiment import Run, choose
+from hmtl_plugin.interop.origin import find_origin
 from tests.finetuning.glue.runs import (
     CELLS,
     DOCUMENTED,
@@ -139,6 +140,30 @@ def test_the_same_command_again_trains_nothing(
     said = capsys.readouterr().out
     assert f"{copied.parent}/glue/RTE: best run {best_of(copied, 'RTE')}\n" in said
     assert re.search(r"submission\.zip: lacks CoLA\.tsv, SST-2\.tsv, MRPC\.tsv, STS-B\.tsv, .*WNLI\.tsv\n", said)
+
+
+def test_another_option_has_folders_of_its_own(copied: Path, glue: Path, trainer: Trainer) -> None:
+    """A command with another option took away what the first had trained."""
+    folder, cell = copied.parent / "glue" / "RTE", CELLS[0].removesuffix(",autocast=none")
+    before = _score(folder / CELLS[0] / "seed1")
+    for option in (["--clip-norm", "2"], ["--clip-norm=2"]):
+        finetune(copied, glue, "RTE", "--grid", *cell.split(",")[:3], *option)
+        assert trainer.runs == [f"{cell},clip-norm=2,autocast=none/seed1"]
+    odd = ["--adam-betas", "(0.8, 0.9)"]
+    finetune(copied, glue, "RTE", "--grid", *cell.split(",")[:3], *odd, "--tokens-per-sample", "60")
+    assert re.fullmatch(rf"{cell},options=[0-9a-f]{{10}}/seed1", trainer.runs[1]) and len(trainer.runs) == 2
+    assert _score(folder / CELLS[0] / "seed1") == before
+    origin = find_origin(load_checkpoint(folder / "model.pt"))
+    assert origin.cell == {"lr": "1e-3", "batch-size": "16", "epochs": "2"} and origin.seed == 1
+    assert origin.metrics["score"] == _score(folder / trainer.runs[1])
+
+
+def test_runs_of_a_version_that_named_no_options_are_found(copied: Path, glue: Path, trainer: Trainer) -> None:
+    folder = copied.parent / "glue" / "RTE"
+    for cell in CELLS:
+        (folder / cell).rename(folder / cell.removesuffix(",autocast=none"))
+    finetune(copied, glue, "RTE", *GRID, "--seeds", "1,2")
+    assert trainer.runs == []
 
 
 def test_another_seed_is_trained_alone(copied: Path, glue: Path, trainer: Trainer) -> None:

@@ -21,7 +21,8 @@ from tests.finetuning.squad.texts import entry, write
 from tests.scripts import run_script
 from tests.training.runs import PLUGIN, ROOT, run, train
 
-CELL = "lr=3e-3,batch-size=16,epochs=1"
+GRID = "lr=3e-3,batch-size=16,epochs=1"
+CELL = f"{GRID},tokens-per-sample=40,doc-stride=13,autocast=none"
 METRICS = {
     "1.1": {"exact", "f1", "random_exact", "random_f1"},
     "2.0": {"half_f1", "half_exact", "half_always_f1", "half_never_f1", "best_f1", "best_exact", "threshold"},
@@ -41,7 +42,7 @@ def finetune(start: Path, train_file: Path, dev_file: Path, *options: str) -> No
     run_script(
         "finetune_squad",
         *(start.parent, "--train", train_file, "--dev", dev_file, "--tokens-per-sample", "40", "--doc-stride", "13"),
-        *("--workers", "1", "--autocast", "none", "--grid", *CELL.split(","), *options),
+        *("--workers", "1", "--autocast", "none", "--grid", *GRID.split(","), *options),
     )
 
 
