@@ -130,7 +130,10 @@ def check_trainer(cfg: Any, environ: Mapping[str, str]) -> None:
     if distributed.distributed_world_size > 1 and on_cpu:
         _set_cpu_backend(distributed)
     if not cfg.checkpoint.no_save and (distributed.distributed_rank or 0) == 0:
-        hold_save_dir(Path(cfg.checkpoint.save_dir))
+        save_dir = Path(cfg.checkpoint.save_dir)
+        hold_save_dir(save_dir)
+        for half in save_dir.glob("checkpoint*.pt.part"):  # of a killed run
+            half.unlink(missing_ok=True)
 
 
 def install() -> None:

@@ -2,9 +2,10 @@
 
 import fcntl
 import os
+import resource
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import hypothesis
@@ -26,6 +27,14 @@ Documents = Sequence[Sequence[Sequence[int]]]
 
 FIRST_WORD = 5  # <s> <pad> </s> <unk> <mask> come before
 EOS = 2
+
+
+@pytest.fixture
+def file_limit() -> Iterator[Callable[[int], None]]:
+    """Sets how many bytes a file may have (-1: any number): a longer one fails as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (before[0] if size < 0 else size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def random_documents(

@@ -2,11 +2,10 @@
 
 import errno
 import os
-import resource
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +14,6 @@ import torch
 
 from hmtl_plugin.errors import UserError, no_room
 from hmtl_plugin.publishing import locked, write_json, write_whole
-
-
-@pytest.fixture
-def limited() -> Iterator[None]:
-    """No file may be longer than 4096 bytes, which fails as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_block_that_raises_leaves_what_was(tmp_path: Path) -> None:
@@ -83,7 +73,9 @@ def test_a_lock_that_is_held_is_not_waited_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("library", ["python", "numpy", "torch", "safetensors"])
-def test_a_full_disk_is_one_line_whoever_writes(library: str, tmp_path: Path, limited: None) -> None:
+def test_a_full_disk_is_one_line_whoever_writes(
+    library: str, tmp_path: Path, file_limit: Callable[[int], None]
+) -> None:
     path = tmp_path / "a"
 
     def fill(part: Path) -> None:
@@ -99,6 +91,7 @@ def test_a_full_disk_is_one_line_whoever_writes(library: str, tmp_path: Path, li
             safetensors.save_file({"a": torch.zeros(10_000)}, part)
 
     def write() -> None:
+        file_limit(4096)
         with write_whole(path) as part:
             fill(part)
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,13 @@ def test_from_checkpoints_to_a_report(folder: Path, tmp_path: Path, capsys: pyte
     command(folder, out, "--no-plots")
     again = capsys.readouterr()
     assert again.err == "" and again.out.splitlines() == printed.splitlines()[:-2]
+
+
+def test_a_full_disk(folder: Path, tmp_path: Path, file_limit: Callable[[int], None]) -> None:
+    file_limit(50_000)
+    with pytest.raises(UserError, match=r"out/features: cannot be written \(File too large\): make room there"):
+        command(folder, tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("*.npy"))
 
 
 def test_features_are_the_hub_s(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,30 @@ def test_kill_while_a_checkpoint_is_copied(data: Path, whole: Path, tmp_path: Pa
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert list(tmp_path.glob("*.part")), "the kill was meant to hit a copy half-way"
     train(args)
+    assert not list(tmp_path.glob("*.part"))
     assert_same_weights(weights(tmp_path), weights(whole))
+
+
+def test_a_full_disk_ends_in_one_line(
+    data: Path, whole: Path, tmp_path: Path, file_limit: Callable[[int], None]
+) -> None:
+    """fairseq tries three times, each behind what the last had written; checkpoints that are there stay whole."""
+    args = arguments(data, tmp_path, *WHOLE, "--save-interval-updates", "5")
+    train(arguments(data, tmp_path, "--max-update", "5", "--save-interval-updates", "5"))
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.pt")}
+    file_limit(100_000)
+    with pytest.raises(SystemExit, match=r"^error: .*/checkpoint\w*.pt: cannot be written \(disk full.*make room"):
+        train(args)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.pt*")} == before
+    file_limit(-1)
+    train(args)
+    assert_same_weights(weights(tmp_path), weights(whole))
+
+
+def test_a_save_dir_that_cannot_be_made_is_named(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match=r"^error: .*/file/run: Not a directory: give a path that can be"):
+        train(arguments(data, tmp_path / "file" / "run", "--max-update", "2"))
 
 
 def test_a_truncated_checkpoint_is_refused_in_one_line(data: Path, whole: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -45,13 +46,27 @@ def test_what_was_trained_on_something_else_begins_anew(
             file.write("19\tthe birds\ta cat\tentailment\n")
         arguments += ["--overwrite"]
     finetune(copied, glue, *arguments)
-    assert trainer.runs == [RUNS[0]]
+    more = {"length": ",tokens-per-sample=20", "option": ",dropout=0.2"}.get(change, "")
+    assert trainer.runs == [RUNS[0].replace(",autocast", f"{more},autocast")]
     assert trainer.first_epochs == [1]
-    assert not (folder / "marker").exists()
+    assert (folder / "marker").exists() == bool(more)  # options have folders of their own
     record = records(copied)[-1]
     assert len(records(copied)) == 5
     assert record["hyper"]["options"] == (["--dropout", "0.2"] if change == "option" else [])
     assert (record["checkpoint_sha256"] != records(copied)[0]["checkpoint_sha256"]) == (change == "checkpoint")
+
+
+def test_a_full_disk(copied: Path, glue: Path, trainer: Trainer, file_limit: Callable[[int], None]) -> None:
+    out = copied.parent / "glue"
+    before = (out / "RTE" / "model.pt").read_bytes()
+    file_limit(500)
+    with pytest.raises(UserError, match=r"glue/data/RTE: cannot be written \(File too large\); nothing new was kept"):
+        finetune(copied, glue, "RTE", "--overwrite")
+    file_limit(30_000)
+    with pytest.raises(UserError, match=r"seed3/checkpoint_best.pt: cannot be written \(disk full.*make room there"):
+        finetune(copied, glue, "RTE", *GRID, "--seeds", "3")
+    assert (out / "RTE" / "model.pt").read_bytes() == before
+    assert not [path for path in out.rglob("*") if path.name.endswith((".part", ".tmp"))]
 
 
 def test_a_submission_is_of_one_checkpoint(copied: Path, glue: Path, trainer: Trainer) -> None:

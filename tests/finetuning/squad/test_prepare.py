@@ -40,6 +40,15 @@ def spans(file: SquadFile, split: SquadSplit) -> list[str | None]:
     ]
 
 
+def test_a_full_disk(tmp_path: Path, tokenizer: Tokenizer, file_limit: Callable[[int], None]) -> None:
+    path = random_squad(tmp_path / "train.json", 1, 300)
+    for limit in (200, 2_000, 20_000):
+        file_limit(limit)
+        with pytest.raises(UserError, match=r"out: cannot be written \(.*\); nothing new was kept: make room"):
+            prepare(tmp_path / "out", tokenizer, train=path)
+        assert [path.name for path in tmp_path.iterdir()] == ["train.json"]
+
+
 def test_stock_fairseq_reads_the_texts(tmp_path: Path, tokenizer: Tokenizer) -> None:
     path = random_squad(tmp_path / "train.json", 1, 300)
     prepared = prepare(tmp_path / "out", tokenizer, train=path)
