@@ -19,6 +19,7 @@ from hmtl_plugin.data.manifest import check_manifest
 from hmtl_plugin.data.prepare import PrepareOptions, prepare_corpus
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.data.tokenizer_training import train_tokenizer
+from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.glue.dataset import open_split
 from hmtl_plugin.finetuning.glue.prepare import prepare_glue, read_glue_manifest
 from hmtl_plugin.finetuning.glue.tasks import find_task
@@ -26,7 +27,7 @@ from hmtl_plugin.finetuning.grid import parse_grid, parse_seeds
 from hmtl_plugin.finetuning.squad.dataset import SquadSplit
 from hmtl_plugin.finetuning.squad.prepare import prepare_squad, read_squad_manifest
 from hmtl_plugin.finetuning.start import Start
-from hmtl_plugin.hierarchy import Hierarchy
+from hmtl_plugin.hierarchy import Hierarchy, HierarchyError
 from hmtl_plugin.models.transfer import OPERATORS
 from hmtl_plugin.objectives.base import known_objectives
 from hmtl_plugin.probing.tasks import read_task
@@ -308,7 +309,10 @@ def _option(text: str) -> Callable[[Path], Path]:
 
 def _value(parse: Callable[[str], object]) -> Callable[[Path], None]:
     def read(path: Path) -> None:
-        parse(path.read_bytes().decode("utf-8", "surrogateescape"))  # as Python takes arguments
+        try:
+            parse(path.read_bytes().decode("utf-8", "surrogateescape"))  # as Python takes arguments
+        except HierarchyError as error:  # of which the task and the model make the line
+            raise UserError(error) from None
 
     return read
 
