@@ -11,6 +11,7 @@ import os
 import pickle
 import shutil
 import sys
+import tempfile
 import typing
 import warnings
 from pathlib import Path
@@ -125,7 +126,8 @@ def _write_whole_checkpoints() -> None:
     """Checkpoints appear whole, and a full disk is one line.
 
     ``checkpoint_last.pt`` is a copy that fairseq writes in place: a kill there would leave half a file. Where a disk is
-    full, fairseq writes again, and a third time, behind what it had written, and leaves the file there.
+    full, fairseq writes again, and a third time, behind what it had written, and leaves the file there. And to see whether
+    it can write into a folder, it empties and removes a file there that may be somebody's, "dummy".
     """
     import torch
     from fairseq import checkpoint_utils
@@ -147,8 +149,14 @@ def _write_whole_checkpoints() -> None:
         with write_whole(Path(filename)) as part:
             torch.save(obj, part)
 
+    def verify_checkpoint_directory(save_dir: str) -> None:
+        os.makedirs(save_dir, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=save_dir):
+            pass
+
     PathManager.copy = staticmethod(copy)
     checkpoint_utils.torch_persistent_save = torch_persistent_save
+    checkpoint_utils.verify_checkpoint_directory = verify_checkpoint_directory
 
 
 def _explain_unreadable_checkpoints() -> None:

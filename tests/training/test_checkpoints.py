@@ -88,3 +88,10 @@ def test_gradient_norms_reach_down_through_layers_that_normalise_before(data: Pa
     lines = train(arguments(data, tmp_path, *options))
     values = next(line for line in lines if "gnorm_mlm@1" in line)
     assert float(values["gnorm_mlm@1"]) > 0 and float(values["gnorm_mlm@2"]) > 0
+
+
+def test_a_file_of_the_user_s_stays(data: Path, tmp_path: Path) -> None:
+    """fairseq removes one of this name to see whether it can write there."""
+    (tmp_path / "dummy").write_text("mine")
+    train(arguments(data, tmp_path, "--max-update", "1", "--disable-validation"))
+    assert (tmp_path / "dummy").read_text() == "mine"
