@@ -184,6 +184,13 @@ class Tokenizer(ABC):
         flat = ids_N.tolist()
         return [flat[start:end] for start, end in itertools.pairwise(bounds)]
 
+    def encode_parts(self, parts: Sequence[str]) -> list[list[int]]:
+        """Ids of the parts of a text between which a piece each is masked: those that they have in the whole text.
+
+        To WordPiece a mask is a word, as it is for BERT's users.
+        """
+        return self.encode_batch(list(parts))
+
     def table(self, never: Sequence[bool]) -> IdArray:
         """(pieces,) the dictionary id of each piece; `NEVER` for those that text must never become, ``<unk>`` for unknown ones."""
         index = {symbol: i for i, symbol in enumerate(self.symbols)}

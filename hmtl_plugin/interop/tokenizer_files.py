@@ -81,8 +81,9 @@ def tokenizer_files(tokenizer: Tokenizer, symbols: Sequence[str], family: Family
 
 
 def _added(number: int, content: str) -> dict[str, Any]:
-    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-    return {"id": number, "content": content, **flags, "special": True}
+    """A special. Only sentencepiece's mask is looked for in normalised text: what is beside it must be normalised as one."""
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
+    return {"id": number, "content": content, **flags, "normalized": content == MASK, "special": True}
 
 
 def _ends(first: str, first_id: int, end: str, end_id: int) -> dict[str, Any]:
@@ -116,13 +117,12 @@ def _sentencepiece(tokenizer: Tokenizer, symbols: Sequence[str]) -> dict[str, An
         raise UserError(f"{tokenizer.file_name}: puts spaces at the ends of words: the fast tokenizers cannot")
     scores = tokenizer.scores()
     crosses = any(_SPACE in piece.lstrip(_SPACE) for piece in scores)  # pieces of several words
-    scheme = "always" if settings.dummy_prefix and settings.strips_spaces else "never"
-    spaces = {"type": "Metaspace", "replacement": _SPACE, "prepend_scheme": scheme, "split": not crosses}
+    spaces = {"type": "Metaspace", "replacement": _SPACE, "prepend_scheme": "never", "split": not crosses}
     model = _unigram(symbols, scores) if settings.kind == "unigram" else _bpe(symbols, scores, tokenizer.file_name)
     return {
         "normalizer": {"type": "Sequence", "normalizers": _normalizers(settings)},
         "pre_tokenizer": spaces,
-        "decoder": spaces,
+        "decoder": spaces | {"prepend_scheme": "always" if settings.dummy_prefix else "never"},
         "model": model | {"byte_fallback": tokenizer.falls_back_to_bytes()},
     }
 
@@ -137,8 +137,9 @@ def _normalizers(settings: ModelSettings) -> list[dict[str, Any]]:
     if settings.strips_spaces:
         steps.append(replace(" {2,}", " "))
         steps.append(replace(r"\A +| +\z", ""))  # not Strip: other white space than the space is no space
-    elif settings.dummy_prefix:
-        steps.append({"type": "Prepend", "prepend": " "})  # Metaspace adds none where there is one
+    if settings.dummy_prefix:
+        steps.append({"type": "Prepend", "prepend": " "})  # not Metaspace's, which it puts behind a mask too
+    steps.append(replace(f" (?={MASK})", ""))  # of the masked piece
     return steps
 
 
