@@ -33,7 +33,10 @@ class SentencePieceTokenizer(Tokenizer):
     def __init__(self, content: bytes, file_name: str = SENTENCEPIECE, symbols: Sequence[str] | None = None) -> None:
         self._content, self.file_name = content, file_name
         self._processor = _processor(content, file_name)
-        self.pieces = [self._processor.id_to_piece(i) for i in range(self._processor.get_piece_size())]
+        try:
+            self.pieces = [self._processor.id_to_piece(i) for i in range(self._processor.get_piece_size())]
+        except UnicodeDecodeError as error:
+            raise UserError(f"{file_name}: damaged: a piece is no text ({error}): fetch it again") from None
         self.symbols = list(symbols) if symbols is not None else self._own_symbols()
         self._to_dictionary = self._table()
         self._from_dictionary = np.full(len(self.symbols), self._processor.unk_id(), dtype=np.int64)
