@@ -76,7 +76,7 @@ class HierarchicalBert(nn.Module):
         Raises:
             UserError: in one line, if there is none or it cannot be used.
         """
-        check_device(device)
+        check_device(device, "device")
         return cls(load_checkpoint(path)).to(device).eval()
 
     @property
