@@ -129,8 +129,8 @@ def load_checkpoint(
         overrides: of its configuration, see `OVERRIDES`.
 
     Raises:
-        UserError: in one line, for a checkpoint of another project, a damaged one, or one without a dictionary; for data with
-            another dictionary, or an override that cannot be honoured.
+        UserError: in one line, for a checkpoint of another project, a damaged one, or one without a dictionary; for
+            data with another dictionary, or an override that cannot be honoured.
     """
     file = find_checkpoint(path)
     state = read_state(file)

@@ -1,7 +1,9 @@
 """The ways in which fairseq's users open a checkpoint in Python, to our hub interface.
 
-HierarchicalBertModel.from_pretrained("runs/books", checkpoint_file="checkpoint_last.pt", data_name_or_path="data/books")
-from_hub_utils(fairseq.hub_utils.from_pretrained("runs/books", "checkpoint_best.pt", "data/books", user_dir="hmtl_plugin"))
+    HierarchicalBertModel.from_pretrained("runs/books", checkpoint_file="model.pt", data_name_or_path="data/books")
+    from_hub_utils(fairseq.hub_utils.from_pretrained("runs/books", "checkpoint_best.pt", "data/books"))
+
+What fairseq would override in a checkpoint's configuration is honoured or refused by name.
 """
 
 import argparse
@@ -30,8 +32,8 @@ def from_pretrained(
     Args:
         model_name_or_path: a run's folder.
         checkpoint_file: within it; where there is no model.pt, that is the checkpoint which the folder means.
-        data_name_or_path: folder of the data; its dictionary and tokenizer must be the checkpoint's, and serve where that has
-            none. Beginning with a dot: relative to the model's folder.
+        data_name_or_path: folder of the data; its dictionary and tokenizer must be the checkpoint's, and serve where
+            that has none. Beginning with a dot: relative to the model's folder.
         overrides: ``user_dir``, ``load_checkpoint_heads`` (they always are) and the options in `checkpoints.OVERRIDES`.
 
     Raises:
@@ -81,5 +83,5 @@ def from_hub_utils(found: Mapping[str, Any]) -> HierarchicalBert:
 
 
 def install() -> None:
-    """Give `HierarchicalBertModel` fairseq's ``from_pretrained``: it stands above the models, which know nothing of it."""
+    """Give `HierarchicalBertModel` fairseq's ``from_pretrained``, which stands above the models."""
     HierarchicalBertModel.from_pretrained = staticmethod(from_pretrained)

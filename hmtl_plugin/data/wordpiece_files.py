@@ -1,4 +1,4 @@
-"""The WordPiece tokenizer that a folder's files mean: vocab.txt or tokenizer.json, and what the configurations beside it say."""
+"""The WordPiece tokenizer that a folder's files mean: vocab.txt or tokenizer.json, and the configurations beside it."""
 
 import json
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ _MAX_CAPITALS = 0.01  # of the pieces of an uncased vocabulary
 
 
 def from_vocabulary_file(path: Path, content: bytes) -> WordPieceTokenizer:
-    """The tokenizer of a vocab.txt; case as the tokenizer_config.json beside it says. Without a word on case, a vocabulary with
-    capitals is a cased one.
+    """The tokenizer of a vocab.txt; case as the tokenizer_config.json beside it says. Without a word on case, a
+    vocabulary with capitals is a cased one.
 
     Raises:
         UserError: if it is no vocabulary, or of a tokenizer that splits words otherwise than BERT's.
@@ -50,8 +50,8 @@ def from_vocabulary_file(path: Path, content: bytes) -> WordPieceTokenizer:
 
 
 def from_tokenizer_file(path: Path, content: bytes) -> WordPieceTokenizer:
-    """The tokenizer of a tokenizer.json. Where a tokenizer_config.json of BERT beside it says other things of case, accents or
-    Chinese, it counts, as it does for transformers. `WordPieceTokenizer.followed` says so.
+    """The tokenizer of a tokenizer.json. Where a tokenizer_config.json of BERT beside it says other things of case,
+    accents or Chinese, it counts, as it does for transformers. `WordPieceTokenizer.followed` says so.
 
     Raises:
         UserError: if it is no WordPiece tokenizer, or one that splits words otherwise than BERT's.
@@ -86,10 +86,10 @@ def from_tokenizer_file(path: Path, content: bytes) -> WordPieceTokenizer:
 
 
 def _tokenizer_config(folder: Path, classes: Sequence[str]) -> dict[str, Any]:
-    """tokenizer_config.json, empty where there is none but for ``tokenizer_class``, ``BertTokenizer`` if no file names one.
+    """tokenizer_config.json, empty where there is none; its ``tokenizer_class`` is BERT's if no file names one.
 
     Raises:
-        UserError: if it, or config.json, cannot be read or says that words are split otherwise than by one of ``classes``.
+        UserError: if it, or config.json, cannot be read, or words are split otherwise than by one of ``classes``.
     """
     config, model = (
         read_object(folder / name) if (folder / name).is_file() else {} for name in (_CONFIG, _MODEL_CONFIG)
@@ -104,8 +104,8 @@ def _tokenizer_config(folder: Path, classes: Sequence[str]) -> dict[str, Any]:
     if other:
         path = folder / (_MODEL_CONFIG if config.get(other[0]) is None else _CONFIG)
         raise UserError(
-            f"{path}: {other[0]} is {said[other[0]]!r}: it splits words otherwise than BERT's own tokenizer, which alone is "
-            "known here: give a model with that (BertTokenizer)"
+            f"{path}: {other[0]} is {said[other[0]]!r}: it splits words otherwise than BERT's own tokenizer, which "
+            "alone is known here: give a model with that (BertTokenizer)"
         )
     for name in _NORMALIZER_NAMES:
         value = config.get(name)

@@ -1,8 +1,8 @@
 """WordPiece, the tokenizer of BERT, through the library `tokenizers` (Hugging Face, Apache 2.0; Rust): the one that BERT checkpoints
 are used with, so that ids are the same.
 
-Its file is a tokenizer.json; `wordpiece_files` reads what BERT published. BERT's specials take fairseq's names and places in the
-dictionary: [CLS] is <s>, [SEP] is </s>, [PAD], [UNK] and [MASK] are theirs.
+Its file is a tokenizer.json; `wordpiece_files` reads what BERT published. BERT's specials take fairseq's names and
+places in the dictionary: [CLS] is <s>, [SEP] is </s>, [PAD], [UNK] and [MASK] are theirs.
 """
 
 import itertools
@@ -34,8 +34,8 @@ class WordPieceTokenizer(Tokenizer):
 
     Attributes:
         added: tokens that the file adds to its vocabulary, BERT's specials aside; they are not used: text is text here.
-        fillers: pieces that a dictionary cannot hold, with white space, which splitting removes from all text; fairseq's
-            names of fillers stand for them, in `pieces` too.
+        fillers: pieces that a dictionary cannot hold, with white space, which splitting removes from all text;
+            fairseq's names of fillers stand for them, in `pieces` too.
         followed: where the folder that it was read from contradicts itself, which file counted.
     """
 

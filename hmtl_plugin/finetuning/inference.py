@@ -80,8 +80,8 @@ class QuestionAnswerer:
         for text, ids in zip(questions, asked, strict=True):
             if min(len(ids), self.max_question_tokens) + SPECIALS >= self.max_tokens:
                 raise UserError(
-                    f"answer: the question '{text[:40]}' has {len(ids)} tokens, which leaves no room for its context in the "
-                    f"{self.max_tokens} that the model reads at once: shorten it"
+                    f"answer: the question '{text[:40]}' has {len(ids)} tokens, which leaves no room for its context "
+                    f"in the {self.max_tokens} that the model reads at once: shorten it"
                 )
         ids_N, lengths_C, offsets_N2 = encode_with_offsets(self.tokenizer, list(contexts))
         first_C = np.cumsum(lengths_C) - lengths_C

@@ -45,7 +45,7 @@ class Imported:
         fresh: parts that the folder lacks; their weights are as initialised.
         left_out: weights of the folder that have no place here (fine-tuning heads).
         fillers: rows of the embedding that no piece of the vocabulary has; they are kept, and no text reaches them.
-        white_space: pieces that no text reaches either, and that the dictionary cannot hold; they come back when exported.
+        white_space: pieces that no text reaches either, and that the dictionary cannot hold; an export has them again.
         added: tokens that were added to the tokenizer beside its vocabulary; here they are plain text.
         followed: what counted where files of the tokenizer contradict each other.
     """

@@ -1,6 +1,6 @@
-"""What a sentencepiece model file says and the library does not tell: how it normalises, its kind, what its trainer was given.
+"""What a sentencepiece model file says and the library does not tell: how it normalises, its kind, what it was given.
 
-The file is a protocol buffer (sentencepiece_model.proto). Few fields are read here, which needs no package for such buffers.
+The file is a protocol buffer (sentencepiece_model.proto). Few fields are read here, which needs no package for that.
 """
 
 from collections.abc import Iterator

@@ -83,7 +83,7 @@ def tokenizer_files(tokenizer: Tokenizer, symbols: Sequence[str], family: Family
 
 
 def _added(number: int, content: str) -> dict[str, Any]:
-    """A special. Only sentencepiece's mask is looked for in normalised text: what is beside it must be normalised as one."""
+    """A special. Sentencepiece's mask is looked for in normalised text: what is beside it is normalised as one."""
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
     return {"id": number, "content": content, **flags, "normalized": content == MASK, "special": True}
 
@@ -131,8 +131,8 @@ def _sentencepiece(tokenizer: Tokenizer, symbols: Sequence[str]) -> dict[str, An
 
 
 def _refuse_ambiguous(settings: ModelSettings, scores: dict[str, float], source: str) -> None:
-    """User-defined symbols are pieces that sentencepiece prefers by a bonus of its own. The fast tokenizers, which know none, find
-    the same where no other piece reaches across a symbol's ends, as with digits, punctuation and ``<sep>``.
+    """User-defined symbols are pieces that sentencepiece prefers by a bonus of its own. The fast tokenizers, which know
+    none, find the same where no other piece reaches across a symbol's ends, as with digits, punctuation and ``<sep>``.
 
     Raises:
         UserError: for other symbols, and those that normalisation changes or a combining mark may.
@@ -144,8 +144,8 @@ def _refuse_ambiguous(settings: ModelSettings, scores: dict[str, float], source:
         changes = unicodedata.normalize("NFKC", symbol) != symbol or symbol[-1].isalpha()
         if changes or any(within[character] > own for character in ends) or (own and settings.kind == "bpe"):
             raise UserError(
-                f"{source}: was trained with user_defined_symbols, {symbol!r} among them, which the fast tokenizers do not cut "
-                "as sentencepiece does: use it through this project's hub interface, or train a tokenizer without it"
+                f"{source}: was trained with user_defined_symbols, {symbol!r} among them, which the fast tokenizers do "
+                "not cut as sentencepiece does: use it through this project's hub interface, or train one without it"
             )
 
 
