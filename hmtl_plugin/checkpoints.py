@@ -1,5 +1,6 @@
 """Opening a checkpoint outside the trainer: which file a folder means, and the model, dictionary and tokenizer in it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,9 +19,14 @@ from hmtl_plugin.hierarchy import Hierarchy
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
 from hmtl_plugin.objectives.base import Objective, build_objectives
 from hmtl_plugin.publishing import write_whole
+from hmtl_plugin.vocabulary_state import check_dictionary
 
 PRETRAINING = "hmtl_pretraining"  # the task that needs no head
 PREFERRED = ("model.pt", "checkpoint_best.pt", "checkpoint_last.pt")
+OVERRIDES = {  # of a configuration's parts: what changes neither weights nor what they compute
+    "model": ("dropout", "attention_dropout"),
+    "task": ("tokens_per_sample", "doc_stride", "max_question_tokens", "max_answer_tokens"),
+}
 
 
 @dataclass
@@ -113,18 +119,28 @@ def plain_config(state: dict[str, Any], file: Path) -> dict[str, Any]:
     return dict(config)
 
 
-def load_checkpoint(path: str | Path) -> LoadedCheckpoint:
+def load_checkpoint(
+    path: str | Path, data: Path | None = None, overrides: Mapping[str, Any] | None = None
+) -> LoadedCheckpoint:
     """Build the model that a checkpoint holds. Dictionary and tokenizer beside it win over those inside.
 
+    Args:
+        data: a folder of data, whose dictionary and tokenizer count instead of those beside the checkpoint.
+        overrides: of its configuration, see `OVERRIDES`.
+
     Raises:
-        UserError: in one line, for a checkpoint of another project, a damaged one, or one without a dictionary.
+        UserError: in one line, for a checkpoint of another project, a damaged one, or one without a dictionary; for
+            data with another dictionary, or an override that cannot be honoured.
     """
     file = find_checkpoint(path)
     state = read_state(file)
     config = plain_config(state, file)
+    _override(config, overrides or {})
     inside = state.get("task_state") or {}
-    dictionary = _dictionary(file, inside)
-    tokenizer = _tokenizer(file.parent, inside)
+    dictionary = _dictionary(file, inside, data)
+    if data is not None:
+        check_dictionary(inside, dictionary, str(data))
+    tokenizer = _tokenizer(data or file.parent, inside)
     if tokenizer is not None:
         tokenizer.check(dictionary)
     with torch.random.fork_rng(devices=[]):
@@ -142,6 +158,20 @@ def load_checkpoint(path: str | Path) -> LoadedCheckpoint:
         updates=int(history[-1].get("num_updates", 0)),
         finetuning=state.get("finetuning") or {},
     )
+
+
+def _override(config: dict[str, Any], overrides: Mapping[str, Any]) -> None:
+    for name, value in overrides.items():
+        part = next((part for part, names in OVERRIDES.items() if name in names and name in config[part]), None)
+        if part is None:
+            known = [each for part, names in OVERRIDES.items() for each in names if each in config[part]]
+            raise UserError(
+                f"{name}={value!r}: is settled by this checkpoint, its tokenizer and its weights: leave it out "
+                f"(what can be given is {', '.join(known)})"
+            )
+        if type(value) is not type(config[part][name]):
+            raise UserError(f"{name}={value!r}: give a value such as the checkpoint's, {config[part][name]!r}")
+        config[part][name] = value
 
 
 def build_model(
@@ -191,9 +221,10 @@ def load_vocabulary(path: str | Path) -> tuple[Dictionary, Tokenizer]:
     return dictionary, tokenizer
 
 
-def _dictionary(file: Path, inside: dict[str, Any]) -> Dictionary:
-    beside = file.parent / "dict.txt"
-    if beside.is_file():
+def _dictionary(file: Path, inside: dict[str, Any], data: Path | None = None) -> Dictionary:
+    places = [file.parent / "dict.txt"] if data is None else [data / "dict.txt", data / "input0" / "dict.txt"]  # GLUE's
+    beside = next((place for place in places if place.is_file()), None)
+    if beside is not None:
         dictionary = Dictionary.load(str(beside))
     elif "dictionary" in inside:
         dictionary = Dictionary()

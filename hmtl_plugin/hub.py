@@ -76,7 +76,7 @@ class HierarchicalBert(nn.Module):
         Raises:
             UserError: in one line, if there is none or it cannot be used.
         """
-        check_device(device)
+        check_device(device, "device")
         return cls(load_checkpoint(path)).to(device).eval()
 
     @property
@@ -121,20 +121,16 @@ class HierarchicalBert(nn.Module):
         parts: list[str] = []
         run: list[int] = []
         for token in [*map(int, ids), self.vocabulary.eos]:
-            if token in (self.vocabulary.eos, self.vocabulary.mask):
+            if token == self.vocabulary.eos:
                 parts.append(self.tokenizer.decode(run))
                 run = []
-                if token == self.vocabulary.mask:
-                    parts.append(MASK)
             elif token not in (self.vocabulary.bos, self.vocabulary.pad):
                 run.append(token)
         return " ".join(part for part in parts if part)
 
     def _pieces(self, text: str) -> list[int]:
-        ids: list[int] = []
-        for number, part in enumerate(text.split(MASK)):
-            ids += [self.vocabulary.mask] * (number > 0) + self.tokenizer.encode(part)
-        return ids
+        first, *others = self.tokenizer.encode_parts(text.split(MASK))
+        return [*first, *(token for ids in others for token in (self.vocabulary.mask, *ids))]
 
     def _batches(self, rows: Sequence[Tensor], batch_size: int) -> Iterator[tuple[list[int], Tensor]]:
         """Row numbers and (B, T) padded ids, rows of similar length together."""

@@ -24,13 +24,13 @@ def autocast(choice: str, device: str) -> AbstractContextManager[Any]:
     return torch.autocast(device, dtype=torch.bfloat16, enabled=choice == "bf16" or (choice == "auto" and native))
 
 
-def check_device(device: str | torch.device) -> None:
-    """Raise `UserError` if there is no such device here."""
+def check_device(device: str | torch.device, named: str = "--device") -> None:
+    """Raise `UserError` if there is no such device here; ``named``: what the user gave it as."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(
-            f"--device {device}: {str(error).splitlines()[0].rstrip('.')}: use cpu, or another one"
+            f"{named} {device}: {str(error).splitlines()[0].rstrip('.')}: use cpu, or another one"
         ) from None
 
 

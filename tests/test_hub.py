@@ -4,17 +4,21 @@ import random
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from fairseq import hub_utils
 from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 
 from hmtl_plugin import HierarchicalBert
 from hmtl_plugin.checkpoints import find_checkpoint, load_checkpoint
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.evaluation import evaluate
-from tests.training.runs import ROOT, arguments, make_data, run, train
+from hmtl_plugin.fairseq_hub import from_hub_utils
+from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
+from tests.training.runs import PLUGIN, ROOT, arguments, make_data, run, train
 
 SUBJECTS = "the old cat|a young dog|my friend|the black horse|her little brother|the tall man".split("|")
 VERBS = "sees|likes|follows|finds|calls|remembers".split("|")
@@ -106,6 +110,46 @@ def test_torch_hub(folder: Path, model: HierarchicalBert) -> None:
     )
 
 
+def test_as_fairseqs_users_load_a_model(folder: Path, model: HierarchicalBert) -> None:
+    """The same interface, whether data are named or not, and over what fairseq's own function gives."""
+    asked = "The old <mask> sees the red house."
+    expected = model.fill_mask(asked)
+    data = str(folder / "data")
+    for loaded in (
+        HierarchicalBertModel.from_pretrained(str(folder / "run")),
+        HierarchicalBertModel.from_pretrained(
+            str(folder / "run"), checkpoint_file="checkpoint_best.pt", data_name_or_path=data, user_dir=PLUGIN
+        ),
+        HierarchicalBertModel.from_pretrained(folder / "run", "checkpoint_best.pt", "../data", dropout=0.0),
+        from_hub_utils(hub_utils.from_pretrained(str(folder / "run"), "checkpoint_best.pt", data)),
+    ):
+        assert isinstance(loaded, HierarchicalBert) and not loaded.training
+        assert loaded.encode("The old cat.").tolist() == model.encode("The old cat.").tolist()
+        assert loaded.fill_mask(asked) == expected
+    assert loaded.next_sentence("The cat.", "A dog.") == model.next_sentence("The cat.", "A dog.")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"bpe": "gpt2"}, "^bpe='gpt2': is settled by this checkpoint.*leave it out .what can be given is dropout, "),
+        ({"encoder_layers": 3}, "^encoder_layers=3: is settled by this checkpoint"),
+        ({"doc_stride": 3}, "^doc_stride=3: is settled by this checkpoint"),
+        ({"tokens_per_sample": "many"}, "^tokens_per_sample='many': give a value such as the checkpoint's, 60"),
+        ({"checkpoint_file": "a.pt:b.pt"}, "^checkpoint_file='a.pt:b.pt': several, an ensemble: give one"),
+        ({"checkpoint_file": "a.pt"}, "a.pt: no such checkpoint"),
+        ({"data_name_or_path": "nowhere"}, "^data_name_or_path='nowhere': nowhere is no folder"),
+        ({"data_name_or_path": "./other"}, "the dictionary is not the one that the checkpoint was trained with"),
+    ],
+)
+def test_what_fairseq_would_override_is_refused_by_name(folder: Path, given: dict[str, Any], message: str) -> None:
+    (folder / "run" / "other").mkdir(exist_ok=True)
+    (folder / "run" / "other" / "dict.txt").write_text("other 1\n")
+    with pytest.raises(UserError, match=message) as error:
+        HierarchicalBertModel.from_pretrained(str(folder / "run"), **given)
+    assert "\n" not in str(error.value)
+
+
 def test_one_file_is_enough_and_files_beside_it_win(folder: Path, tmp_path: Path) -> None:
     shutil.copy(folder / "run" / "checkpoint_best.pt", tmp_path / "model.pt")
     assert HierarchicalBert.from_pretrained(tmp_path).fill_mask("The <mask>.")
@@ -118,7 +162,7 @@ def test_refusals_are_one_line(folder: Path, tmp_path: Path) -> None:
     model = HierarchicalBert.from_pretrained(folder / "run")
     with pytest.raises(UserError, match="holds no <mask>: write it"):
         model.fill_mask("The [MASK] sat.")
-    with pytest.raises(UserError, match=r"--device gpu: .*: use cpu"):
+    with pytest.raises(UserError, match=r"^device gpu: .*: use cpu"):
         HierarchicalBert.from_pretrained(folder / "run", device="gpu")
     with pytest.raises(UserError, match="no such checkpoint"):
         find_checkpoint(tmp_path / "nowhere")

@@ -7,6 +7,7 @@ through a table from its ids to the dictionary's.
 import itertools
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from hmtl_plugin.data.tokenizer import MASK, SENTENCEPIECE, SPECIALS, UNK, IdArr
 from hmtl_plugin.errors import UserError
 
 _SPACE = "\u2581"
+_WORD = "0"  # that no normalisation joins to its neighbours
+_NO_BLANKS = b"\x1a\x04\x18\x00\x20\x00"  # more of the message of the normaliser: no dummy prefix, no blanks removed
 _LITERALS = re.compile(r"<(?=/?[A-Za-z]+>)")
 
 
@@ -30,7 +33,10 @@ class SentencePieceTokenizer(Tokenizer):
     def __init__(self, content: bytes, file_name: str = SENTENCEPIECE, symbols: Sequence[str] | None = None) -> None:
         self._content, self.file_name = content, file_name
         self._processor = _processor(content, file_name)
-        self.pieces = [self._processor.id_to_piece(i) for i in range(self._processor.get_piece_size())]
+        try:
+            self.pieces = [self._processor.id_to_piece(i) for i in range(self._processor.get_piece_size())]
+        except UnicodeDecodeError as error:
+            raise UserError(f"{file_name}: damaged: a piece is no text ({error}): fetch it again") from None
         self.symbols = list(symbols) if symbols is not None else self._own_symbols()
         self._to_dictionary = self._table()
         self._from_dictionary = np.full(len(self.symbols), self._processor.unk_id(), dtype=np.int64)
@@ -80,7 +86,31 @@ class SentencePieceTokenizer(Tokenizer):
 
     def encode_flat(self, texts: list[str]) -> tuple[IdArray, IdArray]:
         """See `Tokenizer`."""
-        pieces = self._processor.encode(texts, num_threads=1)
+        return self._encode_flat(self._processor, texts)
+
+    def encode_parts(self, parts: Sequence[str]) -> list[list[int]]:
+        """See `Tokenizer`."""
+        if len(parts) == 1:
+            return self.encode_batch(list(parts))
+        texts = [self._normalised(part, number, number + 1 == len(parts)) for number, part in enumerate(parts)]
+        return [self._encode_flat(self._inner, [text])[0].tolist() for text in texts]
+
+    @cached_property
+    def _inner(self) -> Any:
+        """The model for text that is normalised: it puts no blank before it and takes none away."""
+        return _processor(self._content + _NO_BLANKS, self.file_name)
+
+    def _normalised(self, part: str, number: int, last: bool) -> str:
+        """A part of a text as it is within the whole, without the blank that belongs to a mask beside it."""
+        before, after = ("" if number == 0 else _WORD), ("" if last else _WORD)
+        text = str(self._processor.normalize(f"{before}{part}{after}"))
+        text = text[text.index(before) + len(before) : text.rindex(after) if after else None]
+        if self._processor.normalize(_WORD).endswith(_SPACE):  # the mark ends a word
+            return text.removeprefix(_SPACE) if before else text
+        return text.removesuffix(_SPACE) if after else text
+
+    def _encode_flat(self, processor: Any, texts: list[str]) -> tuple[IdArray, IdArray]:
+        pieces = processor.encode(texts, num_threads=1)
         lengths = np.fromiter(map(len, pieces), dtype=np.int64, count=len(pieces))
         flat = np.fromiter(itertools.chain.from_iterable(pieces), dtype=np.int64, count=int(lengths.sum()))
         ids_N = self._to_dictionary[flat]
@@ -88,13 +118,10 @@ class SentencePieceTokenizer(Tokenizer):
             return ids_N, lengths
         text_N = np.repeat(np.arange(len(texts)), lengths)
         for text in np.unique(text_N[ids_N < 0]).tolist():  # rare: the model knows a special by its name
-            pieces[text] = self._without_specials(texts[text])
+            pieces[text] = processor.encode(_LITERALS.sub("< ", texts[text]))
         lengths = np.fromiter(map(len, pieces), dtype=np.int64, count=len(pieces))
         flat = np.fromiter(itertools.chain.from_iterable(pieces), dtype=np.int64, count=int(lengths.sum()))
         return np.where(self._to_dictionary[flat] < 0, UNK, self._to_dictionary[flat]), lengths
-
-    def _without_specials(self, text: str) -> list[int]:
-        return list(self._processor.encode(_LITERALS.sub("< ", text)))
 
     def encode_with_ranges(self, text: str) -> tuple[IdArray, IdArray]:
         """See `Tokenizer`."""

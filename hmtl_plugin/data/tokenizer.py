@@ -62,11 +62,11 @@ class Tokenizer(ABC):
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
         if path.name == VOCABULARY:
-            from hmtl_plugin.data.wordpiece_tokenizer import from_vocabulary_file
+            from hmtl_plugin.data.wordpiece_files import from_vocabulary_file
 
-            return from_vocabulary_file(path)
+            return from_vocabulary_file(path, content)
         if content.lstrip()[:1] == b"{":
-            from hmtl_plugin.data.wordpiece_tokenizer import from_tokenizer_file
+            from hmtl_plugin.data.wordpiece_files import from_tokenizer_file
 
             return from_tokenizer_file(path, content)
         return _open(content, SENTENCEPIECE, str(path))
@@ -131,7 +131,7 @@ class Tokenizer(ABC):
         back.
         """
         for symbol in self.symbols[len(SPECIALS) :]:
-            if symbol != symbol.strip() or re.search("[\r\n]", symbol):
+            if not fits_dictionary(symbol):
                 raise UserError(
                     f"the tokenizer's piece {symbol!r} holds white space, which fairseq's dict.txt cannot; "
                     "train one with the default normalisation (leave out --tokenizer)"
@@ -184,11 +184,23 @@ class Tokenizer(ABC):
         flat = ids_N.tolist()
         return [flat[start:end] for start, end in itertools.pairwise(bounds)]
 
+    def encode_parts(self, parts: Sequence[str]) -> list[list[int]]:
+        """Ids of the parts of a text between which a piece each is masked: those that they have in the whole text.
+
+        To WordPiece a mask is a word, as it is for BERT's users.
+        """
+        return self.encode_batch(list(parts))
+
     def table(self, never: Sequence[bool]) -> IdArray:
         """(pieces,) the dictionary id of each piece; `NEVER` for those that text must never become, ``<unk>`` for unknown ones."""
         index = {symbol: i for i, symbol in enumerate(self.symbols)}
         ids = [NEVER if refused else index.get(piece, UNK) for piece, refused in zip(self.pieces, never, strict=True)]
         return np.array(ids, dtype=np.int64)
+
+
+def fits_dictionary(symbol: str) -> bool:
+    """Whether it has no white space at its ends and no line end within, and so can stand in a line of dict.txt."""
+    return symbol == symbol.strip() and not re.search("[\r\n]", symbol)
 
 
 def _open(content: bytes, file_name: str, source: str) -> Tokenizer:

@@ -1,33 +1,27 @@
 """WordPiece, the tokenizer of BERT, through the library `tokenizers` (Hugging Face, Apache 2.0; Rust): the one that BERT checkpoints
 are used with, so that ids are the same.
 
-A file is a tokenizer.json, or a vocab.txt with a tokenizer_config.json beside it, as BERT was published. BERT's specials take
-fairseq's names and places in the dictionary: [CLS] is <s>, [SEP] is </s>, [PAD], [UNK] and [MASK] are theirs.
+Its file is a tokenizer.json; `wordpiece_files` reads what BERT published. BERT's specials take fairseq's names and
+places in the dictionary: [CLS] is <s>, [SEP] is </s>, [PAD], [UNK] and [MASK] are theirs.
 """
 
 import itertools
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hmtl_plugin.data.tokenizer import MASK, NEVER, SPECIALS, UNK, WORDPIECE, IdArray, Tokenizer
+from hmtl_plugin.data.tokenizer import MASK, NEVER, SPECIALS, UNK, WORDPIECE, IdArray, Tokenizer, fits_dictionary
 from hmtl_plugin.errors import UserError
 
 CONTINUES = "##"
 UNKNOWN = "[UNK]"
 BERT_SPECIALS = {"[CLS]": SPECIALS[0], "[PAD]": SPECIALS[1], "[SEP]": SPECIALS[2], "[UNK]": SPECIALS[3], "[MASK]": MASK}
-_CONFIG = "tokenizer_config.json"
-_NORMALIZER_NAMES = {  # in tokenizer_config.json, and in tokenizer.json
-    "do_lower_case": "lowercase",
-    "strip_accents": "strip_accents",
-    "tokenize_chinese_chars": "handle_chinese_chars",
-}
-_MAX_CAPITALS = 0.01  # of the pieces of an uncased vocabulary
-_MAX_WORD_CHARACTERS = 100
+FILLER = "madeupword{:04d}"  # as fairseq names symbols of a dictionary that no text reaches
+MAX_WORD_CHARACTERS = 100
+_NO_SPECIALS: dict[str, Any] = {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
 
 
 class WordPieceTokenizer(Tokenizer):
@@ -40,15 +34,19 @@ class WordPieceTokenizer(Tokenizer):
 
     Attributes:
         added: tokens that the file adds to its vocabulary, BERT's specials aside; they are not used: text is text here.
+        fillers: pieces that a dictionary cannot hold, with white space, which splitting removes from all text;
+            fairseq's names of fillers stand for them, in `pieces` too.
+        followed: where the folder that it was read from contradicts itself, which file counted.
     """
+
+    followed: Sequence[str] = ()
 
     def __init__(self, content: bytes, source: str = WORDPIECE, symbols: Sequence[str] | None = None) -> None:
         self._content, self._source, self.file_name = content, source, WORDPIECE
         settings = _settings(content, source)
-        self.added = _added(content)
-        self._library = _library(settings, source)
-        vocabulary: dict[str, int] = settings["model"]["vocab"]
-        self.pieces = _pieces(vocabulary, source)
+        self.added = _added(settings, source)
+        self._library = _library({**settings, **_NO_SPECIALS}, source)
+        self.pieces, self.fillers = _pieces(settings["model"]["vocab"], source)
         own = [*SPECIALS, MASK, *(piece for piece in self.pieces if piece not in (*SPECIALS, MASK))]
         self.symbols = list(symbols) if symbols is not None else own
         self._to_dictionary = self.table([piece in (*SPECIALS[:3], MASK) for piece in self.pieces])
@@ -100,67 +98,6 @@ class WordPieceTokenizer(Tokenizer):
         return " ".join(words)
 
 
-def from_vocabulary_file(path: Path) -> WordPieceTokenizer:
-    """The tokenizer of a vocab.txt; case as the tokenizer_config.json beside it says. Without a word on case, a vocabulary with
-    capitals is a cased one.
-
-    Raises:
-        UserError: if a file cannot be read, or is no vocabulary.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
-    vocabulary = [line.removesuffix("\r") for line in lines[: -1 if lines[-1] == "" else None]]
-    if "" in vocabulary:
-        raise UserError(f"{path}: line {vocabulary.index('') + 1} is empty: a line is a piece; fetch it again")
-    config = _tokenizer_config(path.parent)
-    content = wordpiece_file(
-        vocabulary,
-        bool(config.get("do_lower_case", not _has_capitals(vocabulary))),
-        config.get("strip_accents"),
-        bool(config.get("tokenize_chinese_chars", True)),
-    )
-    return WordPieceTokenizer(content, str(path))
-
-
-def from_tokenizer_file(path: Path, content: bytes) -> WordPieceTokenizer:
-    """The tokenizer of a tokenizer.json. Where a tokenizer_config.json of BERT beside it says other things of case, accents or
-    Chinese, it counts, as it does for transformers.
-    """
-    settings, config = _settings(content, str(path)), _tokenizer_config(path.parent)
-    normalizer = settings.get("normalizer")
-    if not isinstance(normalizer, dict) or normalizer.get("type") != "BertNormalizer":
-        return WordPieceTokenizer(content, str(path))
-    if not str(config.get("tokenizer_class", "BertTokenizer")).startswith("BertTokenizer"):
-        return WordPieceTokenizer(content, str(path))
-    meant = {ours: config[theirs] for theirs, ours in _NORMALIZER_NAMES.items() if theirs in config}
-    if all(normalizer.get(name) == value for name, value in meant.items()):
-        return WordPieceTokenizer(content, str(path))
-    changed = json.loads(content) | {"normalizer": {**normalizer, **meant}}
-    return WordPieceTokenizer((json.dumps(changed, ensure_ascii=False, indent=1) + "\n").encode(), str(path))
-
-
-def _tokenizer_config(folder: Path) -> dict[str, Any]:
-    """tokenizer_config.json, empty where there is none."""
-    path = folder / _CONFIG
-    if not path.is_file():
-        return {}
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: no JSON ({error}): fetch it again, or remove it") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: is no JSON object: fetch it again, or remove it")
-    return config
-
-
-def _has_capitals(vocabulary: Sequence[str]) -> bool:
-    """More than a few pieces, specials in brackets aside, that lower-cased text cannot become."""
-    capitals = sum(piece != piece.lower() for piece in vocabulary if not piece.startswith("["))
-    return capitals > _MAX_CAPITALS * len(vocabulary)
-
-
 def wordpiece_file(
     vocabulary: Sequence[str], lowercase: bool, strip_accents: bool | None = None, split_chinese: bool = True
 ) -> bytes:
@@ -189,15 +126,23 @@ def wordpiece_file(
             "type": "WordPiece",
             "unk_token": UNKNOWN,
             "continuing_subword_prefix": CONTINUES,
-            "max_input_chars_per_word": _MAX_WORD_CHARACTERS,
+            "max_input_chars_per_word": MAX_WORD_CHARACTERS,
             "vocab": {piece: number for number, piece in enumerate(vocabulary)},
         },
     }
-    return (json.dumps(settings, ensure_ascii=False, indent=1) + "\n").encode()
+    return file_content(settings, WORDPIECE)
+
+
+def file_content(settings: dict[str, Any], source: str) -> bytes:
+    """A tokenizer.json of these settings."""
+    try:
+        return (json.dumps(settings, ensure_ascii=False, indent=1) + "\n").encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{source}: holds what is no text ({error}): fetch it again") from None
 
 
 def _settings(content: bytes, source: str) -> dict[str, Any]:
-    """What the file says, without what would let text become a special, or cut it."""
+    """What the file says."""
     try:
         settings = json.loads(content)
         model = settings["model"]
@@ -205,7 +150,7 @@ def _settings(content: bytes, source: str) -> dict[str, Any]:
             model.get("type", "WordPiece" if "continuing_subword_prefix" in model else None),
             model["vocab"],
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(
             f"{source}: no tokenizer.json of the library tokenizers: give the one of a BERT checkpoint"
         ) from None
@@ -217,30 +162,39 @@ def _settings(content: bytes, source: str) -> dict[str, Any]:
         raise UserError(f"{source}: pieces go on with {model.get('continuing_subword_prefix')!r}, not {CONTINUES!r}")
     if model.get("unk_token") != UNKNOWN:
         raise UserError(f"{source}: what it does not know becomes {model.get('unk_token')!r}, not {UNKNOWN!r}")
-    return {**settings, "added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+    for part in ("normalizer", "pre_tokenizer"):
+        if not isinstance(settings.get(part) or {}, dict):
+            raise UserError(f"{source}: its {part} is {settings[part]!r}, no object: fetch it again")
+    return dict(settings)
 
 
-def _added(content: bytes) -> list[str]:
-    """See `WordPieceTokenizer`; ``content`` as `_settings` has accepted it."""
-    tokens = json.loads(content).get("added_tokens") or []
-    named = [str(token.get("content")) for token in tokens if isinstance(token, dict)]
-    return [name for name in named if name not in BERT_SPECIALS]
+def _added(settings: dict[str, Any], source: str) -> list[str]:
+    """See `WordPieceTokenizer`."""
+    tokens = settings.get("added_tokens") or []
+    if not isinstance(tokens, list) or not all(isinstance(token, dict) for token in tokens):
+        raise UserError(f"{source}: its added_tokens are no list of tokens: fetch it again")
+    return [name for token in tokens if (name := str(token.get("content"))) not in BERT_SPECIALS]
 
 
-def _pieces(vocabulary: dict[str, int], source: str) -> list[str]:
-    """By id, specials by fairseq's names."""
-    by_id = sorted(vocabulary, key=lambda piece: vocabulary[piece])
-    if sorted(vocabulary.values()) != list(range(len(vocabulary))):
+def _pieces(vocabulary: dict[str, int], source: str) -> tuple[list[str], list[str]]:
+    """By id, specials and fillers by fairseq's names; and what the fillers are."""
+    numbers = list(vocabulary.values())
+    if {*map(type, numbers)} != {int} or sorted(numbers) != list(range(len(numbers))):
         raise UserError(
             f"{source}: its ids are not 0 to {len(vocabulary) - 1}, each once: a piece comes twice, or one is missing"
         )
     missing = [name for name in BERT_SPECIALS if name not in vocabulary]
     if missing:
         raise UserError(f"{source}: lacks {', '.join(missing)}: give the vocabulary of a BERT checkpoint")
+    by_id = sorted(vocabulary, key=lambda piece: vocabulary[piece])
     taken = [piece for piece in by_id if piece in BERT_SPECIALS.values()]
     if taken:
         raise UserError(f"{source}: has a piece {taken[0]}, which is a special of fairseq's dictionary")
-    return [BERT_SPECIALS.get(piece, piece) for piece in by_id]
+    text = "".join(by_id)
+    spaced = text.split() != [text]  # first of all at once, which is fast
+    fillers = [piece for piece in by_id if not fits_dictionary(piece)] if spaced else []
+    names = BERT_SPECIALS | {piece: FILLER.format(number) for number, piece in enumerate(fillers)}
+    return [names.get(piece, piece) for piece in by_id], fillers
 
 
 def _library(settings: dict[str, Any], source: str) -> Any:

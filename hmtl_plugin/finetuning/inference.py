@@ -11,9 +11,10 @@ from hmtl_plugin.checkpoints import LoadedCheckpoint
 from hmtl_plugin.data.corpus import Int64Array
 from hmtl_plugin.data.offsets import OffsetArray, encode_with_offsets
 from hmtl_plugin.data.tokenizer import Tokenizer
+from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.glue.dataset import cut_pair
 from hmtl_plugin.finetuning.squad.decoding import Candidate, WindowSpans, candidates
-from hmtl_plugin.finetuning.squad.windows import Windows, make_windows
+from hmtl_plugin.finetuning.squad.windows import SPECIALS, Windows, make_windows
 from hmtl_plugin.special_tokens import BOS, EOS, PAD
 
 _NBEST = 20
@@ -70,8 +71,18 @@ class QuestionAnswerer:
 
     @torch.inference_mode()
     def answer(self, questions: Sequence[str], contexts: Sequence[str], top_k: int, batch_size: int) -> list[Answered]:
-        """An answer for each question on the context beside it."""
+        """An answer for each question on the context beside it.
+
+        Raises:
+            UserError: if a question leaves no room for its context.
+        """
         asked = self.tokenizer.encode_batch(list(questions))
+        for text, ids in zip(questions, asked, strict=True):
+            if min(len(ids), self.max_question_tokens) + SPECIALS >= self.max_tokens:
+                raise UserError(
+                    f"answer: the question '{text[:40]}' has {len(ids)} tokens, which leaves no room for its context "
+                    f"in the {self.max_tokens} that the model reads at once: shorten it"
+                )
         ids_N, lengths_C, offsets_N2 = encode_with_offsets(self.tokenizer, list(contexts))
         first_C = np.cumsum(lengths_C) - lengths_C
         lengths_Q = np.array([len(ids) for ids in asked], dtype=np.int64)

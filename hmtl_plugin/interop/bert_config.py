@@ -1,6 +1,5 @@
 """Hugging Face's config.json of a BERT, and what it means here."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.interop.names import Family, first_position
 from hmtl_plugin.interop.tokenizer_files import special_ids
+from hmtl_plugin.json_file import read_object
 from hmtl_plugin.models.config import RECORDED, EncoderConfig, flag
 
 CONFIG = "config.json"
@@ -21,11 +21,16 @@ ACTIVATIONS = {
 }
 """Their names of activation functions, and ours; of several for one of ours the first is exported."""
 
-_NEEDED = (
+_COUNTS = (
     *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
     *("max_position_embeddings",),
 )
-_NUMBERS = ("layer_norm_eps", "initializer_range", "hidden_dropout_prob", "attention_probs_dropout_prob")
+_SHARES = {  # name -> the default, and whether it may be 0
+    "layer_norm_eps": (1e-12, False),
+    "initializer_range": (0.02, False),
+    "hidden_dropout_prob": (0.1, True),
+    "attention_probs_dropout_prob": (0.1, True),
+}
 _ONLY: dict[str, tuple[Any, str]] = {
     "type_vocab_size": (2, "two segments"),
     "position_embedding_type": ("absolute", "learned absolute positions"),
@@ -43,30 +48,30 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_object(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: give a folder that save_pretrained wrote") from None
-    except ValueError as error:
-        raise UserError(f"{path}: no JSON ({error}): fetch it again") from None
-    kind = config.get("model_type") if isinstance(config, dict) else None
+    kind = config.get("model_type")
     if kind != "bert":
         raise UserError(
             f"{path}: model_type is {kind!r}: only BERT can be imported ('bert'), cased, uncased or Chinese"
         )
-    for name in _NEEDED:
-        if not isinstance(config.get(name), int) or config[name] < 1:
-            raise UserError(f"{path}: {name} is {config.get(name)!r}, not a number above 0")
+    for name in _COUNTS:
+        if type(config.get(name)) is not int or config[name] < 1:
+            raise UserError(f"{path}: {name} is {config.get(name)!r}, not a whole number above 0: fetch it again")
+    for name, (usual, zero) in _SHARES.items():
+        value = config.setdefault(name, usual)
+        if type(value) not in (int, float) or not (0 <= value < 1 if zero else 0 < value < 1):
+            low = "from 0" if zero else "above 0"
+            raise UserError(f"{path}: {name} is {value!r}, not a number {low} and below 1: fetch it again")
     for name, (value, known) in _ONLY.items():
         if config.get(name, value) != value:
             raise UserError(f"{path}: {name} is {config[name]!r}: here is only {known} ({value!r})")
     if str(config.get("hidden_act", "gelu")) not in ACTIVATIONS:
         raise UserError(f"{path}: hidden_act is {config['hidden_act']!r}: known are {', '.join(ACTIVATIONS)}")
-    for name in _NUMBERS:
-        if name in config and not isinstance(config[name], int | float):
-            raise UserError(f"{path}: {name} is {config[name]!r}, not a number")
     if config["hidden_size"] % config["num_attention_heads"]:
         raise UserError(f"{path}: hidden_size {config['hidden_size']} does not divide by num_attention_heads")
-    return dict(config)
+    return config
 
 
 def model_options(config: dict[str, Any]) -> dict[str, Any]:
@@ -78,10 +83,10 @@ def model_options(config: dict[str, Any]) -> dict[str, Any]:
         "encoder_attention_heads": config["num_attention_heads"],
         "max_positions": config["max_position_embeddings"],
         "activation_fn": ACTIVATIONS[config.get("hidden_act", "gelu")],
-        "layer_norm_eps": float(config.get("layer_norm_eps", 1e-12)),
-        "init_std": float(config.get("initializer_range", 0.02)),
-        "dropout": float(config.get("hidden_dropout_prob", 0.1)),
-        "attention_dropout": float(config.get("attention_probs_dropout_prob", 0.1)),
+        "layer_norm_eps": float(config["layer_norm_eps"]),
+        "init_std": float(config["initializer_range"]),
+        "dropout": float(config["hidden_dropout_prob"]),
+        "attention_dropout": float(config["attention_probs_dropout_prob"]),
     }
 
 

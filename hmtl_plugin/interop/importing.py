@@ -5,6 +5,7 @@ OUT/dict.txt, tokenizer.json, import.json
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from omegaconf import OmegaConf
 from hmtl_plugin.checkpoints import PRETRAINING, build_model
 from hmtl_plugin.data.manifest import file_sha256
 from hmtl_plugin.data.tokenizer import FILE_NAMES, VOCABULARY, Tokenizer
-from hmtl_plugin.data.wordpiece_tokenizer import WordPieceTokenizer
+from hmtl_plugin.data.wordpiece_tokenizer import FILLER, WordPieceTokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.interop.bert_config import CONFIG, model_options, read_config
 from hmtl_plugin.interop.names import BERT, Weights, to_ours
@@ -44,7 +45,9 @@ class Imported:
         fresh: parts that the folder lacks; their weights are as initialised.
         left_out: weights of the folder that have no place here (fine-tuning heads).
         fillers: rows of the embedding that no piece of the vocabulary has; they are kept, and no text reaches them.
+        white_space: pieces that no text reaches either, and that the dictionary cannot hold; an export has them again.
         added: tokens that were added to the tokenizer beside its vocabulary; here they are plain text.
+        followed: what counted where files of the tokenizer contradict each other.
     """
 
     out: Path
@@ -56,6 +59,8 @@ class Imported:
     untied: bool
     fillers: int
     added: list[str]
+    white_space: list[str]
+    followed: Sequence[str]
 
     def __str__(self) -> str:
         lines = [
@@ -67,6 +72,11 @@ class Imported:
             lines.append(f"left out, heads of fine-tuning: {', '.join(self.left_out)}")
         if self.fillers:
             lines.append(f"rows of the embedding without a piece, kept and never used: {self.fillers}")
+        if self.white_space:
+            lines.append(
+                f"pieces of white space, fillers in dict.txt, never used: {', '.join(map(ascii, self.white_space))}"
+            )
+        lines += [f"tokenizer: followed {what}" for what in self.followed]
         if self.added:
             lines.append(f"tokens that were added to the tokenizer, plain text here: {', '.join(self.added)}")
         if self.untied:
@@ -84,9 +94,9 @@ def import_bert(folder: Path, out: Path) -> Imported:
     refuse_existing(out)
     config = read_config(folder)
     tokenizer = _tokenizer(folder)
-    symbols, their_id_V = _vocabulary(tokenizer, config["vocab_size"], folder)
     weights = read_weights(folder)
     parts, left_out = check_weights(weights, config, folder)
+    symbols, their_id_V = _vocabulary(tokenizer, config["vocab_size"], folder)
     untied = BERT.mlm in parts and BERT.decoder in parts and not _tied(weights)
     if not untied:
         parts = [part for part in parts if part is not BERT.decoder]
@@ -103,6 +113,8 @@ def import_bert(folder: Path, out: Path) -> Imported:
         untied,
         len(symbols) - len(tokenizer),
         tokenizer.added,
+        tokenizer.fillers,
+        tokenizer.followed,
     )
     _write(out, state, dictionary, tokenizer, _report(folder, imported))
     return imported
@@ -130,7 +142,7 @@ def _vocabulary(tokenizer: WordPieceTokenizer, rows: int, folder: Path) -> tuple
         raise UserError(
             f"{folder}: its vocabulary has {len(tokenizer):,} pieces, its embedding {rows:,} rows: they are not of one model"
         )
-    fillers = [f"madeupword{number:04d}" for number in range(rows - len(tokenizer))]
+    fillers = [FILLER.format(len(tokenizer.fillers) + number) for number in range(rows - len(tokenizer))]
     their_id = {piece: number for number, piece in enumerate(tokenizer.pieces)}
     their_id |= {filler: len(tokenizer) + number for number, filler in enumerate(fillers)}
     symbols = [*tokenizer.symbols, *fillers]
@@ -191,6 +203,7 @@ def _report(folder: Path, imported: Imported) -> dict[str, Any]:
         "fresh": imported.fresh,
         "left_out": imported.left_out,
         "added_tokens": imported.added,
+        "followed": list(imported.followed),
     }
 
 
@@ -201,6 +214,6 @@ def _write(
         torch.save(state, part / MODEL)
         dictionary.save(str(part / "dict.txt"))
         (part / tokenizer.file_name).write_bytes(tokenizer.to_bytes())
-        (part / REPORT).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (part / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
     write_folder(out, fill)

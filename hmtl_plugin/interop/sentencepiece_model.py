@@ -1,6 +1,6 @@
-"""What a sentencepiece model file says and the library does not tell: how it normalises, and its kind.
+"""What a sentencepiece model file says and the library does not tell: how it normalises, its kind, what it was given.
 
-The file is a protocol buffer (sentencepiece_model.proto). Three fields are read here, which needs no package for such buffers.
+The file is a protocol buffer (sentencepiece_model.proto). Few fields are read here, which needs no package for that.
 """
 
 from collections.abc import Iterator
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from hmtl_plugin.errors import UserError
 
-_TRAINER, _NORMALIZER = 2, 3  # fields of the model
+_PIECES, _TRAINER, _NORMALIZER = 1, 2, 3  # fields of the model
+_PIECE, _PIECE_TYPE, _USER_DEFINED = 1, 3, 4  # of a piece, and a value
 _MODEL_TYPE, _SPACE_AT_END = 3, 24  # of the trainer's settings
 _CHARSMAP, _DUMMY_PREFIX, _EXTRA_SPACES = 2, 3, 4  # of the normaliser's
 _KINDS = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
@@ -25,6 +26,7 @@ class ModelSettings:
         dummy_prefix: a space is put before every text.
         strips_spaces: spaces at the ends vanish, several become one.
         space_at_end: the mark of a space ends a piece instead of beginning it.
+        user_defined: pieces that the trainer was given (``user_defined_symbols``).
     """
 
     kind: str
@@ -32,12 +34,15 @@ class ModelSettings:
     dummy_prefix: bool
     strips_spaces: bool
     space_at_end: bool
+    user_defined: tuple[str, ...]
 
 
 def read_settings(content: bytes, source: str) -> ModelSettings:
     """Settings of a model file; `UserError` for bytes that are none."""
     try:
         model = dict(_fields(content))
+        pieces = [dict(_fields(_bytes(value))) for number, value in _fields(content) if number == _PIECES]
+        given = tuple(_part(p, _PIECE).decode() for p in pieces if p.get(_PIECE_TYPE) == _USER_DEFINED)
         trainer, normalizer = dict(_fields(_part(model, _TRAINER))), dict(_fields(_part(model, _NORMALIZER)))
     except (IndexError, ValueError):
         raise UserError(f"{source}: not a sentencepiece model; give the .model file that spm_train wrote") from None
@@ -47,11 +52,15 @@ def read_settings(content: bytes, source: str) -> ModelSettings:
         bool(normalizer.get(_DUMMY_PREFIX, 1)),
         bool(normalizer.get(_EXTRA_SPACES, 1)),
         bool(trainer.get(_SPACE_AT_END, 0)),
+        given,
     )
 
 
 def _part(message: dict[int, int | bytes], number: int) -> bytes:
-    value = message.get(number, b"")
+    return _bytes(message.get(number, b""))
+
+
+def _bytes(value: int | bytes) -> bytes:
     if not isinstance(value, bytes):
         raise ValueError
     return value

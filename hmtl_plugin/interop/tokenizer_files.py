@@ -6,6 +6,8 @@ library `tokenizers`, which exporting does not need then.
 
 import base64
 import json
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,8 +83,9 @@ def tokenizer_files(tokenizer: Tokenizer, symbols: Sequence[str], family: Family
 
 
 def _added(number: int, content: str) -> dict[str, Any]:
-    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-    return {"id": number, "content": content, **flags, "special": True}
+    """A special. Sentencepiece's mask is looked for in normalised text: what is beside it is normalised as one."""
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
+    return {"id": number, "content": content, **flags, "normalized": content == MASK, "special": True}
 
 
 def _ends(first: str, first_id: int, end: str, end_id: int) -> dict[str, Any]:
@@ -115,16 +118,35 @@ def _sentencepiece(tokenizer: Tokenizer, symbols: Sequence[str]) -> dict[str, An
     if settings.space_at_end:
         raise UserError(f"{tokenizer.file_name}: puts spaces at the ends of words: the fast tokenizers cannot")
     scores = tokenizer.scores()
+    _refuse_ambiguous(settings, scores, tokenizer.file_name)
     crosses = any(_SPACE in piece.lstrip(_SPACE) for piece in scores)  # pieces of several words
-    scheme = "always" if settings.dummy_prefix and settings.strips_spaces else "never"
-    spaces = {"type": "Metaspace", "replacement": _SPACE, "prepend_scheme": scheme, "split": not crosses}
+    spaces = {"type": "Metaspace", "replacement": _SPACE, "prepend_scheme": "never", "split": not crosses}
     model = _unigram(symbols, scores) if settings.kind == "unigram" else _bpe(symbols, scores, tokenizer.file_name)
     return {
         "normalizer": {"type": "Sequence", "normalizers": _normalizers(settings)},
         "pre_tokenizer": spaces,
-        "decoder": spaces,
+        "decoder": spaces | {"prepend_scheme": "always" if settings.dummy_prefix else "never"},
         "model": model | {"byte_fallback": tokenizer.falls_back_to_bytes()},
     }
+
+
+def _refuse_ambiguous(settings: ModelSettings, scores: dict[str, float], source: str) -> None:
+    """User-defined symbols are pieces that sentencepiece prefers by a bonus of its own. The fast tokenizers, which know
+    none, find the same where no other piece reaches across a symbol's ends, as with digits, punctuation and ``<sep>``.
+
+    Raises:
+        UserError: for other symbols, and those that normalisation changes or a combining mark may.
+    """
+    given = [symbol for symbol in settings.user_defined if symbol in scores]
+    within = Counter(character for piece in scores if len(piece) > 1 for character in set(piece))
+    for symbol in given:
+        ends, own = {symbol[0], symbol[-1]}, len(symbol) > 1
+        changes = unicodedata.normalize("NFKC", symbol) != symbol or symbol[-1].isalpha()
+        if changes or any(within[character] > own for character in ends) or (own and settings.kind == "bpe"):
+            raise UserError(
+                f"{source}: was trained with user_defined_symbols, {symbol!r} among them, which the fast tokenizers do "
+                "not cut as sentencepiece does: use it through this project's hub interface, or train one without it"
+            )
 
 
 def _normalizers(settings: ModelSettings) -> list[dict[str, Any]]:
@@ -137,8 +159,9 @@ def _normalizers(settings: ModelSettings) -> list[dict[str, Any]]:
     if settings.strips_spaces:
         steps.append(replace(" {2,}", " "))
         steps.append(replace(r"\A +| +\z", ""))  # not Strip: other white space than the space is no space
-    elif settings.dummy_prefix:
-        steps.append({"type": "Prepend", "prepend": " "})  # Metaspace adds none where there is one
+    if settings.dummy_prefix:
+        steps.append({"type": "Prepend", "prepend": " "})  # not Metaspace's, which it puts behind a mask too
+    steps.append(replace(f" (?={MASK})", ""))  # of the masked piece
     return steps
 
 
@@ -151,7 +174,7 @@ def _bpe(symbols: Sequence[str], scores: dict[str, float], source: str) -> dict[
     """Merges in the order of the scores of what they make: a piece is made of any two others, the most frequent first.
 
     Raises:
-        UserError: for a piece that no merge makes, which the model's trainer was given (``user_defined_symbols``).
+        UserError: for a piece that no merge makes.
     """
     index = {symbol: number for number, symbol in enumerate(symbols)}
     merges: list[tuple[float, int, int, str, str]] = []

@@ -1,6 +1,6 @@
 """Reading the weights of a Hugging Face folder: safetensors, or a pickle that holds plain tensors and nothing else."""
 
-import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import torch
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.interop.names import BERT, Names, Weights
+from hmtl_plugin.json_file import read_object
 
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
 _INDEX = (f"{SAFETENSORS}.index.json", f"{PICKLE}.index.json")  # of weights in several files
@@ -16,6 +17,7 @@ _OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNor
 _BUFFERS = ("embeddings.position_ids",)
 _DECODER_BIAS = "cls.predictions.decoder.bias"  # where it is stored it is what the model adds
 _FINETUNING_HEADS = ("classifier.", "qa_outputs.")
+_LAYER = re.compile(r"bert\.encoder\.layer\.(\d+)\.")
 _SHOWN = 3
 
 
@@ -47,7 +49,8 @@ def check_weights(weights: Weights, config: dict[str, Any], folder: Path) -> tup
     Raises:
         UserError: naming weights that are missing, unknown, or of another shape than config.json says.
     """
-    layers = config["num_hidden_layers"]
+    held = {found[1] for name in weights if (found := _LAYER.match(name))}
+    layers = min(config["num_hidden_layers"], len(held) + 1)  # one more than there are is enough to be refused
     encoder = [*BERT.encoder(layers).values(), *(name for three in BERT.qkv(layers).values() for name in three)]
     _refuse(folder, "lacks", [name for name in encoder if name not in weights])
     parts = [
@@ -98,8 +101,8 @@ def _files(folder: Path) -> list[Path]:
     for index in _INDEX:
         if (folder / index).is_file():
             try:
-                names = sorted(set(json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values()))
-            except (ValueError, KeyError, AttributeError, TypeError):
+                names = sorted(set(read_object(folder / index)["weight_map"].values()))
+            except (KeyError, AttributeError, TypeError):
                 raise UserError(f"{folder / index}: no index of weights: fetch it again") from None
             return [_inside(folder, name) for name in names]
     for name in (SAFETENSORS, PICKLE):
@@ -108,11 +111,10 @@ def _files(folder: Path) -> list[Path]:
     raise UserError(f"{folder}: holds no {SAFETENSORS} or {PICKLE}: give a folder that save_pretrained wrote")
 
 
-def _inside(folder: Path, name: str) -> Path:
-    path = folder / name
-    if Path(name).name != name or not path.is_file():
-        raise UserError(f"{path}: is named in the index of weights and not there: fetch it too")
-    return path
+def _inside(folder: Path, name: Any) -> Path:
+    if name not in [path.name for path in folder.iterdir() if path.is_file()]:
+        raise UserError(f"{folder / str(name)}: is named in the index of weights and not there: fetch it too")
+    return folder / str(name)
 
 
 def _safetensors(path: Path) -> Weights:

@@ -49,6 +49,8 @@ def _model(**options: Any) -> Tokenizer:
         {"remove_extra_whitespaces": False},
         {"add_dummy_prefix": False},
         {"vocab_size": 200, "split_by_whitespace": False},
+        {"user_defined_symbols": ["<sep>", "(", ")", "-", *"0123456789"], "vocab_size": 80},
+        {"user_defined_symbols": [*"0123456789"], "model_type": "bpe"},
     ],
     ids=str,
 )
@@ -56,7 +58,8 @@ def test_ids_are_the_same(tmp_path: Path, options: dict[str, Any]) -> None:
     tokenizer = _model(**options)
     export_hf(save_checkpoint(tmp_path / "run", tokenizer), tmp_path / "hf")
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
-    for text in [*SENTENCES[:100], *TEXTS]:
+    marked = [s.replace(" the ", "<sep>").replace("s ", "s(-old) <sep>, ") for s in SENTENCES[:50]]
+    for text in [*SENTENCES[:100], *marked, *TEXTS]:
         assert theirs(text, add_special_tokens=False).input_ids == tokenizer.encode(text), text
 
 
@@ -64,7 +67,11 @@ def test_ids_are_the_same(tmp_path: Path, options: dict[str, Any]) -> None:
     ("options", "message"),
     [
         ({"treat_whitespace_as_suffix": True}, "puts spaces at the ends of words"),
-        ({"user_defined_symbols": ["<sep>"], "model_type": "bpe"}, "its piece '<sep>' is made of no two others"),
+        ({"user_defined_symbols": ["<sep>"], "model_type": "bpe"}, "user_defined_symbols, '<sep>' among them"),
+        ({"user_defined_symbols": ["-", "ed", "d"]}, "user_defined_symbols, 'ed' among them.*: use it through"),
+        ({"user_defined_symbols": ["he", "ing"]}, "user_defined_symbols, 'he' among them"),
+        ({"user_defined_symbols": ["\u2581("]}, "user_defined_symbols, '\u2581\\(' among them"),
+        ({"user_defined_symbols": ["\uff08"]}, "user_defined_symbols, '\uff08' among them"),
     ],
 )
 def test_what_the_fast_tokenizers_have_not_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:

@@ -1,6 +1,7 @@
 """Import of BERT: the same hidden states, the same logits; what cannot be imported is refused in a line."""
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,15 @@ import torch
 from hmtl_plugin.errors import UserError
 
 pytest.importorskip("transformers")
+import transformers
+
 from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint
 from hmtl_plugin.data.wordpiece_tokenizer import wordpiece_file
+from hmtl_plugin.interop.exporting import export_hf
 from hmtl_plugin.interop.importing import import_bert
 from tests.data.test_wordpiece import VOCABULARY
 from tests.interop.berts import batch, save_bert
+from tests.scripts import run_script
 
 TOLERANCE = 1e-5
 
@@ -135,12 +140,16 @@ def test_text_has_the_same_ids(tmp_path: Path) -> None:
     assert [loaded.dictionary[i] for i in loaded.tokenizer.encode("The cats sat!")] == ["the", "cat", "##s", "sat", "!"]
 
 
-def _edit_config(**changes: Any) -> Callable[[Path], None]:
+def _edit_config(file: str = "config.json", **changes: Any) -> Callable[[Path], None]:
     def edit(folder: Path) -> None:
-        path = folder / "config.json"
+        path = folder / file
         path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
 
     return edit
+
+
+def _edit_tokenizer(**changes: Any) -> Callable[[Path], None]:
+    return _edit_config("tokenizer_config.json", **changes)
 
 
 def _edit_weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
@@ -164,7 +173,24 @@ BAD: list[tuple[Callable[[Path], object], str]] = [
     (_edit_config(model_type="distilbert"), "model_type is 'distilbert': only BERT"),
     (_edit_config(hidden_act="swish"), "hidden_act is 'swish'"),
     (_edit_config(position_embedding_type="relative_key"), "position_embedding_type is 'relative_key'"),
-    (_edit_config(layer_norm_eps="small"), "layer_norm_eps is 'small', not a number"),
+    (_edit_config(layer_norm_eps="small"), "layer_norm_eps is 'small', not a number above 0 and below 1"),
+    (_edit_config(layer_norm_eps=-1), "layer_norm_eps is -1, not a number above 0"),
+    (_edit_config(layer_norm_eps=float("nan")), "layer_norm_eps is nan, not a number above 0"),
+    (_edit_config(initializer_range=float("inf")), "initializer_range is inf, not a number above 0 and below 1"),
+    (_edit_config(hidden_dropout_prob=5), "hidden_dropout_prob is 5, not a number from 0 and below 1"),
+    (_edit_config(attention_probs_dropout_prob=False), "attention_probs_dropout_prob is False"),
+    (_edit_config(num_hidden_layers=True), "num_hidden_layers is True, not a whole number above 0"),
+    (_edit_config(hidden_size=32.0), "hidden_size is 32.0, not a whole number above 0"),
+    (_edit_config(architectures=["\ud800"], vocab_size=10**12), r"word_embeddings\.weight has shape"),
+    (
+        _edit_config(tokenizer_class="BertJapaneseTokenizer"),
+        r"config\.json: tokenizer_class is 'BertJapaneseTokenizer'",
+    ),
+    (_edit_tokenizer(tokenizer_class="BertJapaneseTokenizer"), r"tokenizer_config\.json: tokenizer_class is 'BertJap"),
+    (_edit_tokenizer(word_tokenizer_type="mecab"), r"tokenizer_config\.json: word_tokenizer_type is 'mecab'"),
+    (_edit_tokenizer(do_basic_tokenize=False), "do_basic_tokenize is False: it splits words otherwise than BERT's"),
+    (_edit_tokenizer(auto_map={"AutoTokenizer": ["own.Tokenizer", None]}), "auto_map is"),
+    (_edit_tokenizer(do_lower_case="yes"), r"tokenizer_config\.json: do_lower_case is 'yes': write true or false"),
     (_edit_config(hidden_act=["gelu"]), r"hidden_act is \['gelu'\]"),
     (_edit_config(type_vocab_size=3), "type_vocab_size is 3"),
     (_edit_config(num_hidden_layers=4), r"lacks bert\.encoder\.layer\.3"),
@@ -183,7 +209,7 @@ BAD: list[tuple[Callable[[Path], object], str]] = [
         r"layer\.2\.output\.dense\.weight has shape",
     ),
     (
-        lambda folder: (folder / "model.safetensors.index.json").write_text("[]"),
+        lambda folder: (folder / "model.safetensors.index.json").write_text("{}"),
         r"model\.safetensors\.index\.json: no index of weights",
     ),
     (
@@ -226,6 +252,17 @@ def test_bad_folders_are_refused_in_a_line(
     assert not (tmp_path / "harm").exists()
 
 
+def test_a_million_layers_are_refused_at_once(tmp_path: Path) -> None:
+    """By what the weights hold: no list of a million names is made, nor a model."""
+    save_bert(tmp_path / "hf")
+    _edit_config(num_hidden_layers=10**9)(tmp_path / "hf")
+    tracemalloc.start()
+    with pytest.raises(UserError, match=r"lacks bert\.encoder\.layer\.3\."):
+        run_script("import_hf", tmp_path / "hf", "--out", tmp_path / "run")
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+
+
 def test_a_folder_that_is_there_is_kept(tmp_path: Path) -> None:
     save_bert(tmp_path / "hf")
     (tmp_path / "run").mkdir()
@@ -249,6 +286,81 @@ def test_places_that_cannot_be_written_are_named(tmp_path: Path, monkeypatch: py
     with pytest.raises(UserError, match=r"run: cannot be written \(disk full.*nothing new was kept"):
         import_bert(tmp_path / "hf", tmp_path / "run")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "hf", "link"]
+
+
+DISAGREEMENTS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    (
+        {"normalizer": {"lowercase": True}},
+        {"do_lower_case": False},
+        "do_lower_case False of tokenizer_config.json, not lowercase True of tokenizer.json",
+    ),
+    (
+        {"normalizer": {"lowercase": True}},
+        {"do_lower_case": False, "tokenizer_class": "PreTrainedTokenizerFast"},
+        "lowercase True of tokenizer.json, not do_lower_case False of tokenizer_config.json",
+    ),
+    (
+        {"normalizer": {"lowercase": False}},
+        {},
+        "lowercase False of tokenizer.json; tokenizer_config.json has no do_lower_case: for transformers it is True",
+    ),
+    (
+        {"pre_tokenizer": {"type": "WhitespaceSplit"}},
+        {"do_lower_case": True},
+        "pre_tokenizer WhitespaceSplit of tokenizer.json, as for transformers 4; for 5 it is BertPreTokenizer",
+    ),
+    (
+        {"model": {"max_input_chars_per_word": 3}},
+        {"do_lower_case": True},
+        "max_input_chars_per_word 3 of tokenizer.json, as for transformers 4; for 5 it is 100",
+    ),
+    ({}, {"do_lower_case": True}, ""),
+]
+
+
+@pytest.mark.parametrize(("changes", "config", "said"), DISAGREEMENTS, ids=[d[2][:30] for d in DISAGREEMENTS])
+def test_the_summary_says_which_file_of_a_tokenizer_was_followed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], config: dict[str, Any], said: str
+) -> None:
+    save_bert(tmp_path / "hf")
+    settings = json.loads(wordpiece_file(VOCABULARY, True))
+    for part, values in changes.items():
+        settings[part] |= values
+    (tmp_path / "hf" / "tokenizer.json").write_text(json.dumps(settings), encoding="utf-8")
+    (tmp_path / "hf" / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    run_script("import_hf", tmp_path / "hf", "--out", tmp_path / "run")
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("tokenizer: followed ")]
+    assert told == ([f"tokenizer: followed {said}"] if said else [])
+    tokenizer = load_checkpoint(tmp_path / "run").tokenizer
+    assert tokenizer is not None
+    pieces = [tokenizer.symbols[i] for i in tokenizer.encode("THE cat. runn")]
+    lowered = not said.startswith(("do_lower_case False", "lowercase False"))
+    expected = [
+        "the" if lowered else "<unk>",
+        *(["<unk>"] if "WhitespaceSplit" in said else ["cat", "."]),
+        "<unk>" if "characters" in said or "max_input" in said else "runn",
+    ]
+    assert pieces == expected
+
+
+def test_pieces_of_white_space_are_fillers_and_come_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As Google's Chinese vocabulary has them: no text reaches them."""
+    vocabulary = [*VOCABULARY[:9], "\u2028", *VOCABULARY[9:], "##\u2028"]
+    theirs = save_bert(tmp_path / "hf", vocabulary=vocabulary, vocab_size=len(vocabulary) + 2)
+    run_script("import_hf", tmp_path / "hf", "--out", tmp_path / "run")
+    said = capsys.readouterr().out
+    assert r"never used: '\u2028', '##\u2028'" in said and "without a piece, kept and never used: 2" in said
+    loaded = load_checkpoint(tmp_path / "run")
+    assert [s for s in loaded.dictionary.symbols if s.startswith("madeup")] == [f"madeupword000{n}" for n in range(4)]
+    assert loaded.tokenizer is not None
+    text = "the\u2028cats \u2028 sat"
+    original = transformers.BertTokenizer(str(tmp_path / "hf" / "vocab.txt"), do_lower_case=True)
+    assert [loaded.dictionary[i] for i in loaded.tokenizer.encode(text)] == original.tokenize(text)
+    export_hf(tmp_path / "run", tmp_path / "again")
+    again = transformers.AutoTokenizer.from_pretrained(tmp_path / "again")
+    assert again.convert_ids_to_tokens(range(len(vocabulary))) == vocabulary
+    weights = transformers.BertForPreTraining.from_pretrained(tmp_path / "again").state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in theirs.state_dict().items())
 
 
 def test_added_tokens_are_named(tmp_path: Path) -> None:

@@ -124,3 +124,19 @@ def test_all_positions_rows_of_padding_and_short_models(tmp_path: Path) -> None:
         expected, _ = model(ours_BT, features_only=True)
     assert np.isfinite(states).all()
     assert np.allclose(states[0], expected.numpy()[0], atol=1e-4)
+
+
+def test_length_is_free_up_to_learned_positions(tmp_path: Path) -> None:
+    """As the page says; rotary ones have no end."""
+    tokenizer = Tokenizer.from_bytes(SENTENCEPIECE, train_tokenizer(SENTENCES, 120))
+    for positions, length in (("learned", 96), ("rotary", 150)):
+        run = save_checkpoint(tmp_path / positions, tokenizer, positions=positions)
+        onnx.export_onnx(run, tmp_path / f"{positions}.onnx")
+        ids = np.arange(length, dtype=np.int64)[None] % 100 + 5
+        (found,) = _run(tmp_path / f"{positions}.onnx", ids, np.ones_like(ids))
+        with torch.no_grad():
+            states, _ = load_checkpoint(run).model(torch.from_numpy(ids), features_only=True)
+        assert np.allclose(found, states.numpy(), atol=1e-4)
+    ids = np.full((1, 97), 7)
+    with pytest.raises(Exception, match="ONNXRuntimeError"):
+        _run(tmp_path / "learned.onnx", ids, np.ones_like(ids))

@@ -7,16 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fairseq import hub_utils
 
 from hmtl_plugin import HierarchicalBert
 from hmtl_plugin.checkpoints import save_for_use
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.fairseq_hub import from_hub_utils
 from hmtl_plugin.finetuning.experiment import Settings
 from hmtl_plugin.finetuning.glue.experiment import GlueExperiment
 from hmtl_plugin.finetuning.glue.prepare import prepare_glue, read_glue_manifest
 from hmtl_plugin.finetuning.glue.tasks import find_task
 from hmtl_plugin.finetuning.start import Start
+from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
 from tests.finetuning.conftest import WORDS
 from tests.training.runs import PLUGIN, train
 
@@ -95,6 +98,21 @@ def test_what_a_head_says_are_the_predictions_of_its_run(folder: Path, task: str
         assert sum(row.probabilities.values()) == pytest.approx(1)
         assert row.answer == max(row.probabilities, key=lambda label: row.probabilities[label])
     assert shares_RC.std(0).max() > 1e-2
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+def test_as_fairseqs_users_load_a_model(folder: Path, task: str) -> None:
+    texts = columns(folder, task)
+    expected = HierarchicalBert.from_pretrained(folder / task).predict(task, *texts)
+    data = str(folder / "data" / task)
+    for loaded in (
+        HierarchicalBertModel.from_pretrained(str(folder / task)),
+        HierarchicalBertModel.from_pretrained(str(folder / task), "checkpoint_last.pt", data),
+        from_hub_utils(hub_utils.from_pretrained(str(folder / task), "model.pt", data)),
+    ):
+        assert loaded.predict(task, *texts) == expected
+    shorter = HierarchicalBertModel.from_pretrained(str(folder / task), tokens_per_sample=TOKENS // 2)
+    assert shorter.predict(task, *texts) != expected
 
 
 @pytest.mark.parametrize("task", list(TASKS))

@@ -5,13 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fairseq import hub_utils
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hmtl_plugin import HierarchicalBert
 from hmtl_plugin.checkpoints import save_for_use
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.fairseq_hub import from_hub_utils
 from hmtl_plugin.finetuning.squad.files import read_squad
+from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
 from tests.finetuning.conftest import WORDS
 from tests.finetuning.squad.runs import ASKED, OTHERS, WINDOWS, Trained
 
@@ -114,6 +117,32 @@ def test_a_longer_question_than_in_training_lays_windows_closer(
     monkeypatch.setitem(options, "doc_stride", room + 5)
     assert hub.answer(asked, context, 5) == expected
     assert expected.answers
+
+
+def test_as_fairseqs_users_load_a_model(trained: Trained, hub: HierarchicalBert) -> None:
+    context = " ".join([*OTHERS, "birds", *OTHERS])
+    expected = hub.answer("which birds", context, 5)
+    folder, data = str(trained.folder), str(trained.data)
+    loaded = HierarchicalBertModel.from_pretrained(folder, data_name_or_path=data)
+    assert loaded.answer("which birds", context, 5) == expected
+    closer = HierarchicalBertModel.from_pretrained(folder, doc_stride=1)
+    assert closer.checkpoint.config["task"]["doc_stride"] == 1 and closer.answer("which birds", context, 5).answers
+    found = hub_utils.from_pretrained(folder, "model.pt", data)
+    if trained.version_2:
+        with pytest.raises(UserError, match="threshold is not in it: use HierarchicalBertModel"):
+            from_hub_utils(found)
+    else:
+        assert from_hub_utils(found).answer("which birds", context, 5) == expected
+
+
+def test_a_question_that_leaves_no_room_is_named(hub: HierarchicalBert, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In words for Python, not as options of a command."""
+    options = hub.checkpoint.config["task"]
+    monkeypatch.setitem(options, "max_question_tokens", options["tokens_per_sample"])
+    asked = " ".join(["which birds", *WORDS, *WORDS])
+    with pytest.raises(UserError, match=r"^answer: the question 'which birds .*: shorten it$") as error:
+        hub.answer(["which birds", asked], ["the birds"] * 2)
+    assert "--" not in str(error.value)
 
 
 def test_together_as_alone(hub: HierarchicalBert) -> None:
