@@ -28,15 +28,22 @@ class SentencePieceTokenizer(Tokenizer):
         content: the bytes of a sentencepiece model.
         file_name: the name to store it under.
         symbols: symbols of a dictionary to speak in; by default the tokenizer's own, see `dictionary`.
+        source: where it comes from, for messages.
     """
 
-    def __init__(self, content: bytes, file_name: str = SENTENCEPIECE, symbols: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        content: bytes,
+        file_name: str = SENTENCEPIECE,
+        symbols: Sequence[str] | None = None,
+        source: str | None = None,
+    ) -> None:
         self._content, self.file_name = content, file_name
-        self._processor = _processor(content, file_name)
+        self._processor = _processor(content, source or file_name)
         try:
             self.pieces = [self._processor.id_to_piece(i) for i in range(self._processor.get_piece_size())]
         except UnicodeDecodeError as error:
-            raise UserError(f"{file_name}: damaged: a piece is no text ({error}): fetch it again") from None
+            raise UserError(f"{source or file_name}: damaged: a piece is no text ({error}): fetch it again") from None
         self.symbols = list(symbols) if symbols is not None else self._own_symbols()
         self._to_dictionary = self._table()
         self._from_dictionary = np.full(len(self.symbols), self._processor.unk_id(), dtype=np.int64)
@@ -162,10 +169,10 @@ class SentencePieceTokenizer(Tokenizer):
         return (text + finish_run()).strip()
 
 
-def _processor(content: bytes, file_name: str) -> Any:
+def _processor(content: bytes, source: str) -> Any:
     import sentencepiece
 
     try:
         return sentencepiece.SentencePieceProcessor(model_proto=content)
     except Exception as error:
-        raise UserError(f"{file_name}: not a sentencepiece model; give the .model file that spm_train wrote") from error
+        raise UserError(f"{source}: not a sentencepiece model; give the .model file that spm_train wrote") from error

@@ -208,7 +208,7 @@ def _open(content: bytes, file_name: str, source: str) -> Tokenizer:
     if content[:1] == b"\n":  # field 1 of a protocol buffer, the pieces; anything else makes the library log
         from hmtl_plugin.data.sentencepiece_tokenizer import SentencePieceTokenizer
 
-        return SentencePieceTokenizer(content, file_name)
+        return SentencePieceTokenizer(content, file_name, source=source)
     if content.lstrip()[:1] == b"{":
         from hmtl_plugin.data.wordpiece_tokenizer import WordPieceTokenizer
 

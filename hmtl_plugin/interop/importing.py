@@ -23,6 +23,7 @@ from hmtl_plugin.interop.bert_config import CONFIG, model_options, read_config
 from hmtl_plugin.interop.names import BERT, Weights, to_ours
 from hmtl_plugin.interop.output import refuse_existing, write_folder
 from hmtl_plugin.interop.weights import check_weights, read_weights
+from hmtl_plugin.json_file import read_object
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertConfig
 from hmtl_plugin.tasks.pretraining import task_config
 from hmtl_plugin.vocabulary_state import vocabulary_state
@@ -199,7 +200,7 @@ def _report(folder: Path, imported: Imported) -> dict[str, Any]:
     return {
         "source": folder.name,
         "sha256": {path.name: file_sha256(path) for path in files},
-        "architectures": json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("architectures"),
+        "architectures": read_object(folder / CONFIG).get("architectures"),
         "fresh": imported.fresh,
         "left_out": imported.left_out,
         "added_tokens": imported.added,

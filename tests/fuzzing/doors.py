@@ -28,6 +28,7 @@ from hmtl_plugin.finetuning.squad.dataset import SquadSplit
 from hmtl_plugin.finetuning.squad.prepare import prepare_squad, read_squad_manifest
 from hmtl_plugin.finetuning.start import Start
 from hmtl_plugin.hierarchy import Hierarchy, HierarchyError
+from hmtl_plugin.interop.importing import import_bert
 from hmtl_plugin.models.transfer import OPERATORS
 from hmtl_plugin.objectives.base import known_objectives
 from hmtl_plugin.probing.tasks import read_task
@@ -260,6 +261,23 @@ def _read_checkpoint(path: Path) -> None:
     assert states is not None
 
 
+def _make_bert(file: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        from tests.interop.berts import save_bert  # imports transformers
+
+        save_bert(folder / "hf", num_hidden_layers=1)
+        return folder / "hf" / file
+
+    return make
+
+
+def _import_bert(path: Path) -> None:
+    out = path.parents[1] / "run"
+    shutil.rmtree(out, ignore_errors=True)
+    import_bert(path.parent, out)
+    load_checkpoint(out)
+
+
 def _record(seed: int, score: float) -> dict[str, Any]:
     return {
         "schema": 1, "kind": "glue", "run": "r", "checkpoint": "c", "checkpoint_sha256": "s", "variant": "v",
@@ -371,6 +389,10 @@ DOORS = (
     Door("SQuAD: offsets.npy", _make_prepared_squad("train/offsets.npy"), _read_prepared_squad, (damaged,)),
     Door("checkpoint: pre-training", _make_checkpoint(""), _read_checkpoint, (damaged, odd_archive, odd_archive), 3),
     Door("checkpoint: RTE", _make_checkpoint("RTE"), _read_checkpoint, (damaged, odd_archive, odd_archive)),
+    Door("import: config.json", _make_bert("config.json"), _import_bert, JSON),
+    Door("import: weights", _make_bert("model.safetensors"), _import_bert, (damaged,)),
+    Door("import: vocab.txt", _make_bert("vocab.txt"), _import_bert, TABLE),
+    Door("import: tokenizer_config.json", _make_bert("tokenizer_config.json"), _import_bert, JSON),
     Door("results: records", _make_results, _read_results, JSON, 2),
     Door("probing: task", _make_probing, _read_probing, TABLE),
     Door("study: variants", _copy("recipes/variants.tsv"), read_variants, TABLE),
