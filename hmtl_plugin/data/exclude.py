@@ -57,7 +57,7 @@ def detect(path: str) -> str:
     if first.startswith(b"{"):
         try:
             record = json.loads(first)
-        except ValueError:
+        except (ValueError, RecursionError):
             return "squad"
         return "squad" if isinstance(record, dict) and "data" in record else "jsonl"
     if suffix == ".json":
@@ -87,9 +87,9 @@ def _tsv_units(path: str) -> Iterator[str]:
 
 
 def _jsonl_units(path: str) -> Iterator[str]:
-    with open(path, "rb") as file:
-        offset = 0
-        for line in file:
+    for span in spans(path):
+        offset = span.start
+        for line in span.bytes().split(b"\n"):
             if line.strip():
                 record = parse_json_line(line, path, offset)
                 known = next((pair for pair in KNOWN_COLUMNS if set(pair) <= set(record)), None)
@@ -97,7 +97,7 @@ def _jsonl_units(path: str) -> Iterator[str]:
                     if isinstance(value, str):
                         yield tidy(value)
                         yield from paragraphs_of(value)
-            offset += len(line)
+            offset += len(line) + 1
 
 
 def _squad_units(path: str) -> Iterator[str]:

@@ -29,6 +29,7 @@ class Piece(NamedTuple):
         digest: 8 bytes, the document's key, when the piece is a whole document; else empty.
         normal: its normalised text when it may be a part only.
         excluded: whether it shares a sentence with the excluded files.
+        empty: whether it is a record without text.
     """
 
     text: bytes
@@ -36,6 +37,7 @@ class Piece(NamedTuple):
     digest: bytes
     normal: bytes
     excluded: bool
+    empty: bool = False
 
 
 @dataclass
@@ -59,10 +61,10 @@ class Reader:
             s for line in lines for s in self.splitter.split(line)
         )
 
-    def piece(self, text: str, whole: bool) -> Piece:
-        """A piece of sentences one a line, without a last line end."""
+    def piece(self, text: str | None, whole: bool) -> Piece:
+        """A piece of sentences one a line, without a last line end; None: a record without text."""
         if not text:
-            return Piece(b"", 0, b"", b"", False)
+            return Piece(b"", 0, b"", b"", False, empty=text is None)
         digest = normal = b""
         if whole:
             running = new_hash()
@@ -109,7 +111,7 @@ class Spool:
         starts: (byte, document) places in the text file where reading may start, with the number of the
             document that the
             line before belongs to (0 at the start).
-        documents, sentences, duplicates, excluded: counts.
+        documents, sentences, duplicates, excluded, empty: counts; ``empty`` of records without text.
     """
 
     text: Path
@@ -120,6 +122,7 @@ class Spool:
     sentences: int = 0
     duplicates: int = 0
     excluded: int = 0
+    empty: int = 0
     incomplete_rows: int = 0
     duplicate_rows: int = 0
 
@@ -211,6 +214,7 @@ class SpoolWriter:
 
     def add_span(self, span: Span, pieces: list[Piece]) -> None:
         """Append what `read_task` found in a span."""
+        self.spool.empty += sum(piece.empty for piece in pieces)
         whole: list[Piece] = []
         last = len(pieces) - 1
         for i, piece in enumerate(pieces):

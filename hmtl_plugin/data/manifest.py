@@ -52,6 +52,7 @@ class Manifest(TypedDict, total=False):
     duplicate_documents: int
     duplicate_rows: int
     incomplete_rows: int
+    empty_documents: int
     versions: dict[str, str]
 
 

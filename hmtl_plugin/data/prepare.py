@@ -64,6 +64,7 @@ class Summary:
                 ("excluded_documents", "excluded documents"),
                 ("duplicate_rows", "duplicate rows"),
                 ("incomplete_rows", "incomplete rows"),
+                ("empty_documents", "documents without text"),
             )
             if m.get(name)
         ]
@@ -253,6 +254,7 @@ def _manifest(
         duplicate_documents=spool.duplicates,
         duplicate_rows=spool.duplicate_rows,
         incomplete_rows=spool.incomplete_rows,
+        empty_documents=spool.empty,
         versions={name: importlib.metadata.version(name) for name in ("sentencepiece", "sentencex", "numpy")},
     )
 

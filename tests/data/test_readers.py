@@ -30,7 +30,7 @@ def read(path: Path, format: str, **options: object) -> list[str]:
         for i, part in enumerate(read_span(span, chosen, SentenceSplitter())):
             if i:
                 documents.append("")
-            documents[-1] += ("\n" if documents[-1] and part else "") + part
+            documents[-1] += ("\n" if documents[-1] and part else "") + (part or "")
     return [document for document in documents if document]
 
 

@@ -5,14 +5,13 @@ lacking one of its sentences (some of QQP's do) is dropped and counted.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from hmtl_plugin.data.deduplication import Uint64Array, key
 from hmtl_plugin.data.readers.plain import parse_json_line
-from hmtl_plugin.data.readers.text import Span, decode, read_bytes, tidy
+from hmtl_plugin.data.readers.text import Span, decode, first_line, spans, tidy
 from hmtl_plugin.errors import UserError
 
 KNOWN_COLUMNS = (
@@ -23,7 +22,6 @@ KNOWN_COLUMNS = (
     ("#1 String", "#2 String"),
     ("sentence_A", "sentence_B"),
 )
-_MAX_HEADER_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -43,8 +41,7 @@ def tsv_columns(path: str, chosen: str | None) -> PairColumns:
 
     With numbers there is a header only if the file's first line is a known one.
     """
-    with Path(path).open("rb") as file:
-        line = file.readline(_MAX_HEADER_BYTES)
+    line = first_line(path)
     header = [cell.strip() for cell in decode(line, path, 0).removeprefix("\ufeff").rstrip("\r\n").split("\t")]
     known = next((pair for pair in KNOWN_COLUMNS if pair[0] in header and pair[1] in header), None)
     if chosen is None:
@@ -68,8 +65,8 @@ def tsv_columns(path: str, chosen: str | None) -> PairColumns:
 
 def jsonl_columns(path: str, chosen: str | None) -> PairColumns:
     """The two fields of a jsonl file, by its first record or as chosen."""
-    with Path(path).open("rb") as file:
-        record = parse_json_line(next((line for line in file if line.strip()), b"{}"), path, 0)
+    lines = (line for span in spans(path) for line in span.bytes().split(b"\n"))
+    record = parse_json_line(next((line for line in lines if line.strip()), b"{}"), path, 0)
     if chosen is not None:
         names = [name.strip() for name in chosen.split(",")]
         if len(names) != 2 or not all(names) or names[0] == names[1]:
@@ -132,7 +129,7 @@ def _jsonl_pairs(span: Span, columns: PairColumns) -> list[tuple[str, str]]:
     span.read()  # refuses what is not UTF-8 with its byte
     pairs: list[tuple[str, str]] = []
     offset = span.start
-    for line in read_bytes(span.path, span.start, span.end).split(b"\n"):
+    for line in span.bytes().split(b"\n"):
         if line.strip():
             record = parse_json_line(line, span.path, offset)
             values = [record.get(str(name)) for name in (columns.first, columns.second)]

@@ -2,11 +2,11 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from hmtl_plugin.data.readers.text import Span, line_number, read_bytes, tidy_lines
+from hmtl_plugin.data.readers.text import Span, check_surrogates, line_number, tidy_lines
 from hmtl_plugin.data.splitting import SentenceSplitter
 from hmtl_plugin.errors import UserError
 
@@ -32,13 +32,13 @@ class TextOptions:
     language: str = "en"
 
 
-def read_span(span: Span, options: TextOptions, splitter: SentenceSplitter) -> list[str]:
-    """The span's documents, each its sentences one a line.
+def read_span(span: Span, options: TextOptions, splitter: SentenceSplitter) -> list[str | None]:
+    """The span's documents, each its sentences one a line; None for a record whose text is empty or null.
 
     A document ends between two elements of the list, not after the last: it may go on in the next span. So
     the first and the last element may be empty, and a file without its last line end loses nothing.
     """
-    return _READERS[options.format](span, options, splitter)
+    return [*_READERS[options.format](span, options, splitter)]
 
 
 def _lines(span: Span) -> list[str]:
@@ -75,20 +75,20 @@ def _documents(span: Span, options: TextOptions, splitter: SentenceSplitter) -> 
     return [splitter.split_lines(paragraphs_of(span.read()))]
 
 
-def _jsonl(span: Span, options: TextOptions, splitter: SentenceSplitter) -> list[str]:
-    documents: list[str] = []
+def _jsonl(span: Span, options: TextOptions, splitter: SentenceSplitter) -> list[str | None]:
+    documents: list[str | None] = []
     offset = span.start
     span.read()  # refuses what is not UTF-8 with its byte
-    for line in read_bytes(span.path, span.start, span.end).split(b"\n"):
+    for line in span.bytes().split(b"\n"):
         if line.strip():
             record = parse_json_line(line, span.path, offset)
             text = field(record, options.text_field, span.path, offset)
-            documents.append(splitter.split_lines(paragraphs_of(text)))
+            documents.append(splitter.split_lines(paragraphs_of(text)) or None)
         offset += len(line) + 1
     return [*documents, ""]
 
 
-_READERS: dict[str, Callable[[Span, TextOptions, SentenceSplitter], list[str]]] = {
+_READERS: dict[str, Callable[[Span, TextOptions, SentenceSplitter], Iterable[str | None]]] = {
     "sentences": _sentences,
     "paragraphs": _paragraphs,
     "documents": _documents,
@@ -123,21 +123,27 @@ def looks_wrapped(text: str) -> bool:
 def parse_json_line(line: bytes, path: str, offset: int) -> dict[str, object]:
     """One line of a jsonl file as an object; `UserError` with file and line number when it is none."""
     try:
-        record = json.loads(line.decode("utf-8-sig"))
-    except ValueError as error:
+        text = line.decode("utf-8-sig")
+        record = json.loads(text)
+    except (ValueError, RecursionError) as error:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
         raise UserError(f"{path}: line {line_number(path, offset)} is not JSON ({reason})") from error
     if not isinstance(record, dict):
         raise UserError(f"{path}: line {line_number(path, offset)} is not a JSON object")
+    check_surrogates(text, record, lambda: f"{path}: line {line_number(path, offset)}")
     return record
 
 
 def field(record: dict[str, object], name: str, path: str, offset: int) -> str:
-    """The text in a record's field (nested by dots); `UserError` naming the line and the fields there are."""
+    """The text in a record's field (nested by dots), empty where that is null, as dumps have it; `UserError` naming the
+    line and the fields there are.
+    """
     value: object = record.get(name, record)
     if value is record:
         for part in name.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
+            value = value.get(part, record) if isinstance(value, dict) else record
+    if value is None:
+        return ""
     if not isinstance(value, str):
         fields = ", ".join(k for k, v in record.items() if isinstance(v, str)) or "none"
         raise UserError(

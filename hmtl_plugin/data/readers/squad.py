@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hmtl_plugin.data.readers.text import tidy
+from hmtl_plugin.data.readers.text import check_surrogates, tidy
 from hmtl_plugin.errors import UserError
 
 _BLOCK_BYTES = 1 << 20
@@ -72,10 +72,11 @@ def _articles(stream: _Stream) -> Iterator[dict[str, Any]]:
             return
         try:
             article, end = decoder.raw_decode(stream.text, stream.position)
-        except ValueError as error:
-            if stream.more():
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, ValueError) and stream.more():
                 continue
             raise UserError(f"{stream.path}: not JSON or truncated: {error}") from error
+        check_surrogates(stream.text[stream.position : end], article, lambda: stream.path)
         stream.position = end
         if not isinstance(article, dict) or not isinstance(article.get("paragraphs"), list):
             raise UserError(f'{stream.path}: not a SQuAD file: an article has no "paragraphs" list')
@@ -87,9 +88,9 @@ def article_units(article: dict[str, Any], path: str) -> Iterator[tuple[str, lis
     for paragraph in article["paragraphs"]:
         if not isinstance(paragraph, dict) or not isinstance(paragraph.get("context"), str):
             raise UserError(f'{path}: not a SQuAD file: a paragraph has no "context"')
+        if not isinstance(entries := paragraph.get("qas", []), list):
+            raise UserError(f'{path}: not a SQuAD file: "qas" of a paragraph is no list')
         questions = [
-            tidy(qa["question"])
-            for qa in paragraph.get("qas", [])
-            if isinstance(qa, dict) and isinstance(qa.get("question"), str)
+            tidy(qa["question"]) for qa in entries if isinstance(qa, dict) and isinstance(qa.get("question"), str)
         ]
         yield tidy(paragraph["context"]), [question for question in questions if question]

@@ -1,13 +1,15 @@
 """Files as UTF-8 text in bounded pieces, and the cleaning that every format shares.
 
-Only "\\n" ends a line: U+2028, U+0085 and their kin inside a line are white space, as for sentencepiece.
+Only "\\n" ends a line, or "\\r" in a file whose beginning has no other end of a line: U+2028, U+0085 and their kin
+inside a line are white space, as for sentencepiece.
 Cleaning turns control characters and every run of white space into one space, so a line is what
 `fairseq-preprocess` would see as well.
 """
 
+import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -34,7 +36,7 @@ _ODD_SPACE = re.compile(
 @dataclass(frozen=True)
 class Span:
     """Bytes ``start..end`` of a file, cut at line ends. `first` and `last` say whether the file begins and
-    ends here.
+    ends here, `cr` whether its lines end in a carriage return alone.
     """
 
     path: str
@@ -42,14 +44,20 @@ class Span:
     end: int
     first: bool
     last: bool
+    cr: bool = False
+
+    def bytes(self) -> bytes:
+        """The span's bytes, every line ending in a line feed."""
+        data = read_bytes(self.path, self.start, self.end)
+        return data.replace(b"\r", b"\n") if self.cr else data
 
     def read(self) -> str:
         """The span's text; `UserError` naming file and byte when it is not UTF-8."""
-        return decode(read_bytes(self.path, self.start, self.end), self.path, self.start)
+        return decode(self.bytes(), self.path, self.start)
 
     def read_tidy(self) -> str:
         """`read`, made tidy: what makes no text before makes none after."""
-        data = read_bytes(self.path, self.start, self.end)
+        data = self.bytes()
         try:
             return tidy_bytes(data).decode("utf-8")
         except UnicodeDecodeError:
@@ -99,6 +107,8 @@ def spans(path: str, boundary: bytes = b"\n", skip: int = 0) -> Iterator[Span]:
     span.
     """
     size = Path(path).stat().st_size
+    cr = ends_lines_by_cr(path)
+    boundary = boundary.replace(b"\n", b"\r") if cr else boundary
     with open(path, "rb") as file:
         start = max(skip, len(_BOM) if file.read(len(_BOM)) == _BOM else 0)
         first = True
@@ -106,14 +116,30 @@ def spans(path: str, boundary: bytes = b"\n", skip: int = 0) -> Iterator[Span]:
             end = min(size, start + SPAN_BYTES)
             if end < size:
                 end = _cut(file, end, size, boundary)
-            yield Span(path, start, end, first, end >= size)
+            yield Span(path, start, end, first, end >= size, cr)
             if end >= size:
                 return
             start, first = end, False
 
 
+def ends_lines_by_cr(path: Path | str) -> bool:
+    """Whether the lines of a file end in a carriage return alone, as on old Macs."""
+    with open(path, "rb") as file:
+        head = file.read(_SCAN_BYTES)
+    return b"\r" in head and b"\n" not in head
+
+
+def first_line(path: Path | str) -> bytes:
+    """The first line of a file with its end, or its first 64 KiB."""
+    end = b"\r" if ends_lines_by_cr(path) else b"\n"
+    with open(path, "rb") as file:
+        line, found, _ = file.read(_SCAN_BYTES).partition(end)
+    return line + found
+
+
 def _cut(file: IO[bytes], position: int, size: int, boundary: bytes) -> int:
     """The end of the first `boundary` that ends at `position` or later; after 1 MiB without one, of a line."""
+    end_of_line = boundary[-1:]
     line_end = 0
     offset = max(0, position - len(boundary))
     while offset < size:
@@ -122,7 +148,7 @@ def _cut(file: IO[bytes], position: int, size: int, boundary: bytes) -> int:
         found = block.find(boundary)
         if found >= 0:
             return offset + found + len(boundary)
-        if not line_end and (newline := block.find(b"\n", max(0, position - 1 - offset))) >= 0:
+        if not line_end and (newline := block.find(end_of_line, max(0, position - 1 - offset))) >= 0:
             line_end = offset + newline + 1
         if line_end and offset - position > _FAR:
             return line_end
@@ -169,6 +195,22 @@ def _has_loose_space(data: bytes) -> bool:
     return bool(((codes[neighbours] == 32) | (codes[neighbours + 1] == 32)).any())
 
 
+def check_surrogates(written: str, value: object, where: Callable[[], str]) -> None:
+    """`UserError` for JSON that has half a surrogate pair, which no UTF-8 can hold.
+
+    Args:
+        written: the JSON; value: what it means; where: gives the beginning of the message.
+    """
+    if "\\ud" in written or "\\uD" in written:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"{where()}: half of a surrogate pair (\\u{ord(error.object[error.start]):04x}): write characters above U+FFFF "
+                "as two escapes, or as they are in UTF-8"
+            ) from error
+
+
 def tidy_lines(text: str) -> list[str]:
     """The lines of `text`, tidy as `tidy_bytes` makes them."""
     return tidy_bytes(text.encode("utf-8")).decode("utf-8").split("\n")
@@ -181,12 +223,12 @@ def tidy(text: str) -> str:
 
 def line_number(path: str, offset: int) -> int:
     """Number, from 1, of the line that holds byte `offset`; for error messages."""
-    number = 1
+    number, end = 1, b"\r" if ends_lines_by_cr(path) else b"\n"
     with open(path, "rb") as file:
         while offset > 0:
             block = file.read(min(offset, 1 << 20))
             if not block:
                 break
-            number += block.count(b"\n")
+            number += block.count(end)
             offset -= len(block)
     return number

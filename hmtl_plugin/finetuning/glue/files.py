@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hmtl_plugin.data.readers.text import Span, decode, line_number, spans, tidy_lines
+from hmtl_plugin.data.readers.text import Span, check_surrogates, decode, first_line, line_number, spans, tidy_lines
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.glue.tasks import TEST, GlueTask
 
-_MAX_HEADER_BYTES = 1 << 16
 _BOM = "\ufeff"
 
 
@@ -74,8 +73,7 @@ def find_files(task: GlueTask, glue_dir: Path) -> list[GlueFile]:
 
 
 def _open(task: GlueTask, split: str, path: Path) -> GlueFile:
-    with path.open("rb") as file:
-        raw = file.readline(_MAX_HEADER_BYTES)
+    raw = first_line(path)
     if not raw.strip():
         raise UserError(f"{path}: is empty")
     if path.suffix == ".jsonl":
@@ -84,6 +82,11 @@ def _open(task: GlueTask, split: str, path: Path) -> GlueFile:
     missing = [name for name in task.text if name not in header]
     if missing and task.headless and not split.startswith(TEST):
         columns = tuple(task.headless[name] for name in task.text)
+        if max(task.headless.values()) >= len(header):
+            raise UserError(
+                f"{path}: line 1 has {len(header)} columns, {task.name}'s files have {max(task.headless.values()) + 1}: "
+                "fetch it with scripts/download_glue.sh"
+            )
         return GlueFile(str(path), split, columns, task.headless[task.label], len(header), 0)
     labelled = task.label in header
     if not labelled and split in ("train", *task.validation_splits):
@@ -142,8 +145,9 @@ def _cells(task: GlueTask, file: GlueFile, line: str, where: _Line, number: int)
 def _fields(task: GlueTask, line: str, where: _Line, number: int) -> list[str]:
     try:
         record = json.loads(line.removeprefix(_BOM))
+        check_surrogates(line, record, lambda: where.name(number))
         return [*(" ".join(str(record[name]).split()) for name in task.text), str(record[task.label]).strip()]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         names = ", ".join((*task.text, task.label))
         raise UserError(f"{where.name(number)} is no JSON object with the fields {names}") from error
 

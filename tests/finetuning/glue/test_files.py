@@ -171,3 +171,31 @@ def test_official_counts(real_data: Callable[[str], Path], name: str) -> None:
         found = [read_rows(task, files[split], span) for span in files[split].spans()]
         assert sum(len(rows.texts[0]) for rows in found) == expected
         assert all(text for rows in found for texts in rows.texts for text in texts)
+
+
+def test_lines_may_end_in_cr_alone(tmp_path: Path) -> None:
+    rows = "0\ta cat\ta dog\tentailment\n1\tone\ttwo\tnot_entailment\n"
+    write(tmp_path / "lf" / "RTE", train__tsv=RTE_HEADER + rows, dev__tsv=RTE_HEADER + rows)
+    other = (RTE_HEADER + rows).replace("\n", "\r")
+    write(tmp_path / "cr" / "RTE", train__tsv=other, dev__tsv=other)
+    assert read("RTE", tmp_path / "cr") == read("RTE", tmp_path / "lf")
+
+
+@pytest.mark.parametrize("row", ["The cat sees.\n", "gj04\t1\n", "gj04\t1\t*\n"])
+def test_cola_with_fewer_columns_is_one_line(row: str, tmp_path: Path) -> None:
+    write(tmp_path / "CoLA", train__tsv=row * 3, dev__tsv=row * 3)
+    with pytest.raises(
+        UserError, match=rf"train.tsv: line 1 has {row.count(chr(9)) + 1} columns, CoLA's files have 4: fetch"
+    ):
+        find_files(find_task("CoLA"), tmp_path)
+
+
+def test_json_that_no_text_can_hold_is_one_line(tmp_path: Path) -> None:
+    for odd, message in (
+        ('"\\ud83d"', "line 1: half of a surrogate pair"),
+        ("[" * 5000 + "]" * 5000, "line 1 is no JSON"),
+    ):
+        row = '{"gold_label": "neutral", "sentence1": ' + odd + ', "sentence2": "b"}\n'
+        write(tmp_path / "SNLI", **{f"snli_1.0_{name}__jsonl": row for name in ("train", "dev", "test")})
+        with pytest.raises(UserError, match=message):
+            read("SNLI", tmp_path)

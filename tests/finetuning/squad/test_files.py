@@ -26,6 +26,21 @@ def refused(path: Path, file: str | dict[str, Any]) -> str:
     return message.removeprefix(f"{path}: ")
 
 
+def test_ids_may_be_numbers(tmp_path: Path) -> None:
+    path = write(tmp_path / "f.json", [[(CONTEXT, [entry(0, [("old", CONTEXT.index("old"))], id=17)])]])
+    assert [question.id for question in read_squad(path).questions] == ["17"]
+
+
+@pytest.mark.parametrize("value", [3, None, True, "x", {}])
+def test_questions_that_are_no_list(value: object, tmp_path: Path) -> None:
+    article = {"paragraphs": [{"context": CONTEXT, "qas": value}]}
+    assert 'article 1, paragraph 1: has no "qas" (list)' in refused(tmp_path / "f.json", {"data": [article]})
+
+
+def test_deep_nesting(tmp_path: Path) -> None:
+    assert "not JSON or truncated" in refused(tmp_path / "f.json", '{"data": ' + "[" * 5000 + "]" * 5000 + "}")
+
+
 def test_everything_is_kept_as_it_is(tmp_path: Path) -> None:
     answers = [("old", CONTEXT.index("old")), ("\U0001f680\t", CONTEXT.index("\U0001f680"))]
     questions = [entry(0, answers, "  who ?"), entry(1, [], is_impossible=True, plausible_answers=[{"text": "x"}])]

@@ -1,0 +1,102 @@
+"""Text as real dumps have it: records without text, lines that end in CR alone, JSON that no UTF-8 can hold."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hmtl_plugin.data.manifest import read_manifest
+from hmtl_plugin.data.readers.text import SPAN_BYTES, spans
+from hmtl_plugin.errors import UserError
+from tests.data.texts import documents, read_items
+from tests.scripts import run_script
+
+DOCS = documents(12)
+
+
+def prepare(file: Path, out: Path, format: str, tokenizer: str, *more: str | Path) -> None:
+    options = ["--format", format, "--tokenizer", tokenizer, "--workers", "1", "--valid-fraction", "0", *more]
+    run_script("prepare_corpus", file, "--out", out, *options)
+
+
+def content(format: str) -> str:
+    """`DOCS` in a format."""
+    if format == "jsonl":
+        return "".join(json.dumps({"text": "\n".join(doc)}) + "\n" for doc in DOCS)
+    if format == "pairs":
+        return "sentence1\tsentence2\n" + "".join(f"{doc[0]}\t{doc[-1]}\n" for doc in DOCS)
+    if format == "nli-jsonl":
+        return "".join(json.dumps({"sentence1": doc[0], "sentence2": doc[-1]}) + "\n" for doc in DOCS)
+    return "\n\n".join("\n".join(doc) for doc in DOCS) + "\n"
+
+
+@pytest.mark.parametrize("format", ["sentences", "paragraphs", "documents", "jsonl", "pairs", "nli-jsonl"])
+@pytest.mark.parametrize("end", ["\r", "\r\n"])
+def test_lines_may_end_as_they_like(format: str, end: str, tmp_path: Path, tokenizer: str) -> None:
+    """Of CR alone, all sentences of a file became one document, or its lines one JSON that was none."""
+    for name, text in (("lf", content(format)), ("other", content(format).replace("\n", end))):
+        (tmp_path / name).write_bytes(text.encode())
+        prepare(tmp_path / name, tmp_path / f"{name}.out", format, tokenizer)
+    assert read_items(tmp_path / "other.out" / "train") == read_items(tmp_path / "lf.out" / "train")
+    manifest = read_manifest(tmp_path / "other.out")
+    assert manifest is not None and manifest["splits"]["train"]["sentences"] > 20
+
+
+def test_excluded_sentences_of_such_a_file(tmp_path: Path, tokenizer: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text").write_text(content("sentences"))
+    for name, text in (("t.txt", content("sentences")), ("t.jsonl", content("jsonl")), ("t.tsv", content("pairs"))):
+        (tmp_path / name).write_bytes(text.replace("\n", "\r").encode())
+        with pytest.raises(UserError, match="no documents left: all 12 share a sentence"):
+            prepare(tmp_path / "text", tmp_path / "out", "sentences", tokenizer, "--exclude", tmp_path / name)
+
+
+def test_a_long_file_of_such_lines_is_read_in_pieces(tmp_path: Path) -> None:
+    line = b"a sentence of some words\r"
+    (tmp_path / "t").write_bytes(line * (5 * SPAN_BYTES // 2 // len(line)))
+    found = list(spans(str(tmp_path / "t")))
+    assert len(found) == 3 and all(span.bytes().endswith(b"\n") for span in found)
+    assert b"".join(span.bytes() for span in found) == (tmp_path / "t").read_bytes().replace(b"\r", b"\n")
+
+
+def test_a_carriage_return_within_a_line_is_a_blank(tmp_path: Path, tokenizer: str) -> None:
+    for name, text in (("one", "a\rb c.\nanother.\n"), ("two", "a b c.\nanother.\n")):
+        (tmp_path / name).write_bytes(text.encode())
+        prepare(tmp_path / name, tmp_path / f"{name}.out", "sentences", tokenizer)
+    assert read_items(tmp_path / "one.out" / "train") == read_items(tmp_path / "two.out" / "train")
+
+
+@pytest.mark.parametrize("field", ["text", "page.text"])
+def test_records_without_text_are_left_out_and_counted(
+    field: str, tmp_path: Path, tokenizer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = ["One cat.", None, "Two cats.", "", " \n", None]
+    records = [{"text": text} if field == "text" else {"page": {"text": text}} for text in texts]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    prepare(tmp_path / "t.jsonl", tmp_path / "out", "jsonl", tokenizer, "--text-field", field)
+    assert "train 2 documents" in (said := capsys.readouterr().out) and "4 documents without text" in said
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest is not None and manifest["empty_documents"] == 4
+
+
+@pytest.mark.parametrize(
+    ("format", "text", "message"),
+    [
+        ("jsonl", '{"text": "a"}\n{"text": "b \\ud83d c"}\n', r"line 2: half of a surrogate pair \(\\ud83d\)"),
+        ("nli-jsonl", '{"sentence1": "a", "sentence2": "\\uDE00"}\n', r"line 1: half of a surrogate pair"),
+        ("squad", '{"data": [{"paragraphs": [{"context": "\\ud83d"}]}]}', "t: half of a surrogate pair"),
+        ("jsonl", '{"text": "a"}\n{"text": ' + "[" * 5000 + "]" * 5000 + "}\n", "line 2 is not JSON"),
+        ("squad", '{"data": [' + "[" * 5000 + "]" * 5000 + "]}", "not JSON or truncated"),
+        ("squad", '{"data": [{"paragraphs": [{"context": "a", "qas": 3}]}]}', '"qas" of a paragraph is no list'),
+        ("jsonl", '{"title": "a", "text": 3}\n', "line 1 has no text in field 'text'; its text fields: title"),
+        ("jsonl", '{"title": "a"}\n', "line 1 has no text in field 'text'; its text fields: title"),
+    ],
+)
+def test_odd_json_is_one_line(format: str, text: str, message: str, tmp_path: Path, tokenizer: str) -> None:
+    (tmp_path / "t").write_text(text)
+    with pytest.raises(UserError, match=message):
+        prepare(tmp_path / "t", tmp_path / "out", format, tokenizer)
+
+
+def test_whole_surrogate_pairs_are_characters(tmp_path: Path, tokenizer: str) -> None:
+    (tmp_path / "t").write_text('{"text": "a cat \\ud83d\\ude00."}\n')
+    prepare(tmp_path / "t", tmp_path / "out", "jsonl", tokenizer)
