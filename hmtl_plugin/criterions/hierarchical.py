@@ -54,6 +54,7 @@ class HierarchicalCriterion(FairseqCriterion):
         self.log_gradient_norms = log_gradient_norms
         self.update = 0
         self._names: dict[str, tuple[str, ...]] = {}
+        self._last_means: dict[str, float] = {}  # of training
 
     def set_num_updates(self, update: int) -> None:
         """The trainer's update count, for weight warm-up and the gradient-norm interval."""
@@ -107,7 +108,7 @@ class HierarchicalCriterion(FairseqCriterion):
         return norms
 
     def log_metrics(self, logging_outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Log every objective's metrics, ``loss`` (fixed-weight sum of their means) and ``objective`` (as optimised).
+        """Log every objective's metrics, ``loss`` (fixed-weight sum of their means, see `_weighted_loss`) and ``objective`` (as optimised).
 
         Values are derived from sums, so they are exact over batches of any size, ranks and log intervals. Sums stay on the
         device until a value is printed.
@@ -119,7 +120,7 @@ class HierarchicalCriterion(FairseqCriterion):
         if self.training:  # validation views hold some objectives' targets each, so their tokens are no denominator
             tokens = max(float(sums["sample_size"]), 1.0)
             metrics.log_scalar("objective", sums["objective"] / tokens, tokens, priority=6, round=3)
-        metrics.log_derived("loss", self._weighted_loss, priority=5)
+        metrics.log_derived("loss", partial(self._weighted_loss, self.training), priority=5)
         for position, (name, objective) in enumerate(self.objectives.items()):
             for metric in self._metric_names(name, objective, sums):
                 metrics.log_derived(f"{name}_{metric}", partial(self._metric, name, metric), priority=10 + position)
@@ -150,10 +151,15 @@ class HierarchicalCriterion(FairseqCriterion):
     def _metric(self, name: str, metric: str, meters: MetersDict) -> float:
         return round(self._objective_metrics(name, meters)[metric], 4)
 
-    def _weighted_loss(self, meters: MetersDict) -> float:
-        """Sum of w_k * S_k / C_k; an objective that has seen no target adds nothing."""
+    def _weighted_loss(self, training: bool, meters: MetersDict) -> float:
+        """Sum of w_k * S_k / C_k. An objective without a target adds nothing in validation, whose targets are always the
+        same; in training what it last was, so that neighbouring lines of the log compare.
+        """
         means = {name: self._objective_metrics(name, meters)["loss"] for name in self.objectives}
-        return round(sum(self.weights[name] * mean for name, mean in means.items() if mean == mean), 5)
+        means = {name: mean for name, mean in means.items() if mean == mean}
+        if training:
+            means = self._last_means = self._last_means | means
+        return round(sum(self.weights[name] * mean for name, mean in means.items()), 5)
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:

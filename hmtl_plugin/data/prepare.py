@@ -53,6 +53,12 @@ class Summary:
         splits = self.manifest["splits"]
         alone = [name for name, split in splits.items() if split["documents"] == 1]
         notes = f"; {' and '.join(alone)}: one document is too few for next-sentence prediction" if alone else ""
+        single = [name for name, split in splits.items() if 1 < split["documents"] == split["sentences"]]
+        notes += (
+            f"; {' and '.join(single)}: one sentence a document, no pairs for next-sentence prediction"
+            if single
+            else ""
+        )
         notes += f"; held-out text: {self.held_out}" if self.held_out else ""
         if self.skipped:
             return f"already prepared: {self.folder} ({_counts(splits)}); --overwrite prepares it again{notes}"

@@ -61,6 +61,7 @@ def pairing_kind(corpus: Corpus, objectives: Objectives, asked: str) -> str:
 
 COMMON = "mlm"
 """The objective whose corruption the common view has."""
+_MANY = 0.5  # documents of one sentence, of all
 _CHECKED_SAMPLES, _CHECKED_DOCUMENTS, _CHECKED_SENTENCES = 64, 8, 512
 
 
@@ -118,6 +119,22 @@ def changing_tokens(
     return frozenset(changing)
 
 
+def _warn_of_single_sentences(corpus: Corpus, kind: str) -> None:
+    """In a line, if so many documents hold one sentence that pairs teach nothing: the second segment cannot follow."""
+    start_D, end_D = corpus.documents
+    share = float((end_D - start_D == 1).mean())
+    if share <= _MANY:
+        return
+    what = "every document holds" if share == 1 else f"{100 * share:.0f} % of the documents hold"
+    pairs = (
+        "no pair for sop" if kind == "sop" else f"pairs for {kind} are of other documents, and accuracy says nothing"
+    )
+    logger.warning(
+        f"{corpus.prefix}: {what} one sentence: {pairs if share == 1 else pairs.replace('no pair', 'few pairs')}; prepare "
+        f"text with several sentences a document (--format paragraphs splits lines into them), or place other objectives"
+    )
+
+
 def open_split(
     folder: Path,
     split: str,
@@ -146,6 +163,8 @@ def open_split(
             _warned.add(folder)
             logger.warning(f"{folder}: no corpus.json, so nothing vouches that dictionary and data belong together")
     kind = pairing_kind(corpus, objectives, str(options.pairing))
+    if training and any(objective.pairing for objective in objectives.values()):
+        _warn_of_single_sentences(corpus, kind)
     if training and not vocabulary.has_words:
         logger.info("the dictionary marks no word boundaries: words are single pieces")
     config = PairingConfig(
