@@ -13,23 +13,26 @@ _MAX_TRAINING_BYTES = 4096
 
 
 def training_text(sentences: Iterable[str]) -> Iterator[str]:
-    """Sentences as the trainer takes them: over-long ones in pieces of at most 4,096 bytes, cut at spaces."""
+    """Sentences as the trainers take them: over-long ones in pieces of at most 4,096 bytes, cut at a space, or at a
+    character where a run without a space is as long as that. sentencepiece drops what is longer.
+    """
     for sentence in sentences:
-        if len(sentence) * 4 <= _MAX_TRAINING_BYTES or len(sentence.encode()) <= _MAX_TRAINING_BYTES:
+        if len(sentence) * 4 <= _MAX_TRAINING_BYTES or len(data := sentence.encode()) <= _MAX_TRAINING_BYTES:
             yield sentence
             continue
-        part: list[str] = []
-        size = 0
-        for word in sentence.split(" "):
-            length = len(word.encode()) + 1
-            if size + length > _MAX_TRAINING_BYTES and part:
-                yield " ".join(part)
-                part, size = [], 0
-            if length <= _MAX_TRAINING_BYTES:
-                part.append(word)
-                size += length
-        if part:
-            yield " ".join(part)
+        start = 0
+        while len(data) - start >= _MAX_TRAINING_BYTES:
+            end = start + _MAX_TRAINING_BYTES
+            if (space := data.rfind(b" ", start + 1, end)) > 0:
+                yield data[start:space].decode()
+                start = space + 1
+                continue
+            while end < len(data) and data[end] & 0xC0 == 0x80:  # within a character
+                end -= 1
+            yield data[start:end].decode()
+            start = end
+        if start < len(data):
+            yield data[start:].decode()
 
 
 def train_tokenizer(
@@ -117,7 +120,7 @@ def train_wordpiece(sentences: Iterable[str], vocab_size: int, lowercase: bool) 
     library.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     library.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # BERT's order
-    kept = list(sentences)
+    kept = list(training_text(sentences))
     # The library numbers single characters in the order of a hash table, and ties between pairs go by these numbers.
     fixed = [*specials, *_characters(kept, library.normalizer.normalize_str, library.pre_tokenizer.pre_tokenize_str)]
     trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=fixed, show_progress=False)

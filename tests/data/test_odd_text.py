@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hmtl_plugin.data.manifest import read_manifest
 from hmtl_plugin.data.readers.text import SPAN_BYTES, spans
+from hmtl_plugin.data.tokenizer import UNK
 from hmtl_plugin.errors import UserError
 from tests.data.texts import documents, read_items
 from tests.scripts import run_script
@@ -100,3 +102,21 @@ def test_odd_json_is_one_line(format: str, text: str, message: str, tmp_path: Pa
 def test_whole_surrogate_pairs_are_characters(tmp_path: Path, tokenizer: str) -> None:
     (tmp_path / "t").write_text('{"text": "a cat \\ud83d\\ude00."}\n')
     prepare(tmp_path / "t", tmp_path / "out", "jsonl", tokenizer)
+
+
+@pytest.mark.parametrize(("model_type", "vocabulary"), [("unigram", 320), ("bpe", 320), ("wordpiece", 305)])
+def test_training_reads_long_runs_without_a_blank(model_type: str, vocabulary: int, tmp_path: Path) -> None:
+    """sentencepiece drops a sentence of more than 4,192 bytes, here nearly all of the text, whose characters became unknown."""
+    random = np.random.default_rng(0)
+
+    def run(length: int) -> str:
+        return "".join(map(chr, 0x4E00 + random.integers(0, 300, length)))
+
+    text = tmp_path / "text.txt"
+    text.write_text("\n\n".join(f"{run(12)}\n{run(1400)}" for _ in range(20)) + "\n", encoding="utf-8")
+    out = tmp_path / "data"
+    options = ("--format", "sentences", "--vocab-size", str(vocabulary), "--valid-fraction", "0", "--workers", "1")
+    run_script("prepare_corpus", text, "--out", out, "--model-type", model_type, *options)
+    ids = np.frombuffer((out / "train.bin").read_bytes(), dtype="<u2")
+    assert len(ids) > 20 * 1000
+    assert np.mean(ids == UNK) < 0.01
