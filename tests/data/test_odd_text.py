@@ -1,6 +1,9 @@
 """Text as real dumps have it: records without text, lines that end in CR alone, JSON that no UTF-8 can hold."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ from hmtl_plugin.data.manifest import read_manifest
 from hmtl_plugin.data.readers.text import SPAN_BYTES, spans
 from hmtl_plugin.data.tokenizer import UNK
 from hmtl_plugin.errors import UserError
+from tests.conftest import REPOSITORY
 from tests.data.texts import documents, read_items
 from tests.scripts import run_script
 
@@ -120,3 +124,17 @@ def test_training_reads_long_runs_without_a_blank(model_type: str, vocabulary: i
     ids = np.frombuffer((out / "train.bin").read_bytes(), dtype="<u2")
     assert len(ids) > 20 * 1000
     assert np.mean(ids == UNK) < 0.01
+
+
+def test_preparation_in_a_process_that_has_trained_a_tokenizer(tmp_path: Path) -> None:
+    """A fork of it that trains waits for threads that it does not have."""
+    script = (
+        "import sys; from hmtl_plugin.data.tokenizer_training import train_tokenizer\n"
+        "from hmtl_plugin.data.prepare import PrepareOptions, prepare_corpus\n"
+        "lines = open(sys.argv[1]).read().split('\\n'); train_tokenizer(lines, 60)\n"
+        "prepare_corpus([sys.argv[1]], sys.argv[2], PrepareOptions('sentences', vocab_size=60, workers=1))"
+    )
+    (tmp_path / "t").write_text(content("sentences") * 3)
+    command = [sys.executable, "-c", script, tmp_path / "t", tmp_path / "out"]
+    subprocess.run(command, check=True, timeout=120, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    assert (tmp_path / "out" / "train.bin").is_file()
