@@ -11,7 +11,7 @@ from fairseq.data import Dictionary
 from omegaconf import OmegaConf
 
 from hmtl_plugin.compat import load_explained
-from hmtl_plugin.corruption.vocabulary import MASK
+from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.heads import HEADS
@@ -19,7 +19,7 @@ from hmtl_plugin.hierarchy import Hierarchy
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
 from hmtl_plugin.objectives.base import Objective, build_objectives
 from hmtl_plugin.publishing import write_whole
-from hmtl_plugin.vocabulary_state import check_dictionary
+from hmtl_plugin.vocabulary_state import check_dictionary, vocabulary_of
 
 PRETRAINING = "hmtl_pretraining"  # the task that needs no head
 PREFERRED = ("model.pt", "checkpoint_best.pt", "checkpoint_last.pt")
@@ -42,6 +42,7 @@ class LoadedCheckpoint:
         head: name of the fine-tuned head, a GLUE task's or "squad"; empty in a pre-training checkpoint.
         updates: of the trainer.
         finetuning: what else a fine-tuned checkpoint knows (SQuAD's threshold).
+        words: whether what the dictionary marks are words, see `vocabulary_state.vocabulary_of`.
     """
 
     path: Path
@@ -53,6 +54,12 @@ class LoadedCheckpoint:
     head: str
     updates: int
     finetuning: dict[str, Any]
+    words: bool = True
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Tables over the dictionary, with words as training had them."""
+        return vocabulary_of(self.dictionary, {"words": self.words})
 
     @property
     def hierarchy(self) -> Hierarchy:
@@ -157,6 +164,7 @@ def load_checkpoint(
         head=model.task_head_name,
         updates=int(history[-1].get("num_updates", 0)),
         finetuning=state.get("finetuning") or {},
+        words=bool(inside.get("words", True)),
     )
 
 

@@ -22,7 +22,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hmtl_plugin.checkpoints import LoadedCheckpoint
-from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.data.dataset import PretrainingDataset
 from hmtl_plugin.data.splits import open_split
 from hmtl_plugin.errors import UserError
@@ -138,7 +137,7 @@ def evaluate(
     """
     check_device(device)
     check_folder(folder, checkpoint.dictionary)
-    vocabulary = Vocabulary.from_dictionary(checkpoint.dictionary)
+    vocabulary = checkpoint.vocabulary
     options = view_options(checkpoint, view)
     placed = build_objectives(checkpoint.hierarchy.objectives, options)
     data = open_split(
@@ -150,7 +149,7 @@ def evaluate(
         training=False,
         seed=options.valid_seed,
     )
-    text = TrainingText.of(folder, checkpoint.dictionary)
+    text = TrainingText.of(folder, checkpoint.dictionary, vocabulary)
     model = checkpoint.model.to(device)
     asked = {
         name: _Asked.of(name, objective, data, text) for objective in placed.values() for name in objective.target_names

@@ -78,6 +78,7 @@ def from_hub_utils(found: Mapping[str, Any]) -> HierarchicalBert:
         model.task_head_name,
         updates=0,
         finetuning={},
+        words=getattr(task, "words", True),
     )
     return HierarchicalBert(checkpoint).eval()
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint
-from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
+from hmtl_plugin.corruption.vocabulary import MASK
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.glue.tasks import GlueTask, find_task, is_task
@@ -67,7 +67,7 @@ class HierarchicalBert(nn.Module):
         self.checkpoint = checkpoint
         self.model = checkpoint.model
         self.dictionary = checkpoint.dictionary
-        self.vocabulary = Vocabulary.from_dictionary(checkpoint.dictionary)
+        self.vocabulary = checkpoint.vocabulary
 
     @classmethod
     def from_pretrained(cls, path: str | Path, device: str | torch.device = "cpu") -> "HierarchicalBert":

@@ -41,15 +41,14 @@ class TrainingText:
         self._pairs: dict[Any, PairCounts] = {}
 
     @classmethod
-    def of(cls, folder: Path, dictionary: Dictionary) -> "TrainingText":
+    def of(cls, folder: Path, dictionary: Dictionary, vocabulary: Vocabulary) -> "TrainingText":
         """Of ``folder/train``; that of the folder asked for last is kept, so that several runs share it.
 
         Raises:
             UserError: if the split cannot be opened.
         """
-        vocabulary = Vocabulary.from_dictionary(dictionary)
         corpus = Corpus(str(folder / "train"), eos=vocabulary.eos)
-        key = (corpus.fingerprint, tuple(dictionary.symbols))
+        key = (corpus.fingerprint, tuple(dictionary.symbols), vocabulary.has_words)
         if key not in _last_text:
             _last_text.clear()
             _last_text[key] = cls(corpus, vocabulary)

@@ -8,17 +8,29 @@ import torch
 from fairseq.data import Dictionary
 from torch import Tensor
 
-from hmtl_plugin.corruption.vocabulary import MASK
+from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 
 
-def vocabulary_state(dictionary: Dictionary, tokenizer: Tokenizer | None) -> dict[str, Any]:
-    """What a task puts into a checkpoint, as bytes: it needs nothing beside it then."""
+def vocabulary_state(dictionary: Dictionary, tokenizer: Tokenizer | None, words: bool = True) -> dict[str, Any]:
+    """What a task puts into a checkpoint, as bytes: it needs nothing beside it then.
+
+    Args:
+        words: see `Vocabulary.without_words`.
+    """
     state: dict[str, Any] = {"dictionary": _to_tensor("\n".join(dictionary.symbols).encode())}
+    if not words:
+        state["words"] = False
     if tokenizer is not None:
         state |= {"tokenizer_name": tokenizer.file_name, "tokenizer": _to_tensor(tokenizer.to_bytes())}
     return state
+
+
+def vocabulary_of(dictionary: Dictionary, state: dict[str, Any]) -> Vocabulary:
+    """The vocabulary of a checkpoint, with words as its training had them."""
+    vocabulary = Vocabulary.from_dictionary(dictionary)
+    return vocabulary if state.get("words", True) else vocabulary.without_words()
 
 
 def check_dictionary(state: dict[str, Any], dictionary: Dictionary, data: str) -> None:

@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="of characters that get a piece (default 0.9995)",
     )
+    g.add_argument("--allow-unknown", action="store_true", help="go on where more than half of the pieces are <unk>")
     g.add_argument(
         "--tokenizer-sentences", type=int, default=500_000, metavar="N", help="train on a sample of at most N (500000)"
     )
@@ -124,6 +125,7 @@ def _options(args: argparse.Namespace, tokenizer: str | None) -> PrepareOptions:
         tokenizer=tokenizer,
         character_coverage=args.character_coverage,
         tokenizer_sentences=args.tokenizer_sentences,
+        allow_unknown=args.allow_unknown,
         valid_fraction=args.valid_fraction,
         valid_documents=args.valid_documents,
         write_valid=args.write_valid,

@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -32,12 +32,23 @@ def _is_plain(piece: str) -> bool:
     return all(unicodedata.category(character)[0] in "LMN" for character in bare)
 
 
+def _marks(symbols: Sequence[str]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """(V,) which symbols have sentencepiece's mark, and which WordPiece's."""
+    continuing = (symbol.startswith(CONTINUATION) and symbol != CONTINUATION for symbol in symbols)
+    return np.array([symbol.startswith(WORD_BOUNDARY) for symbol in symbols]), np.fromiter(continuing, dtype=np.bool_)
+
+
+def word_starts(symbols: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """(V,) which symbols begin what is marked as a word, however few are marked; all where none is."""
+    marked_V, continuing_V = _marks(symbols)
+    return marked_V if marked_V.any() else ~continuing_V
+
+
 def _word_starts(symbols: Sequence[str]) -> tuple[npt.NDArray[np.bool_], bool]:
     """(V,) which symbols begin a word, and whether words are known at all; see `Vocabulary.from_dictionary`."""
-    marked_V = np.array([symbol.startswith(WORD_BOUNDARY) for symbol in symbols])
+    marked_V, continuing_V = _marks(symbols)
     if marked_V.sum() >= MIN_MARKED_SHARE * len(symbols):
         return marked_V, True
-    continuing_V = np.array([symbol.startswith(CONTINUATION) and symbol != CONTINUATION for symbol in symbols])
     if continuing_V.sum() >= MIN_MARKED_SHARE * len(symbols):
         return ~continuing_V, True
     return np.ones(len(symbols), dtype=bool), not marked_V.any()
@@ -77,6 +88,10 @@ class Vocabulary:
     def size(self) -> int:
         """V, the number of ids."""
         return len(self.special_V)
+
+    def without_words(self) -> "Vocabulary":
+        """The same for a text whose blanks stand between phrases: every piece counts as a word."""
+        return replace(self, word_start_V=np.ones_like(self.word_start_V), has_words=False)
 
     @classmethod
     def from_dictionary(cls, dictionary: DictionaryLike) -> "Vocabulary":

@@ -10,17 +10,19 @@ import hashlib
 import itertools
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hmtl_plugin.corruption.vocabulary import WORD_BOUNDARY, word_starts
 from hmtl_plugin.data.gather import Spool
 from hmtl_plugin.data.parallel import WorkerPool
 from hmtl_plugin.data.readers.text import read_bytes
-from hmtl_plugin.data.tokenizer import Tokenizer
+from hmtl_plugin.data.tokenizer import UNK, Tokenizer
+from hmtl_plugin.data.unknown import SAID, unknown_parts
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.special_tokens import EOS
 
@@ -54,11 +56,29 @@ class Items:
         data: ids of all items, each item with its ``</s>``, in the file's dtype, as bytes.
         sizes_I: int32, ids of each item. An item of size 1 separates documents.
         separators: how many of them do.
+        unknown: how many ids are ``<unk>``; `parts` are some characters or words that became it, where there are many.
+        words, characters: how many pieces begin a word, as the dictionary marks it, and how long the text is, blanks
+            not counted. blanks: pieces that are nothing but sentencepiece's mark of a blank.
     """
 
     data: bytes
     sizes_I: npt.NDArray[np.int32]
     separators: int
+    unknown: int = 0
+    parts: tuple[str, ...] = ()
+    words: int = 0
+    characters: int = 0
+    blanks: int = 0
+
+
+@dataclass(frozen=True)
+class TextCounts:
+    """Of all splits; see `Items`."""
+
+    words: int
+    characters: int
+    blanks: int
+    parts: tuple[str, ...]
 
 
 class IndexedWriter:
@@ -70,7 +90,8 @@ class IndexedWriter:
     def __init__(self, prefix: Path, vocabulary: int) -> None:
         self.prefix, self.vocabulary = prefix, vocabulary
         self.dtype = item_dtype(vocabulary)
-        self.items = self.ids = self.separators = 0
+        self.items = self.ids = self.separators = self.unknown = self.words = self.characters = self.blanks = 0
+        self.parts: dict[str, None] = {}
         self._ends_separated = True  # nothing written yet: no separator now
         self._sha = hashlib.sha256()
         self._data: IO[bytes] = Path(f"{prefix}.bin").open("wb")  # noqa: SIM115 - closed in finish
@@ -82,6 +103,11 @@ class IndexedWriter:
         """Append items that `encode_block` made: no two separators in a row within them."""
         if not len(items.sizes_I):
             return
+        self.unknown += items.unknown
+        self.words += items.words
+        self.characters += items.characters
+        self.blanks += items.blanks
+        self.parts |= dict.fromkeys(items.parts)
         data, sizes = items.data, items.sizes_I
         separators = items.separators
         itemsize = self.dtype.itemsize
@@ -126,6 +152,7 @@ class IndexedWriter:
             "documents": self.separators + 1 if self.items else 0,
             "sentences": self.items - self.separators,
             "tokens": self.ids - self.items,
+            "unknown": self.unknown,
             "bytes_bin": Path(f"{self.prefix}.bin").stat().st_size,
             "bytes_idx": index.stat().st_size,
             "sha256": self._sha.hexdigest(),
@@ -145,12 +172,15 @@ class Encoder:
         spool: path of the text file.
         rows: whether its lines are rows of two sentences.
         valid_D: bool, the documents of the validation split; empty when there is none.
+        word_start_V: bool, the ids that begin a word. blank: the id of sentencepiece's mark alone, -1 where there is none.
     """
 
     tokenizer: Tokenizer
     spool: str
     rows: bool
     valid_D: npt.NDArray[np.bool_]
+    word_start_V: npt.NDArray[np.bool_]
+    blank: int = -1
 
 
 _encoder: Encoder
@@ -184,16 +214,29 @@ def encode_block(encoder: Encoder, lines: list[str], document: int) -> list[Item
         empty_I = np.repeat(empty_I[0::2] | empty_I[1::2], 2)
         blank_I[1::2] = False  # a blank line gave two items; the second goes
         empty_I[1::2] |= blank_I[0::2]
+    characters_I = np.fromiter((len(line) - line.count(" ") for line in lines), dtype=np.int64, count=len(lines))
+    parts: tuple[str, ...] = ()
+    if np.count_nonzero(ids_N == UNK) > SAID * len(ids_N):
+        unknown_I = np.unique(np.repeat(np.arange(len(lines)), lengths_I)[ids_N == UNK])
+        parts = tuple(unknown_parts(encoder.tokenizer, (lines[i] for i in unknown_I.tolist())))
     if empty_I.any():
         ids_N = ids_N[np.repeat(~empty_I, lengths_I)]
-        lengths_I, blank_I = lengths_I[~empty_I], blank_I[~empty_I]
+        lengths_I, blank_I, characters_I = lengths_I[~empty_I], blank_I[~empty_I], characters_I[~empty_I]
     document_I = document + np.cumsum(blank_I)
     in_valid_I = encoder.valid_D[document_I] if len(encoder.valid_D) else np.zeros(len(blank_I), dtype=np.bool_)
     narrow_ids = narrow(ids_N, len(encoder.tokenizer))
-    return [_items(narrow_ids, lengths_I, blank_I, wanted_I) for wanted_I in (~in_valid_I, in_valid_I)]
+    return [
+        replace(
+            _items(encoder, narrow_ids, lengths_I, blank_I, wanted_I),
+            parts=parts,
+            characters=int(characters_I[wanted_I].sum()),
+        )
+        for wanted_I in (~in_valid_I, in_valid_I)
+    ]
 
 
 def _items(
+    encoder: Encoder,
     ids_N: npt.NDArray[Any],
     lengths_I: npt.NDArray[np.int64],
     blank_I: npt.NDArray[np.bool_],
@@ -206,7 +249,9 @@ def _items(
     if len(blank_I) > 1:
         doubled = np.append(blank_I[:-1] & blank_I[1:], False)
         lengths_I, blank_I = lengths_I[~doubled], blank_I[~doubled]
-    return with_ends(ids_N, lengths_I, separators=int(blank_I.sum()))
+    items = with_ends(ids_N, lengths_I, separators=int(blank_I.sum()))
+    words, blanks = np.count_nonzero(encoder.word_start_V.take(ids_N)), np.count_nonzero(ids_N == encoder.blank)
+    return replace(items, words=int(words), blanks=int(blanks))
 
 
 def with_ends(ids_N: npt.NDArray[Any], lengths_I: npt.NDArray[np.int64], separators: int = 0) -> Items:
@@ -217,7 +262,7 @@ def with_ends(ids_N: npt.NDArray[Any], lengths_I: npt.NDArray[np.int64], separat
     is_token = np.ones(len(out), dtype=np.bool_)
     is_token[ends - 1] = False
     out[is_token] = ids_N
-    return Items(out.tobytes(), sizes.astype(np.int32), separators)
+    return Items(out.tobytes(), sizes.astype(np.int32), separators, unknown=int(np.count_nonzero(ids_N == UNK)))
 
 
 def binarise(
@@ -228,7 +273,7 @@ def binarise(
     rows: bool,
     workers: int,
     advance: Callable[[int], object],
-) -> dict[str, dict[str, int | str]]:
+) -> tuple[dict[str, dict[str, int | str]], TextCounts]:
     """Encode the spool into ``folder/train`` and, with a validation split, ``folder/valid``.
 
     Args:
@@ -236,11 +281,12 @@ def binarise(
         advance: told the bytes encoded.
 
     Returns:
-        For each split what `IndexedWriter.finish` returned.
+        For each split what `IndexedWriter.finish` returned, and what was counted of the text.
     """
     names = SPLITS if len(valid_D) else SPLITS[:1]
     writers = {name: IndexedWriter(folder / name, len(tokenizer)) for name in names}
-    encoder = Encoder(tokenizer, str(spool.text), rows, valid_D)
+    blank = tokenizer.symbols.index(WORD_BOUNDARY) if WORD_BOUNDARY in tokenizer.symbols else -1
+    encoder = Encoder(tokenizer, str(spool.text), rows, valid_D, word_starts(tokenizer.symbols), blank)
     bounds = [*spool.starts, (spool.size, spool.documents)]
     tasks = [(here[0], after[0], here[1]) for here, after in itertools.pairwise(bounds) if after[0] > here[0]]
     with WorkerPool(min(workers, max(1, len(tasks))), set_encoder, (encoder,)) as pool:
@@ -248,4 +294,10 @@ def binarise(
             for name, part in zip(names, parts):
                 writers[name].add(part)
             advance(size)
-    return {name: writer.finish() for name, writer in writers.items()}
+    words, characters, blanks = (
+        sum(getattr(writer, name) for writer in writers.values()) for name in ("words", "characters", "blanks")
+    )
+    unknown = dict.fromkeys(part for writer in writers.values() for part in writer.parts)
+    return {name: writer.finish() for name, writer in writers.items()}, TextCounts(
+        words, characters, blanks, tuple(unknown)
+    )

@@ -11,14 +11,17 @@ from hmtl_plugin.publishing import write_json
 FILE_NAME = "corpus.json"
 SCHEMA = 1
 LAYOUTS = ("segments", "rows")
+LONGEST_WORDS = 12.0
+"""Characters, on average. English has 4.6, German 6, Finnish 8; a Thai phrase over 20."""
 
 
 class SplitCounts(TypedDict):
-    """One split; `tokens` without ``</s>``."""
+    """One split; `tokens` without ``</s>``, `unknown` those that are ``<unk>`` (not there in older ones)."""
 
     documents: int
     sentences: int
     tokens: int
+    unknown: int
     bytes_bin: int
     bytes_idx: int
 
@@ -36,7 +39,8 @@ class HeldOutText(TypedDict):
 
 class Manifest(TypedDict, total=False):
     """The content of corpus.json. ``layout`` is "segments" (running text) or "rows" (first, second, first,
-    second ...). ``held_out`` is there when the text was asked for.
+    second ...). ``held_out`` is there when the text was asked for. ``word_characters`` is how long the words are that the
+    dictionary marks, on average over the text.
     """
 
     schema: int
@@ -53,6 +57,7 @@ class Manifest(TypedDict, total=False):
     duplicate_rows: int
     incomplete_rows: int
     empty_documents: int
+    word_characters: float
     versions: dict[str, str]
 
 
@@ -82,6 +87,13 @@ def read_manifest(folder: Path | str) -> Manifest | None:
     if manifest.get("layout") not in LAYOUTS or not isinstance(manifest.get("splits"), dict):
         raise UserError(f"{path}: is not a corpus manifest; prepare the corpus again")
     return manifest  # type: ignore[return-value]
+
+
+def words_in(manifest: Manifest | None) -> bool:
+    """Whether what the dictionary marks as words are words, by their length in the text: what stands between the blanks of
+    Thai or Khmer are phrases. True where it is not known, as in corpora prepared by earlier versions.
+    """
+    return manifest is None or manifest.get("word_characters", 0.0) <= LONGEST_WORDS
 
 
 def check_manifest(folder: Path | str, split: str) -> Manifest | None:

@@ -19,12 +19,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hmtl_plugin.data.binarise import binarise
+from hmtl_plugin.data.binarise import TextCounts, binarise
 from hmtl_plugin.data.deduplication import choose_validation, split_keys
 from hmtl_plugin.data.gather import Spool, sample_sentences
 from hmtl_plugin.data.held_out import FILE_NAME as HELD_OUT
 from hmtl_plugin.data.held_out import has_held_out, write_held_out
-from hmtl_plugin.data.manifest import SCHEMA, Manifest, check_manifest, file_sha256, read_manifest, write_manifest
+from hmtl_plugin.data.manifest import (
+    SCHEMA,
+    Manifest,
+    check_manifest,
+    file_sha256,
+    read_manifest,
+    words_in,
+    write_manifest,
+)
 from hmtl_plugin.data.output import OutputFolder, finish_publishing
 from hmtl_plugin.data.parallel import cpu_count, run_in_child
 from hmtl_plugin.data.prepare_options import FORMATS, PrepareOptions
@@ -33,6 +41,7 @@ from hmtl_plugin.data.readers.text import check_readable
 from hmtl_plugin.data.sources import gather_sources
 from hmtl_plugin.data.tokenizer import SENTENCEPIECE, WORDPIECE, Tokenizer
 from hmtl_plugin.data.tokenizer_training import may_train_in_child, train_tokenizer, train_wordpiece
+from hmtl_plugin.data.unknown import REFUSED, describe, warn
 from hmtl_plugin.errors import UserError
 
 
@@ -53,6 +62,8 @@ class Summary:
         splits = self.manifest["splits"]
         alone = [name for name, split in splits.items() if split["documents"] == 1]
         notes = f"; {' and '.join(alone)}: one document is too few for next-sentence prediction" if alone else ""
+        if not words_in(self.manifest):
+            notes += f"; {self.manifest['word_characters']:.0f} characters between blanks: words are single pieces"
         single = [name for name, split in splits.items() if 1 < split["documents"] == split["sentences"]]
         notes += (
             f"; {' and '.join(single)}: one sentence a document, no pairs for next-sentence prediction"
@@ -84,7 +95,7 @@ class Summary:
 def _counts(splits: dict[str, Any]) -> str:
     return ", ".join(
         f"{name} {c['documents']:,} document{'s' * (c['documents'] != 1)}, {c['sentences']:,} sentences, "
-        f"{c['tokens']:,} tokens"
+        f"{c['tokens']:,} tokens" + (f" ({c['unknown']:,} of them <unk>)" if c.get("unknown") else "")
         for name, c in splits.items()
     )
 
@@ -187,7 +198,7 @@ def _given_tokenizer(options: PrepareOptions) -> Tokenizer | None:
 def _describe(options: PrepareOptions, tokenizer: Tokenizer | None) -> dict[str, Any]:
     """The options as corpus.json records them: files by content, nothing that the data do not depend on."""
     described = asdict(options)
-    for name in ("workers", "exclude", "write_valid"):
+    for name in ("workers", "exclude", "write_valid", "allow_unknown"):
         del described[name]
     if tokenizer is not None:
         described |= {"tokenizer": tokenizer.sha256, "vocab_size": len(tokenizer), "model_type": None}
@@ -233,16 +244,30 @@ def _prepare(files: list[str], part: Path, options: PrepareOptions, tokenizer: T
     if tokenizer is None:
         tokenizer = _train(spool, valid_D, options)
     with progress_bar("encoding", spool.size) as bar:
-        counts = binarise(spool, tokenizer, part, valid_D, options.rows, workers, bar.update)
+        counts, text = binarise(spool, tokenizer, part, valid_D, options.rows, workers, bar.update)
     held_out = write_held_out(spool, valid_D, part / HELD_OUT) if options.write_valid else None
     spool.text.unlink()
     spool.keys.unlink()
     if not counts["train"]["sentences"]:
         raise UserError("the tokenizer knows no piece of this text: every sentence came out empty; choose another")
+    _check_unknown(counts, text, options)
     (part / "dict.txt").write_text(tokenizer.dictionary_text(), encoding="utf-8")
     (part / tokenizer.file_name).write_bytes(tokenizer.to_bytes())
     manifest = _manifest(part, spool, counts, options, tokenizer)
+    manifest["word_characters"] = round(text.characters / max(text.words, 1), 2)
     return manifest if held_out is None else manifest | {"held_out": held_out}
+
+
+def _check_unknown(counts: dict[str, dict[str, Any]], text: TextCounts, options: PrepareOptions) -> None:
+    """Say how much of the text is ``<unk>`` if it is worth a line; `UserError` if it is most of it."""
+    unknown, tokens = (sum(count[name] for count in counts.values()) for name in ("unknown", "tokens"))
+    tokens -= text.blanks  # of unknown characters in a row sentencepiece makes one piece, the blank before them another
+    if unknown > REFUSED * tokens and not options.allow_unknown:
+        raise UserError(
+            f"{describe(unknown, tokens, text.parts)}: the tokenizer does not fit this text: train one (--vocab-size), give "
+            "another, or add --allow-unknown"
+        )
+    warn("this text", unknown, tokens, text.parts)
 
 
 def _manifest(

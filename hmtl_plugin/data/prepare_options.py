@@ -23,6 +23,7 @@ class PrepareOptions:
         tokenizer_sentences: sentences, at most, that the tokenizer is trained on.
         valid_fraction, valid_documents: size of the validation split; the number wins.
         write_valid: write the validation split as text too; changes nothing else.
+        allow_unknown: go on where most pieces are ``<unk>``.
         exclude, exclude_format, exclude_minimum_words: evaluation files, see `exclude.read_excluded`.
         text_field: of jsonl.   columns: of pairs and nli-jsonl.   with_questions: of squad.
         blank_line_ends_document: of sentences and paragraphs.
@@ -40,6 +41,7 @@ class PrepareOptions:
     valid_fraction: float = 0.01
     valid_documents: int | None = None
     write_valid: bool = False
+    allow_unknown: bool = False
     exclude: tuple[str, ...] = ()
     exclude_format: str = "auto"
     exclude_minimum_words: int = 1

@@ -12,7 +12,7 @@ from hmtl_plugin.corruption.random import BatchRandom
 from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.dataset import PretrainingDataset, View
-from hmtl_plugin.data.manifest import check_manifest
+from hmtl_plugin.data.manifest import check_manifest, words_in
 from hmtl_plugin.data.pair_index import PairingConfig
 from hmtl_plugin.data.pairing import RANDOM, build_pairs
 from hmtl_plugin.errors import UserError
@@ -166,7 +166,10 @@ def open_split(
     if training and any(objective.pairing for objective in objectives.values()):
         _warn_of_single_sentences(corpus, kind)
     if training and not vocabulary.has_words:
-        logger.info("the dictionary marks no word boundaries: words are single pieces")
+        why = "the dictionary marks no word boundaries"
+        if manifest is not None and not words_in(manifest):
+            why = f"{manifest['word_characters']:.0f} characters stand between blanks"
+        logger.info(f"{why}: words are single pieces")
     config = PairingConfig(
         kind=kind,
         tokens_per_sample=options.tokens_per_sample,

@@ -17,8 +17,9 @@ from fairseq.tasks import TASK_DATACLASS_REGISTRY, register_task
 from hydra.core.config_store import ConfigStore
 from omegaconf import II, MISSING
 
-from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
+from hmtl_plugin.corruption.vocabulary import MASK
 from hmtl_plugin.data.corpus import Corpus
+from hmtl_plugin.data.manifest import read_manifest, words_in
 from hmtl_plugin.data.pair_index import KINDS
 from hmtl_plugin.data.splits import open_split, pairing_kind
 from hmtl_plugin.data.tokenizer import Tokenizer
@@ -37,7 +38,7 @@ from hmtl_plugin.objectives.base import (
 from hmtl_plugin.optim.base import own_options
 from hmtl_plugin.precision import AUTOCAST, computes_in_bf16
 from hmtl_plugin.tasks.steps import AutocastTask, Step
-from hmtl_plugin.vocabulary_state import check_dictionary, check_folder, vocabulary_state
+from hmtl_plugin.vocabulary_state import check_dictionary, check_folder, vocabulary_of, vocabulary_state
 
 
 @dataclass
@@ -104,20 +105,25 @@ class HmtlPretrainingTask(AutocastTask):
     objectives: dict[str, Objective]
     layers: dict[str, int]
 
-    def __init__(self, cfg: SequenceConfig, dictionary: Dictionary, tokenizer: Optional[Tokenizer] = None) -> None:
+    def __init__(
+        self, cfg: SequenceConfig, dictionary: Dictionary, tokenizer: Optional[Tokenizer] = None, words: bool = True
+    ) -> None:
         super().__init__(cfg)
         _check_config(cfg)
         if MASK not in dictionary.indices:
             dictionary.add_symbol(MASK)
         self.dictionary = dictionary
         self.tokenizer = tokenizer
-        self.vocabulary = Vocabulary.from_dictionary(dictionary)
+        self.words = words
+        self.vocabulary = vocabulary_of(dictionary, {"words": words})
         # (update, first sample) -> ids and log of the micro-batches of this update and the one before
         self._recent: dict[tuple[int, int], tuple[torch.Tensor, dict[str, Any]]] = {}
 
     @classmethod
     def setup_task(cls, cfg: SequenceConfig, **kwargs: Any) -> "HmtlPretrainingTask":
-        """Load the dictionary and, where there is one, the tokenizer of the first data folder."""
+        """Load the dictionary and, where there is one, the tokenizer of the first data folder, whose text also decides
+        whether what the dictionary marks are words.
+        """
         folder = Path(utils.split_paths(cfg.data)[0])
         path = folder / "dict.txt"
         if not path.is_file():
@@ -125,7 +131,9 @@ class HmtlPretrainingTask(AutocastTask):
                 f"{path}: no dictionary: give the folder that scripts/prepare_corpus.py or fairseq-preprocess wrote"
             )
         found = Tokenizer.find(folder)
-        return cls(cfg, Dictionary.load(str(path)), Tokenizer.load(found) if found else None)
+        return cls(
+            cfg, Dictionary.load(str(path)), Tokenizer.load(found) if found else None, words_in(read_manifest(folder))
+        )
 
     @property
     def source_dictionary(self) -> Dictionary:
@@ -241,7 +249,7 @@ class HmtlPretrainingTask(AutocastTask):
 
     def state_dict(self) -> dict[str, Any]:
         """Besides, dictionary and tokenizer as bytes: a checkpoint needs nothing beside it."""
-        return super().state_dict() | vocabulary_state(self.dictionary, self.tokenizer)
+        return super().state_dict() | vocabulary_state(self.dictionary, self.tokenizer, self.words)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Check that the checkpoint's dictionary is this one's."""

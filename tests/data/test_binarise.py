@@ -97,7 +97,7 @@ class Letters:
 
 def block(lines: list[str], rows: bool, valid: list[bool], document: int = 0) -> list[list[str]]:
     """What `encode_block` makes of lines, as text: an empty string for a separator."""
-    encoder = Encoder(Letters(), "", rows, np.array(valid, dtype=np.bool_))  # type: ignore[arg-type]
+    encoder = Encoder(Letters(), "", rows, np.array(valid, dtype=np.bool_), np.ones(200, dtype=np.bool_))  # type: ignore[arg-type]
     result = []
     for items in encode_block(encoder, lines, document):
         ids = np.frombuffer(items.data, dtype="<u2").tolist()
@@ -130,7 +130,7 @@ def test_range_is_checked_before_writing() -> None:
         def __len__(self) -> int:
             return 98
 
-    encoder = Encoder(Wrong(), "", False, np.empty(0, dtype=np.bool_))  # type: ignore[arg-type]
+    encoder = Encoder(Wrong(), "", False, np.empty(0, dtype=np.bool_), np.ones(200, dtype=np.bool_))  # type: ignore[arg-type]
     with pytest.raises(UserError, match="token id 98 is outside the vocabulary of 98"):
         encode_block(encoder, ["ab"], 0)
 

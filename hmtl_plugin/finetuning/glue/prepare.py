@@ -24,6 +24,7 @@ from hmtl_plugin.data.parallel import WorkerPool
 from hmtl_plugin.data.progress import progress_bar
 from hmtl_plugin.data.readers.text import Span
 from hmtl_plugin.data.tokenizer import Tokenizer
+from hmtl_plugin.data.unknown import SAID, unknown_parts, warn
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.glue.files import GlueFile, find_files, read_rows
 from hmtl_plugin.finetuning.glue.tasks import GlueTask
@@ -39,6 +40,7 @@ class EncodedRows(NamedTuple):
     labels: list[str] | None
     broken: int
     unlabelled: int
+    unknown_parts: list[str]
 
 
 _tokenizer: Tokenizer
@@ -52,11 +54,13 @@ def _set_tokenizer(tokenizer: Tokenizer) -> None:
 def _encode_span(job: tuple[GlueTask, GlueFile, Span]) -> EncodedRows:
     """In a worker."""
     rows = read_rows(*job)
-    columns = []
+    columns, parts = [], []
     for texts in rows.texts:
         ids_N, lengths_I = _tokenizer.encode_flat(texts)
         columns.append(with_ends(narrow(ids_N, len(_tokenizer)), lengths_I))
-    return EncodedRows(tuple(columns), rows.labels, rows.broken, rows.unlabelled)
+        if columns[-1].unknown > SAID * len(ids_N):
+            parts += unknown_parts(_tokenizer, texts)
+    return EncodedRows(tuple(columns), rows.labels, rows.broken, rows.unlabelled, parts)
 
 
 @dataclass
@@ -160,12 +164,15 @@ def _prepare_split(
 ) -> dict[str, Any]:
     writers = [IndexedWriter(column / file.split, vocabulary) for column in columns]
     labels: list[str] | None = None if file.label is None else []
-    broken = unlabelled = 0
+    broken = unlabelled = unknown = 0
+    parts: dict[str, None] = {}
     spans = list(file.spans())
     with progress_bar(f"{task.name} {file.split}", sum(span.end - span.start for span in spans)) as bar:
         for span, rows in zip(spans, pool.map(_encode_span, ((task, file, span) for span in spans)), strict=True):
             for writer, items in zip(writers, rows.columns, strict=True):
                 writer.append(items.data, items.sizes_I)
+                unknown += items.unknown
+            parts |= dict.fromkeys(rows.unknown_parts)
             if labels is not None:
                 labels += rows.labels or []
             broken, unlabelled = broken + rows.broken, unlabelled + rows.unlabelled
@@ -175,11 +182,14 @@ def _prepare_split(
         raise UserError(f"{file.path}: holds no rows")
     if labels is not None:
         _write_labels(task, labels, folder / "label" / file.split, label_dictionary)
+    tokens = sum(int(count["tokens"]) for count in counts)
+    warn(file.path, unknown, tokens, list(parts))
     return {
         "file": Path(file.path).name,
         "sha256": file_sha256(file.path),
         "rows": counts[0]["sentences"],
-        "tokens": sum(int(count["tokens"]) for count in counts),
+        "tokens": tokens,
+        "unknown": unknown,
         "labelled": labels is not None,
         "broken_rows": broken,
         "unlabelled_rows": unlabelled,

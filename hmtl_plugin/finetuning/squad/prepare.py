@@ -27,6 +27,7 @@ from hmtl_plugin.data.output import OutputFolder, finish_publishing
 from hmtl_plugin.data.parallel import WorkerPool
 from hmtl_plugin.data.progress import progress_bar
 from hmtl_plugin.data.tokenizer import Tokenizer
+from hmtl_plugin.data.unknown import SAID, unknown_parts, warn
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.prepared import SCHEMA, read_prepared
 from hmtl_plugin.finetuning.squad.answers import answer_tokens
@@ -41,6 +42,7 @@ class EncodedTexts(NamedTuple):
 
     items: Items
     offsets_N2: OffsetArray | None
+    unknown_parts: list[str]
 
 
 @dataclass
@@ -67,7 +69,9 @@ def _encode(job: tuple[list[str], bool]) -> EncodedTexts:
         ids_N, lengths, offsets_N2 = encode_with_offsets(_tokenizer, texts)
     else:
         (ids_N, lengths), offsets_N2 = _tokenizer.encode_flat(texts), None
-    return EncodedTexts(with_ends(narrow(ids_N, len(_tokenizer)), lengths), offsets_N2)
+    items = with_ends(narrow(ids_N, len(_tokenizer)), lengths)
+    parts = unknown_parts(_tokenizer, texts) if items.unknown > SAID * len(ids_N) else []
+    return EncodedTexts(items, offsets_N2, parts)
 
 
 def prepare_squad(
@@ -140,11 +144,13 @@ def _prepare_split(file: SquadFile, folder: Path, vocabulary: int, pool: WorkerP
     questions = [question.text for question in file.questions]
     contexts = IndexedWriter(folder / "context", vocabulary)
     asked = IndexedWriter(folder / "question", vocabulary)
+    unknown, said = 0, dict[str, None]()
     sizes: list[np.ndarray[Any, np.dtype[np.int32]]] = []
     offsets: list[OffsetArray] = []
     jobs = [(part, True) for part in _parts(file.contexts)] + [(part, False) for part in _parts(questions)]
     with progress_bar(f"squad {folder.name}", sum(len(text) for part, _ in jobs for text in part)) as bar:
-        for (part, _), (items, offsets_N2) in zip(jobs, pool.map(_encode, jobs), strict=True):
+        for (part, _), (items, offsets_N2, parts) in zip(jobs, pool.map(_encode, jobs), strict=True):
+            unknown, said = unknown + items.unknown, said | dict.fromkeys(parts)
             writer = asked if offsets_N2 is None else contexts
             writer.append(items.data, items.sizes_I)
             if offsets_N2 is not None:
@@ -156,13 +162,15 @@ def _prepare_split(file: SquadFile, folder: Path, vocabulary: int, pool: WorkerP
     np.save(folder / "offsets.npy", offsets_N2)
     np.save(folder / "questions.npy", table_Q)
     shutil.copyfile(file.path, folder / "source.json")
-    asked.finish()
+    context_tokens, question_tokens = (int(writer.finish()["tokens"]) for writer in (contexts, asked))
+    warn(file.path, unknown, context_tokens + question_tokens, list(said))
     return {
         "contexts": len(file.contexts),
         "questions": len(file.questions),
         "impossible": sum(question.impossible for question in file.questions),
         "labelled": file.labelled,
-        "context_tokens": contexts.finish()["tokens"],
+        "context_tokens": context_tokens,
+        "unknown": unknown,
     }
 
 
