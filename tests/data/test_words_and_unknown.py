@@ -107,7 +107,7 @@ def test_unknown_pieces_are_counted_and_named(
 def test_fine_tuning_data_that_the_tokenizer_does_not_know_is_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    opened = Tokenizer.from_bytes("sentencepiece.bpe.model", train_tokenizer(["the cat sees a dog"] * 9, 20))
+    opened = Tokenizer.from_bytes("sentencepiece.bpe.model", train_tokenizer(["the cat sees a dog ?"] * 9, 16))
     rows = "index\tsentence1\tsentence2\tlabel\n0\tthe 猫\ta dog\tentailment\n1\t狗 cat\ta 猫\tnot_entailment\n"
     for split in ("train", "dev"):
         (tmp_path / "glue" / "RTE").mkdir(parents=True, exist_ok=True)
