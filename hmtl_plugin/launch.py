@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 
-from hmtl_plugin.compat import load_explained
+from hmtl_plugin.checkpoint_file import read_checkpoint
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.host_memory import keep_freed_memory
 from hmtl_plugin.optim.base import is_own, own_names
@@ -238,8 +238,7 @@ def finished_updates(cfg: Any) -> int | None:
     path = Path(checkpoint.save_dir) / "checkpoint_last.pt"
     if not limit or checkpoint.restore_file != "checkpoint_last.pt" or checkpoint.reset_optimizer or not path.is_file():
         return None
-    state = load_explained(str(path), lambda: torch.load(path, map_location="cpu", weights_only=True, mmap=True))
-    history = state.get("optimizer_history") or [{}]
+    history = read_checkpoint(str(path)).get("optimizer_history") or [{}]
     updates = int(history[-1].get("num_updates", 0))
     return updates if updates >= limit else None
 

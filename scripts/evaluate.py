@@ -28,6 +28,7 @@ from hmtl_plugin.data.manifest import file_sha256  # noqa: E402
 from hmtl_plugin.errors import run_cli  # noqa: E402
 from hmtl_plugin.evaluation import FIXED, TRAINING, Estimate, evaluate  # noqa: E402
 from hmtl_plugin.models.mix import in_words  # noqa: E402
+from hmtl_plugin.numbers import whole  # noqa: E402
 from hmtl_plugin.objectives.measure import find_metric  # noqa: E402
 from hmtl_plugin.precision import AUTOCAST  # noqa: E402
 from hmtl_plugin.reporting.results import append_results, read_results  # noqa: E402
@@ -95,9 +96,9 @@ def main() -> None:
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
+    if not (number := whole(text)):
         raise argparse.ArgumentTypeError(f"{text}: give a whole number from 1")
-    return int(text)
+    return number
 
 
 def _estimates(run: str, arguments: argparse.Namespace, done: list[dict[str, Any]]) -> list[Estimate]:

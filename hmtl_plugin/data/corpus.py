@@ -169,8 +169,8 @@ class Corpus:
         either of two that differ is other text.
         """
         separators, total = [], 0
-        for begin, end in blocks(0, len(self), _CHUNK):
-            sizes, offsets = np.array(self.sizes[begin:end]), np.array(self._pointers[begin:end])
+        for begin, last in blocks(0, len(self), _CHUNK):
+            sizes, offsets = np.array(self.sizes[begin:last]), np.array(self._pointers[begin:last])
             if sizes.min() < 1:
                 item = begin + int(sizes.argmin())
                 raise UserError(

@@ -37,7 +37,7 @@ from hmtl_plugin.objectives.base import (
 from hmtl_plugin.optim.base import own_options
 from hmtl_plugin.precision import AUTOCAST, computes_in_bf16
 from hmtl_plugin.tasks.steps import AutocastTask, Step
-from hmtl_plugin.vocabulary_state import check_dictionary, check_folder, vocabulary_state
+from hmtl_plugin.vocabulary_state import check_dictionary, check_folder, read_dictionary, vocabulary_state
 
 
 @dataclass
@@ -125,7 +125,7 @@ class HmtlPretrainingTask(AutocastTask):
                 f"{path}: no dictionary: give the folder that scripts/prepare_corpus.py or fairseq-preprocess wrote"
             )
         found = Tokenizer.find(folder)
-        return cls(cfg, Dictionary.load(str(path)), Tokenizer.load(found) if found else None)
+        return cls(cfg, read_dictionary(path), Tokenizer.load(found) if found else None)
 
     @property
     def source_dictionary(self) -> Dictionary:

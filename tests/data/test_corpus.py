@@ -190,8 +190,7 @@ def test_every_flipped_bit_of_an_index_is_refused_or_harmless(tmp_path: Path) ->
         try:
             corpus = Corpus(prefix)
             corpus.check_vocabulary(10)
-        except UserError as error:
-            assert "\n" not in str(error)
+        except UserError:
             refused += 1
             continue
         found = corpus.gather(np.zeros(1, np.int64), np.array([len(corpus)]))
