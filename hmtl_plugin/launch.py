@@ -40,6 +40,7 @@ OUR_TASKS = ("hmtl", "squad", "glue")
 CRITERIONS = {"hmtl_pretraining": "hmtl", "squad": "span_qa", "glue": "glue"}
 TORCHRUN_KEYS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _EXPLODED = ("gradients are Nan/Inf", "Minimum loss scale reached")  # how fairseq's trainer says it
+_BEYOND_EPOCH = "Cannot resume training due to dataloader mismatch"
 CPU_RECIPE = (
     "use recipes/pretrain_two_processes.sh, or put 'torchrun --nproc_per_node N --no-python' before the "
     "command and leave out the --distributed-... options"
@@ -228,6 +229,12 @@ def user_message(error: Exception) -> str | None:
             return text
         if isinstance(link, FloatingPointError) and text.startswith(_EXPLODED):
             return f"{text.splitlines()[0].rstrip('.')}: lower --lr, warm up longer or set --clip-norm"
+        if isinstance(link, RuntimeError) and text.startswith(_BEYOND_EPOCH):
+            return (
+                "the checkpoint stands in the middle of an epoch, and with these data, batches and processes an epoch "
+                "ends before that place: train on with the --max-tokens, --batch-size, data and number of processes "
+                "that it was trained with, or add --reset-dataloader to go on with the first epoch"
+            )
         link = link.__cause__ or link.__context__
     return None
 

@@ -151,9 +151,12 @@ class HierarchicalCriterion(FairseqCriterion):
         return round(self._objective_metrics(name, meters)[metric], 4)
 
     def _weighted_loss(self, meters: MetersDict) -> float:
-        """Sum of w_k * S_k / C_k; an objective that has seen no target adds nothing."""
+        """Sum of w_k * S_k / C_k; an objective that has seen no target adds nothing, and where none has seen any there is
+        no loss: as 0 it would be the best of all checkpoints.
+        """
         means = {name: self._objective_metrics(name, meters)["loss"] for name in self.objectives}
-        return round(sum(self.weights[name] * mean for name, mean in means.items() if mean == mean), 5)
+        known = [self.weights[name] * mean for name, mean in means.items() if mean == mean]
+        return round(sum(known), 5) if known else float("nan")
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:

@@ -59,6 +59,14 @@ def pairing_kind(corpus: Corpus, objectives: Objectives, asked: str) -> str:
     return kind
 
 
+def without_order(corpus: Corpus, objectives: Objectives) -> str:
+    """Objectives that ask for the order of sentences, where every document is one sentence, which gives them no target;
+    empty where there are none.
+    """
+    asking = [name for name, objective in objectives.items() if objective.pairing == "sop"]
+    return "" if (corpus.document_end - corpus.document_start > 1).any() else " and ".join(asking)
+
+
 COMMON = "mlm"
 """The objective whose corruption the common view has."""
 _CHECKED_SAMPLES, _CHECKED_DOCUMENTS, _CHECKED_SENTENCES = 64, 8, 512
@@ -146,6 +154,8 @@ def open_split(
             _warned.add(folder)
             logger.warning(f"{folder}: no corpus.json, so nothing vouches that dictionary and data belong together")
     kind = pairing_kind(corpus, objectives, str(options.pairing))
+    if idle := without_order(corpus, objectives):
+        logger.warning(f"{corpus.prefix}: every document is one sentence: {idle} has no target there, and no value")
     if training and not vocabulary.has_words:
         logger.info("the dictionary marks no word boundaries: words are single pieces")
     config = PairingConfig(

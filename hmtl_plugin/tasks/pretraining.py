@@ -20,7 +20,7 @@ from omegaconf import II, MISSING
 from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
 from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.pair_index import KINDS
-from hmtl_plugin.data.splits import open_split, pairing_kind
+from hmtl_plugin.data.splits import open_split, pairing_kind, without_order
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.hierarchy import Hierarchy, HierarchyError
@@ -173,7 +173,14 @@ class HmtlPretrainingTask(AutocastTask):
         """Before any training: can the training data serve the hierarchy?"""
         prefix = Path(utils.split_paths(self.cfg.data)[0]) / "train"
         if prefix.with_suffix(".idx").is_file():
-            pairing_kind(Corpus(str(prefix), eos=self.dictionary.eos()), self.objectives, str(self.cfg.pairing))
+            corpus = Corpus(str(prefix), eos=self.dictionary.eos())
+            pairing_kind(corpus, self.objectives, str(self.cfg.pairing))
+            if idle := without_order(corpus, self.objectives):
+                raise UserError(
+                    f"{prefix}: every document is one sentence, of which {idle} learns nothing: prepare text with longer "
+                    "documents (a blank line ends one, but with --format documents a file is one), or leave "
+                    f"{idle} out of --hierarchy"
+                )
 
     # ---- data ----
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hmtl_plugin.data.corpus import Corpus
-from tests.training.runs import arguments, error_of
+from tests.training.runs import arguments, error_of, train
 
 
 @pytest.fixture
@@ -37,3 +37,15 @@ def test_a_token_that_no_dictionary_has(copied: Path, tmp_path: Path, monkeypatc
     message = error_of(arguments(copied, tmp_path / "run", "--max-update", "30"))
     assert f"{copied}/train.bin: token id " in message
     assert "is outside the dictionary of" in message
+
+
+def test_resuming_in_mid_epoch_with_larger_batches(data: Path, tmp_path: Path) -> None:
+    """The place in the epoch is counted in batches, and there are fewer of them now."""
+    begun = arguments(data, tmp_path, "--max-update", "8")
+    train(begun)
+    larger = [*arguments(data, tmp_path, "--max-update", "10"), "--max-tokens", "2000"]
+    message = error_of(larger)
+    assert "the checkpoint stands in the middle of an epoch" in message
+    assert "add --reset-dataloader" in message
+    lines = train([*larger, "--reset-dataloader"])
+    assert lines[-1]["train_num_updates"] == 10
