@@ -10,7 +10,7 @@ from the bootstrap over samples.
 
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -75,7 +75,7 @@ class Estimate:
     def of_record(cls, metrics: Mapping[str, Any]) -> "Estimate":
         """From the ``metrics`` of a result, which called the counts ``bigrams`` before there were others."""
         renamed = {"counts" if name == "bigrams" else name: value for name, value in metrics.items()}
-        return cls(**renamed)
+        return cls(**{each.name: renamed[each.name] for each in fields(cls) if each.name in renamed})
 
     @property
     def better(self) -> bool:

@@ -1,8 +1,12 @@
 """What a value read from a file must look like, said once, and where it does not."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from hmtl_plugin.errors import UserError
 
 Shape = Any
 """A type, or several in a tuple (``bool`` is no ``int`` here, and None is ``type(None)``); ``[shape]``: a list of such;
@@ -20,7 +24,34 @@ class Check(NamedTuple):
 
 COUNT = Check("a number from 0", lambda value: type(value) is int and 0 <= value < 2**63)
 
+
+def one_of(*values: Any) -> Check:
+    """Nothing but these."""
+    return Check(" or ".join(map(repr, values)), lambda value: type(value) in map(type, values) and value in values)
+
+
 NUMBER = Check("a finite number", lambda value: type(value) in (int, float) and abs(value) < 1e300)
+
+
+def read_json(path: Path, shape: Shape, again: str) -> Any:
+    """What a JSON file of ours holds.
+
+    Args:
+        again: how to make the file anew, for the message.
+
+    Raises:
+        UserError: if it is damaged, or its content is not as ``shape`` says.
+        FileNotFoundError: if there is none.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]}); {again}") from None
+    if (found := misfit(value, shape)) is not None:
+        raise UserError(f"{path}: damaged or of another version ({found}); {again}")
+    return value
 
 
 def misfit(value: Any, shape: Shape, where: str = "") -> str | None:
@@ -42,6 +73,12 @@ def misfit(value: Any, shape: Shape, where: str = "") -> str | None:
     if isinstance(value, types) and not (isinstance(value, bool) and not {bool, object} & set(types)):
         return None
     return f"{_name(where)} is {_kind(type(value))}, not {' or '.join(map(_kind, types))}"
+
+
+def optional(shape: dict[Any, Shape]) -> dict[Any, Shape]:
+    """The same, but any key may be missing, at any depth."""
+    inner = {key: optional(value) if isinstance(value, dict) else value for key, value in shape.items()}
+    return {f"{key}?" if isinstance(key, str) and not key.endswith("?") else key: value for key, value in inner.items()}
 
 
 def shape_of_options(options: type) -> dict[str, Shape]:

@@ -23,7 +23,7 @@ def read_dictionary(path: Path) -> Dictionary:
         return Dictionary.load(str(path))
     except FileNotFoundError:
         raise UserError(f"{path}: missing: restore the file, or prepare the data again") from None
-    except (ValueError, RuntimeError, OSError) as error:
+    except Exception as error:  # fairseq raises nothing more special for another encoding
         raise UserError(f"{path}: is no dictionary ({' '.join(str(error).split())[:120]}): restore the file") from None
 
 

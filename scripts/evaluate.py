@@ -152,7 +152,8 @@ def _answers(result: dict[str, Any], question: dict[str, Any]) -> bool:
     if any(result.get(key) != value for key, value in question.items() if key != "hyper"):
         return False
     counted = not {"counts", "bigrams"}.isdisjoint(result["metrics"])
-    return counted and {"view": TRAINING, **result.get("hyper", {})} == question["hyper"]
+    whole_line = {"target", "low", "high", "samples"} <= result["metrics"].keys()
+    return counted and whole_line and {"view": TRAINING, **result.get("hyper", {})} == question["hyper"]
 
 
 def _columns(estimate: Estimate) -> list[str]:

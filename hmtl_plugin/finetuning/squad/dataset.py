@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hmtl_plugin.data.array_file import load_array
 from hmtl_plugin.data.batching import ByLengthDataset
 from hmtl_plugin.data.corpus import Corpus, Int64Array, expand_ranges
 from hmtl_plugin.errors import UserError
@@ -66,10 +67,7 @@ class SquadSplit:
 
 
 def _load(path: Path, shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
-    try:
-        array = np.load(path, mmap_mode="r").view(np.ndarray)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: missing or damaged; {_AGAIN}") from error
+    array = load_array(path, _AGAIN)
     if array.shape != shape or array.dtype != np.dtype(dtype):
         raise UserError(f"{path}: does not belong to the texts beside it; {_AGAIN}")
     return array
