@@ -8,18 +8,21 @@ from typing import Any
 
 import torch
 from fairseq.data import Dictionary
+from fairseq.tasks import TASK_DATACLASS_REGISTRY
 from omegaconf import OmegaConf
 
-from hmtl_plugin.compat import load_explained
+from hmtl_plugin.checkpoint_file import EARLIER, read_checkpoint
 from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.heads import HEADS
-from hmtl_plugin.hierarchy import Hierarchy
-from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
+from hmtl_plugin.hierarchy import Hierarchy, HierarchyError
+from hmtl_plugin.models.hierarchical_bert import HierarchicalBertConfig, HierarchicalBertModel
+from hmtl_plugin.models.state import LAYER_PREFIX, POSITION_KEY, RECORD_KEY, TOKEN_KEY
 from hmtl_plugin.objectives.base import Objective, build_objectives
 from hmtl_plugin.publishing import write_whole
-from hmtl_plugin.vocabulary_state import check_dictionary, vocabulary_of
+from hmtl_plugin.shape import COUNT, NUMBER, misfit, shape_of_options
+from hmtl_plugin.vocabulary_state import check_dictionary, read_dictionary, vocabulary_of
 
 PRETRAINING = "hmtl_pretraining"  # the task that needs no head
 PREFERRED = ("model.pt", "checkpoint_best.pt", "checkpoint_last.pt")
@@ -27,6 +30,14 @@ OVERRIDES = {  # of a configuration's parts: what changes neither weights nor wh
     "model": ("dropout", "attention_dropout"),
     "task": ("tokens_per_sample", "doc_stride", "max_question_tokens", "max_answer_tokens"),
 }
+_SIZES = ("encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim", "encoder_attention_heads", "max_positions")
+_HEAD = ("tokens_per_sample", "head_layer", "head_dropout")
+_NEEDED = {
+    PRETRAINING: ("tokens_per_sample",),
+    "glue": (*_HEAD, "head_pooling"),
+    "squad": (*_HEAD, "doc_stride", "max_question_tokens", "max_answer_tokens", "version_2"),
+}
+"""Options that every checkpoint of a task has; others may be younger than it."""
 
 
 @dataclass
@@ -101,8 +112,8 @@ def read_state(path: str | Path) -> dict[str, Any]:
         UserError: if the file is missing, truncated, or needs more than plain data.
     """
     file = find_checkpoint(path)
-    state = load_explained(str(file), lambda: torch.load(file, map_location="cpu", weights_only=True, mmap=True))
-    if not isinstance(state, dict) or "model" not in state or not state.get("cfg"):
+    state = read_checkpoint(str(file))
+    if state.get("cfg") is None:
         raise UserError(f"{file}: not a checkpoint of fairseq-train")
     return state
 
@@ -115,15 +126,64 @@ def plain_config(state: dict[str, Any], file: Path) -> dict[str, Any]:
     """
     config = state["cfg"]
     if not isinstance(config, dict):
-        config = OmegaConf.to_container(config, resolve=True)
-    model, task = ((config.get(part) or {}).get("_name") for part in ("model", "task"))
+        try:
+            config = OmegaConf.to_container(config, resolve=True)
+        except Exception as error:  # of half a configuration omegaconf raises whatever it stumbles over
+            raise UserError(f"{file}: its configuration is damaged: use another checkpoint") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{file}: its configuration is damaged: use another checkpoint")
+    sections = (config.get(part) for part in ("model", "task"))
+    model, task = (section.get("_name") if isinstance(section, dict) else None for section in sections)
     if not str(model).startswith("hmtl_bert"):
         raise UserError(f"{file}: holds a model '{model}', not hmtl_bert: give a checkpoint that this plugin trained")
-    if task != PRETRAINING and task not in HEADS:
+    if task != PRETRAINING and task not in tuple(HEADS):
         raise UserError(
             f"{file}: was trained by the task '{task}': give a checkpoint of {', '.join([PRETRAINING, *HEADS])}"
         )
+    if (found := misfit(config, _options(task))) is not None:
+        raise UserError(f"{file}: its configuration is not one of this plugin ({found}): use another checkpoint")
     return dict(config)
+
+
+def _options(task: str) -> dict[str, Any]:
+    """What the configuration of a run of this plugin looks like; options may be younger than the checkpoint."""
+    model = (
+        shape_of_options(HierarchicalBertConfig) | dict.fromkeys(_SIZES, COUNT) | {"hierarchy": str, "transfer": str}
+    )
+    return {
+        "model": model | {"init_std": NUMBER, "resize_positions": bool},
+        "task": shape_of_options(TASK_DATACLASS_REGISTRY[task]) | dict.fromkeys(_NEEDED[task], object),
+        "common": {"seed": int},
+        "optimization?": (dict, type(None)),
+    }
+
+
+def _check_sizes(file: Path, config: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:
+    """Before a model is built: its configuration must say what its weights are.
+
+    Raises:
+        UserError: naming what differs.
+    """
+    model, task = config["model"], config["task"]
+    layers = {name.split(".")[2] for name in weights if name.startswith(LAYER_PREFIX)}
+    shapes = {name: tuple(weights[name].shape) if name in weights else () for name in (TOKEN_KEY, POSITION_KEY)}
+    widest = max((size for weight in weights.values() for size in weight.shape), default=0)
+    head_layer = task.get("head_layer", -1)
+    rows = shapes[POSITION_KEY] or (model["max_positions"], model["encoder_embed_dim"])
+    wrong = [
+        name
+        for name, holds in {
+            "encoder_layers": model["encoder_layers"] == len(layers),
+            "encoder_embed_dim": (*shapes[TOKEN_KEY][1:],) == (model["encoder_embed_dim"],),
+            "encoder_ffn_embed_dim": model["encoder_ffn_embed_dim"] <= widest,
+            "max_positions": rows == (model["max_positions"], model["encoder_embed_dim"]),
+            "head_layer": 1 <= abs(head_layer) <= len(layers),
+        }.items()
+        if not holds
+    ]
+    wrong += [name for name, weight in weights.items() if name != RECORD_KEY and not weight.is_floating_point()]
+    if wrong:
+        raise UserError(f"{file}: its configuration and its weights disagree on {', '.join(wrong[:3])}: {EARLIER}")
 
 
 def load_checkpoint(
@@ -150,9 +210,17 @@ def load_checkpoint(
     tokenizer = _tokenizer(data or file.parent, inside)
     if tokenizer is not None:
         tokenizer.check(dictionary)
+    _check_sizes(file, config, state["model"])
     with torch.random.fork_rng(devices=[]):
-        model, objectives = build_model(config, dictionary, str(inside.get("head", "")))
-    model.load_state_dict(state["model"], strict=True)
+        model, objectives = build_model(config, dictionary, inside.get("head", ""))
+    try:
+        model.load_state_dict(state["model"], strict=True)
+    except RuntimeError as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(  # torch's, of other names or shapes
+            f"{file}: its weights are not those of the model that its configuration describes: {EARLIER}"
+        ) from error
     history = state.get("optimizer_history") or [{}]
     return LoadedCheckpoint(
         file,
@@ -189,7 +257,10 @@ def build_model(
     model_config, task = OmegaConf.create(config["model"]), SimpleNamespace(**config["task"])
     objectives: dict[str, Objective] = {}
     if task._name == PRETRAINING:
-        hierarchy = Hierarchy.parse(model_config.hierarchy, model_config.transfer)
+        try:
+            hierarchy = Hierarchy.parse(model_config.hierarchy, model_config.transfer)
+        except HierarchyError as error:
+            raise UserError(str(error)) from None
         objectives = build_objectives(hierarchy.objectives, task)
     model = HierarchicalBertModel.build_model(
         model_config, SimpleNamespace(objectives=objectives, source_dictionary=dictionary)
@@ -233,10 +304,14 @@ def _dictionary(file: Path, inside: dict[str, Any], data: Path | None = None) ->
     places = [file.parent / "dict.txt"] if data is None else [data / "dict.txt", data / "input0" / "dict.txt"]  # GLUE's
     beside = next((place for place in places if place.is_file()), None)
     if beside is not None:
-        dictionary = Dictionary.load(str(beside))
+        dictionary = read_dictionary(beside)
     elif "dictionary" in inside:
         dictionary = Dictionary()
-        for symbol in inside["dictionary"].numpy().tobytes().decode().split("\n")[dictionary.nspecial :]:
+        try:
+            symbols = inside["dictionary"].numpy().tobytes().decode().split("\n")
+        except UnicodeDecodeError:
+            raise UserError(f"{file}: the dictionary inside is damaged: {EARLIER}") from None
+        for symbol in symbols[dictionary.nspecial :]:
             dictionary.add_symbol(symbol)
     else:
         raise UserError(

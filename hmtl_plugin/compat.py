@@ -8,7 +8,6 @@ import collections
 import importlib.metadata
 import logging
 import os
-import pickle
 import shutil
 import sys
 import tempfile
@@ -17,7 +16,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from hmtl_plugin.errors import UserError
 from hmtl_plugin.publishing import write_whole
 
 PYTHON = ((3, 11), (3, 14))
@@ -160,40 +158,18 @@ def _write_whole_checkpoints() -> None:
 
 
 def _explain_unreadable_checkpoints() -> None:
-    """A truncated checkpoint, or one that asks for more than plain data, is refused in one line."""
+    """A damaged checkpoint, or one that asks for more than plain data, is refused in one line before fairseq reads it."""
     from fairseq import checkpoint_utils
+
+    from hmtl_plugin.checkpoint_file import read_checkpoint
 
     original = checkpoint_utils.load_checkpoint_to_cpu
     if getattr(original, "explains", False):
         return
 
     def load_checkpoint_to_cpu(path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        return load_explained(path, lambda: original(path, *args, **kwargs))
+        read_checkpoint(path)
+        return original(path, *args, **kwargs)
 
     load_checkpoint_to_cpu.explains = True  # type: ignore[attr-defined]
     checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
-
-
-def load_explained(path: str, load: "typing.Callable[[], dict[str, Any]]") -> dict[str, Any]:
-    """Run ``load``, which reads the checkpoint ``path``; what goes wrong is said in one line.
-
-    Raises:
-        UserError: if the file is missing, truncated, or needs globals that are not plain data.
-    """
-    try:
-        return load()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such checkpoint") from None
-    except pickle.UnpicklingError as error:
-        if "weights_only" in str(error).lower() or "global" in str(error).lower():
-            raise UserError(
-                f"{path}: asks for Python objects beyond plain weights and is not loaded, since they could run code: "
-                "convert it to a plain checkpoint where it was made"
-            ) from error
-        raise UserError(f"{path}: not a checkpoint, or damaged: use an earlier one") from error
-    except (RuntimeError, EOFError, OSError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(
-            f"{path}: truncated or damaged ({os.path.getsize(path)} bytes): use an earlier checkpoint of the same folder"
-        ) from error

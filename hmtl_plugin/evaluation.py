@@ -10,7 +10,7 @@ from the bootstrap over samples.
 
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -74,7 +74,7 @@ class Estimate:
     def of_record(cls, metrics: Mapping[str, Any]) -> "Estimate":
         """From the ``metrics`` of a result, which called the counts ``bigrams`` before there were others."""
         renamed = {"counts" if name == "bigrams" else name: value for name, value in metrics.items()}
-        return cls(**renamed)
+        return cls(**{each.name: renamed[each.name] for each in fields(cls) if each.name in renamed})
 
     @property
     def better(self) -> bool:
@@ -131,6 +131,8 @@ def evaluate(
     An objective that reads a mix of layers is measured with each of them alone as well, ``nsp@3``: weights of normalised
     states say little of how much a layer tells. Seed and epoch of the samples are fixed; MLM and NSP are measured in the view that is common to all hierarchies.
 
+    A target that no sample holds has no value, and a line of the log says so.
+
     Raises:
         UserError: if the data cannot be opened or do not belong to the checkpoint, or the model holds too few positions
             for the view.
@@ -175,13 +177,16 @@ def evaluate(
                 mix.alone = place
                 measured(sample, names, f"@{mix.layers[place]}")
                 mix.alone = None
+    sums = {
+        name: {key: np.concatenate([part[key] for part in parts]) for key in parts[0]} for name, parts in found.items()
+    }
+    for name in asked:
+        if name not in sums or not len(sums[name][measure.VALUE]):
+            logger.warning(f"{checkpoint.path}: no row {name}: none of the samples of '{split}' holds such a target")
     estimates = [
-        _estimate(
-            name,
-            asked[name.partition("@")[0]].measure,
-            {key: np.concatenate([part[key] for part in parts]) for key in parts[0]},
-        )
-        for name, parts in found.items()
+        _estimate(name, asked[name.partition("@")[0]].measure, found)
+        for name, found in sums.items()
+        if len(found[measure.VALUE])
     ]
     shares = shares_of(model.mixes)
     for number, estimate in enumerate(estimates):

@@ -19,7 +19,11 @@ from hmtl_plugin.user_dir import how_to_find
 
 NAME = r"[a-z][a-z0-9_]*"
 """Of an objective or operator."""
-_PLACEMENT = re.compile(rf"(?P<objective>{NAME})@(?P<layer>-?\d+|\d+(\.\d+)?%|mix(:[^*@,]*)?)(\*(?P<weight>[^*@,]+))?")
+_NUMBER = "[0-9]{1,9}"
+_SHARE = rf"{_NUMBER}(?:\.[0-9]{{1,30}})?%"
+_PLACEMENT = re.compile(
+    rf"(?P<objective>{NAME})@(?P<layer>-?{_NUMBER}|{_SHARE}|mix(:[^*@,]*)?)(\*(?P<weight>[^*@,]+))?"
+)
 _EDGE = re.compile(rf"(?P<source>{NAME})>(?P<target>{NAME}):(?P<operator>{NAME})(?P<stop>!?)(?P<permuted>~?)")
 
 
@@ -37,7 +41,7 @@ class Kind(Protocol):
     def num_labels(self) -> int | None: ...
 
 
-_BOUNDS = re.compile(r"(?P<first>\d+|\d+(?:\.\d+)?%)-(?P<last>\d+|\d+(?:\.\d+)?%)")
+_BOUNDS = re.compile(rf"(?P<first>{_NUMBER}|{_SHARE})-(?P<last>{_NUMBER}|{_SHARE})")
 MIX = "mix"
 
 

@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from hmtl_plugin.compat import load_explained
+from hmtl_plugin.checkpoint_file import read_checkpoint
 from hmtl_plugin.errors import UserError, system_message
 from hmtl_plugin.host_memory import keep_freed_memory
 from hmtl_plugin.optim.base import is_own, own_names
@@ -42,6 +42,7 @@ CRITERIONS = {"hmtl_pretraining": "hmtl", "squad": "span_qa", "glue": "glue"}
 TORCHRUN_KEYS = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _EXPLODED = ("gradients are Nan/Inf", "Minimum loss scale reached")  # how fairseq's trainer says it
 _WAIT_SECONDS = 5.0
+_BEYOND_EPOCH = "Cannot resume training due to dataloader mismatch"
 CPU_RECIPE = (
     "use recipes/pretrain_two_processes.sh, or put 'torchrun --nproc_per_node N --no-python' before the "
     "command and leave out the --distributed-... options"
@@ -243,6 +244,12 @@ def user_message(error: Exception) -> str | None:
             return text
         if isinstance(link, FloatingPointError) and text.startswith(_EXPLODED):
             return f"{text.splitlines()[0].rstrip('.')}: lower --lr, warm up longer or set --clip-norm"
+        if isinstance(link, RuntimeError) and text.startswith(_BEYOND_EPOCH):
+            return (
+                "the checkpoint stands in the middle of an epoch, and with these data, batches and processes an epoch "
+                "ends before that place: train on with the --max-tokens, --batch-size, data and number of processes "
+                "that it was trained with, or add --reset-dataloader to go on with the first epoch"
+            )
         link = link.__cause__ or link.__context__
     return system_message(error)
 
@@ -253,8 +260,7 @@ def finished_updates(cfg: Any) -> int | None:
     path = Path(checkpoint.save_dir) / "checkpoint_last.pt"
     if not limit or checkpoint.restore_file != "checkpoint_last.pt" or checkpoint.reset_optimizer or not path.is_file():
         return None
-    state = load_explained(str(path), lambda: torch.load(path, map_location="cpu", weights_only=True, mmap=True))
-    history = state.get("optimizer_history") or [{}]
+    history = read_checkpoint(str(path)).get("optimizer_history") or [{}]
     updates = int(history[-1].get("num_updates", 0))
     return updates if updates >= limit else None
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
+from hmtl_plugin.checkpoint_file import read_checkpoint
 from hmtl_plugin.checkpoints import plain_config
-from hmtl_plugin.compat import load_explained
 from hmtl_plugin.data.parallel import cpu_count
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.hierarchy import Hierarchy
@@ -39,7 +39,7 @@ def check_checkpoint(trainer: Any, path: str, reset_optimizer: bool) -> None:
     """
     if not os.path.isfile(path):
         return
-    state = load_explained(path, lambda: torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+    state = read_checkpoint(path)
     trainer.task.load_state_dict(state.get("task_state") or {})
     if reset_optimizer or state.get("last_optimizer_state") is None:
         return

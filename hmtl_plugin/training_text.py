@@ -30,7 +30,9 @@ class TrainingText:
     def __init__(self, corpus: Corpus, vocabulary: Vocabulary) -> None:
         counts = np.ones(vocabulary.size)
         for start in range(0, min(len(corpus.tokens), UNIGRAM_TOKENS), 1 << 20):
-            counts += np.bincount(corpus.tokens[start : start + (1 << 20)], minlength=vocabulary.size)
+            ids = corpus.tokens[start : start + (1 << 20)]
+            corpus.check_ids(ids, vocabulary.size)
+            counts += np.bincount(ids, minlength=vocabulary.size)
         counts[vocabulary.special_V] = 0
         probability_V = counts / counts.sum()
         with np.errstate(divide="ignore"):

@@ -13,6 +13,20 @@ from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 
 
+def read_dictionary(path: Path) -> Dictionary:
+    """A ``dict.txt``.
+
+    Raises:
+        UserError: if it cannot be read as one.
+    """
+    try:
+        return Dictionary.load(str(path))
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing: restore the file, or prepare the data again") from None
+    except Exception as error:  # fairseq raises nothing more special for another encoding
+        raise UserError(f"{path}: is no dictionary ({' '.join(str(error).split())[:120]}): restore the file") from None
+
+
 def vocabulary_state(dictionary: Dictionary, tokenizer: Tokenizer | None, words: bool = True) -> dict[str, Any]:
     """What a task puts into a checkpoint, as bytes: it needs nothing beside it then.
 
@@ -47,7 +61,7 @@ def check_folder(folder: Path, dictionary: Dictionary) -> None:
     path = folder / "dict.txt"
     if not path.is_file():
         return
-    own = Dictionary.load(str(path))
+    own = read_dictionary(path)
     own.add_symbol(MASK)
     if own.symbols != dictionary.symbols:
         raise UserError(

@@ -26,6 +26,7 @@ from hmtl_plugin.data.manifest import file_sha256  # noqa: E402
 from hmtl_plugin.errors import run_cli  # noqa: E402
 from hmtl_plugin.evaluation import FIXED, TRAINING, Estimate, evaluate  # noqa: E402
 from hmtl_plugin.models.mix import in_words  # noqa: E402
+from hmtl_plugin.numbers import whole  # noqa: E402
 from hmtl_plugin.objectives.measure import find_metric  # noqa: E402
 from hmtl_plugin.precision import AUTOCAST  # noqa: E402
 from hmtl_plugin.reporting.results import append_results, read_results  # noqa: E402
@@ -93,9 +94,9 @@ def main() -> None:
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
+    if not (number := whole(text)):
         raise argparse.ArgumentTypeError(f"{text}: give a whole number from 1")
-    return int(text)
+    return number
 
 
 def _estimates(run: str, arguments: argparse.Namespace, done: list[dict[str, Any]]) -> list[Estimate]:
@@ -149,7 +150,8 @@ def _answers(result: dict[str, Any], question: dict[str, Any]) -> bool:
     if any(result.get(key) != value for key, value in question.items() if key != "hyper"):
         return False
     counted = not {"counts", "bigrams"}.isdisjoint(result["metrics"])
-    return counted and {"view": TRAINING, **result.get("hyper", {})} == question["hyper"]
+    whole_line = {"target", "low", "high", "samples"} <= result["metrics"].keys()
+    return counted and whole_line and {"view": TRAINING, **result.get("hyper", {})} == question["hyper"]
 
 
 def _columns(estimate: Estimate) -> list[str]:

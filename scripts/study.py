@@ -163,7 +163,7 @@ def _only(plan: list[Run], text: str) -> list[Run]:
 def _seconds(text: str | None) -> float | None:
     if text is None:
         return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smh])", text)
     if not found:
         raise UserError(f"--time-limit {text}: write a number and s, m or h, as in 25m")
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]

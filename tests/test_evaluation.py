@@ -1,16 +1,20 @@
 """The evaluation's own view: the same for all models, whatever their training options; older records are read."""
 
 import json
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 
 from hmtl_plugin import training_text
 from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.evaluation import FIXED, TRAINING, Estimate, evaluate
 from tests.scripts import run_script
-from tests.training.runs import arguments, make_data, train
+from tests.training.runs import arguments, error_of, make_data, train
 
 OTHER_OPTIONS = {
     "mask_prob": 0.4,
@@ -141,3 +145,41 @@ def test_records_of_before(data: Path, runs: list[Path], tmp_path: Path, capsys:
     assert "0.123" not in capsys.readouterr().out
     views = [json.loads(line)["hyper"].get("view") for line in store.read_text().splitlines()[len(lines) :]]
     assert views and set(views) == {FIXED}
+
+
+def one_sentence_documents(folder: Path, split: str, documents: int = 300) -> None:
+    rng = np.random.default_rng(0)
+    builder = MMapIndexedDatasetBuilder(str(folder / f"{split}.bin"), dtype=np.uint16)
+    for _ in range(documents):
+        builder.add_item(torch.tensor([*rng.integers(4, 52, 9).tolist(), 2]))
+        builder.add_item(torch.tensor([2]))
+    builder.finalize(str(folder / f"{split}.idx"))
+
+
+def test_an_objective_without_targets_in_held_out_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others have their values, and the log says why there is no row."""
+    data = make_data(tmp_path / "data", documents=40)
+    one_sentence_documents(data, "valid")
+    sop = ["--hierarchy", "sop@2,mlm@2", "--transfer", "", "--max-update", "1"]
+    train(arguments(data, tmp_path / "run", *sop))
+    run_script("evaluate", tmp_path / "run", "--data", data, "--samples", "50")
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert next(row[1] for row in rows if row[:1] == [str(tmp_path / "run")]) == "mlm"
+    assert not any("sop" in row for row in rows)
+    assert "no row sop: none of the samples of 'valid' holds such a target" in caplog.text
+
+
+def test_without_any_target_there_is_no_best_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """No loss is not a loss of 0, which none that has targets would ever be below."""
+    data = make_data(tmp_path / "data", documents=40)
+    one_sentence_documents(data, "valid")
+    sop = ["--hierarchy", "sop@2", "--transfer", "", "--max-update", "4", "--validate-interval-updates", "2"]
+    lines = train(arguments(data, tmp_path / "run", *sop))
+    assert any(math.isnan(line["valid_loss"]) for line in lines if "valid_loss" in line)
+    assert [path.name for path in (tmp_path / "run").glob("*.pt")] == ["checkpoint_last.pt"]
+    assert f"{data}/valid: every document is one sentence: sop has no target there" in caplog.text
+    one_sentence_documents(data, "train")
+    message = error_of(arguments(data, tmp_path / "other", *sop))
+    assert f"{data}/train: every document is one sentence, of which sop learns nothing" in message

@@ -153,13 +153,14 @@ class HierarchicalCriterion(FairseqCriterion):
 
     def _weighted_loss(self, training: bool, meters: MetersDict) -> float:
         """Sum of w_k * S_k / C_k. An objective without a target adds nothing in validation, whose targets are always the
-        same; in training what it last was, so that neighbouring lines of the log compare.
+        same; in training what it last was, so that neighbouring lines of the log compare. Where none has had any there is
+        no loss: as 0 it would be the best of all checkpoints.
         """
         means = {name: self._objective_metrics(name, meters)["loss"] for name in self.objectives}
         means = {name: mean for name, mean in means.items() if mean == mean}
         if training:
             means = self._last_means = self._last_means | means
-        return round(sum(self.weights[name] * mean for name, mean in means.items()), 5)
+        return round(sum(self.weights[name] * mean for name, mean in means.items()), 5) if means else float("nan")
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:

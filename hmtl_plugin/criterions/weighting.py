@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.numbers import whole
 
 Weighting = Callable[[Mapping[str, Tensor], Mapping[str, float], int, Tensor], Tensor]
 """(objective -> scaled loss sum, objective -> weight, tokens N, log-variances (K,)) -> scalar to minimise, of order N."""
@@ -49,9 +50,9 @@ def parse_warmup(text: str, objectives: tuple[str, ...]) -> dict[str, int]:
         name, _, updates = item.partition(":")
         if name not in objectives:
             raise UserError(f"--weight-warmup: '{item}' names no placed objective: use one of {', '.join(objectives)}")
-        if not updates.isdigit() or int(updates) == 0:
+        if not (number := whole(updates)):
             raise UserError(f"--weight-warmup: cannot read '{item}': write objective:updates, as in '{name}:2000'")
-        warmup[name] = int(updates)
+        warmup[name] = number
     return warmup
 
 

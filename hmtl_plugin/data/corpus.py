@@ -117,14 +117,17 @@ class Corpus:
         chunks.
         """
         for begin in range(0, len(self.tokens), _CHUNK):
-            chunk = self.tokens[begin : begin + _CHUNK]
-            wrong = int(chunk.max())
-            if wrong >= size or int(chunk.min()) < 0:
-                wrong = wrong if wrong >= size else int(chunk.min())
-                raise UserError(
-                    f"{self._data_path}: token id {wrong} is outside the dictionary of {size} symbols; "
-                    "use the dict.txt that the data was binarised with"
-                )
+            self.check_ids(self.tokens[begin : begin + _CHUNK], size)
+
+    def check_ids(self, ids: npt.NDArray[np.integer], size: int) -> None:
+        """Raise `UserError` if any of some tokens of the corpus is not below ``size``."""
+        low, high = int(ids.min(initial=0)), int(ids.max(initial=0))
+        if low < 0 or high >= size:
+            wrong = high if high >= size else low
+            raise UserError(
+                f"{self._data_path}: token id {wrong} is outside the dictionary of {size} symbols; "
+                "use the dict.txt that the data was binarised with, or binarise the text again"
+            )
 
     def _read_header(self) -> tuple[np.dtype, int]:
         for path in (self._index_path, self._data_path):
@@ -162,27 +165,25 @@ class Corpus:
         return _map(self._data_path).view(dtype)
 
     def _scan(self) -> tuple[Int64Array, Int64Array, int]:
-        """Documents and the sum of sizes, in one pass over the sizes; checks sizes and pointers on the
-        way.
+        """Documents and the sum of sizes, in one pass over sizes and offsets, which must say the same: what is read by
+        either of two that differ is other text.
         """
         separators, total = [], 0
-        for begin in range(0, len(self), _CHUNK):
-            sizes = np.array(self.sizes[begin : begin + _CHUNK])
+        for begin, last in blocks(0, len(self), _CHUNK):
+            sizes, offsets = np.array(self.sizes[begin:last]), np.array(self._pointers[begin:last])
             if sizes.min() < 1:
                 item = begin + int(sizes.argmin())
                 raise UserError(
                     f"{self._index_path}: item {item} has size {sizes.min()}, but every item ends in </s>; "
                     "binarise with fairseq-preprocess --only-source or scripts/prepare_corpus.py"
                 )
-            if int(self._pointers[begin]) != total * self._item_bytes:
-                raise UserError(f"{self._index_path}: sizes and offsets disagree at item {begin}; {_AGAIN}")
-            total += int(sizes.sum(dtype=np.int64))
+            ends = np.cumsum(sizes, dtype=np.int64)
+            wrong = offsets != (ends - sizes + total) * self._item_bytes
+            if wrong.any():
+                item = begin + int(wrong.argmax())
+                raise UserError(f"{self._index_path}: sizes and offsets disagree at item {item}; {_AGAIN}")
+            total += int(ends[-1])
             separators.append(np.flatnonzero(sizes == 1) + begin)
-        if total != len(self.tokens):
-            raise UserError(
-                f"{self._index_path}: sizes add up to {total * self._item_bytes} bytes, "
-                f"but {self._data_path} has {len(self.tokens) * self._item_bytes}; {_AGAIN}"
-            )
         cuts = np.concatenate(separators)
         start, end = np.append(0, cuts + 1), np.append(cuts, len(self))
         kept = np.flatnonzero(end > start)  # neighbouring separators enclose nothing

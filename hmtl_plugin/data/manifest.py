@@ -1,18 +1,31 @@
 """corpus.json: what a data folder holds, from what it was made, and whether its files belong together."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any, TypedDict
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.publishing import write_json
+from hmtl_plugin.shape import COUNT, Shape, one_of, read_json
 
 FILE_NAME = "corpus.json"
 SCHEMA = 1
 LAYOUTS = ("segments", "rows")
 LONGEST_WORDS = 12.0
 """Characters, on average. English has 4.6, German 6, Finnish 8; a Thai phrase over 20."""
+
+_SHAPE: Shape = {
+    "schema": one_of(SCHEMA),
+    "layout": one_of(*LAYOUTS),
+    "splits": {str: {"documents": COUNT, "sentences": COUNT, "tokens": COUNT, "bytes_bin": COUNT, "bytes_idx": COUNT}},
+    "dictionary_sha256": str,
+    "tokenizer_sha256": str,
+    "data_sha256?": {str: str},
+    "held_out?": {"documents": COUNT, "sentences": COUNT, "bytes": COUNT, "sha256": str},
+    "options": {str: object},
+    "inputs": [{str: object}],
+    "versions?": {str: str},
+}
 
 
 class SplitCounts(TypedDict):
@@ -76,17 +89,10 @@ def read_manifest(folder: Path | str) -> Manifest | None:
     """corpus.json of a folder, None when there is none; `UserError` when it cannot be understood."""
     path = Path(folder) / FILE_NAME
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest: Manifest = read_json(path, _SHAPE, "prepare the corpus again")
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); prepare the corpus again") from error
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        found = manifest.get("schema") if isinstance(manifest, dict) else None
-        raise UserError(f"{path}: has schema {found}, this version reads {SCHEMA}; prepare the corpus again")
-    if manifest.get("layout") not in LAYOUTS or not isinstance(manifest.get("splits"), dict):
-        raise UserError(f"{path}: is not a corpus manifest; prepare the corpus again")
-    return manifest  # type: ignore[return-value]
+    return manifest
 
 
 def words_in(manifest: Manifest | None) -> bool:

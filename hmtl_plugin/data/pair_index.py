@@ -163,6 +163,7 @@ class PairIndex:
         corpus.tokens.take(sources, mode="clip")  # touches every sentence first, so that cache misses overlap
         read = expand_ranges(sources - before, lengths + before + after)
         tokens = corpus.tokens.take(read).astype(np.int64)
+        corpus.check_ids(tokens, vocabulary.size)  # of a damaged file: the embeddings would end in a bare IndexError
         tokens[offsets[:-1]] = vocabulary.bos
         tokens[offsets[:-1] + 1 + keep[:, 0]] = vocabulary.eos
         tokens[offsets[1:] - 1] = vocabulary.eos

@@ -59,6 +59,14 @@ def pairing_kind(corpus: Corpus, objectives: Objectives, asked: str) -> str:
     return kind
 
 
+def without_order(corpus: Corpus, objectives: Objectives) -> str:
+    """Objectives that ask for the order of sentences, where every document is one sentence, which gives them no target;
+    empty where there are none.
+    """
+    asking = [name for name, objective in objectives.items() if objective.pairing == "sop"]
+    return "" if (corpus.document_end - corpus.document_start > 1).any() else " and ".join(asking)
+
+
 COMMON = "mlm"
 """The objective whose corruption the common view has."""
 _MANY = 0.5  # documents of one sentence, of all
@@ -163,7 +171,9 @@ def open_split(
             _warned.add(folder)
             logger.warning(f"{folder}: no corpus.json, so nothing vouches that dictionary and data belong together")
     kind = pairing_kind(corpus, objectives, str(options.pairing))
-    if training and any(objective.pairing for objective in objectives.values()):
+    if idle := without_order(corpus, objectives):
+        logger.warning(f"{corpus.prefix}: every document is one sentence: {idle} has no target there, and no value")
+    elif training and any(objective.pairing for objective in objectives.values()):
         _warn_of_single_sentences(corpus, kind)
     if training and not vocabulary.has_words:
         why = "the dictionary marks no word boundaries"

@@ -28,6 +28,7 @@ from hmtl_plugin.finetuning.grid import OPTIONS, Cell, cell_name, cell_options
 from hmtl_plugin.finetuning.start import Start
 from hmtl_plugin.finetuning.training import fairseq_train
 from hmtl_plugin.models.pooling import canonical
+from hmtl_plugin.numbers import whole
 from hmtl_plugin.publishing import write_json, write_whole
 from hmtl_plugin.reporting.results import append_results
 from hmtl_plugin.run_lock import alone_in
@@ -291,9 +292,9 @@ def update_frequency(options: Sequence[str]) -> int:
         if name in IN_GRID:
             raise UserError(f"{name}: the learning rate's schedule is made for the grid's: give {IN_GRID[name]}")
         if name == "--update-freq":
-            if not value.isdecimal() or not int(value):
+            if not (number := whole(value)):
                 raise UserError(f"--update-freq {value}: give one whole number, the same for all epochs")
-            found = int(value)
+            found = number
     return found
 
 

@@ -131,9 +131,10 @@ def _safetensors(path: Path) -> Weights:
 def _pickle(path: Path) -> Weights:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of bytes that are no pickle the reader raises whatever it stumbles over
-        reason = " ".join(str(error).split())[:120]
-        raise UserError(f"{path}: is not plain weights, and is not opened ({reason}): use {SAFETENSORS}") from None
+    except Exception:  # of bytes that are no pickle the reader raises whatever it stumbles over
+        raise UserError(
+            f"{path}: is not plain weights, and is not opened, since it could run code: use {SAFETENSORS}"
+        ) from None
     return dict(_tensors(content, path))
 
 

@@ -15,10 +15,12 @@ from torch import Tensor
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.config import RECORDED, EncoderConfig, flag
+from hmtl_plugin.shape import COUNT, misfit
 
 logger = logging.getLogger(__name__)
 
 RECORD_KEY = "architecture_version"
+TOKEN_KEY, LAYER_PREFIX = "encoder.embeddings.token.weight", "encoder.layers."
 POSITION_KEY = "encoder.embeddings.position.weight"
 WEIGHTS_KEY = "task_weights"
 _RECORD_BYTES = 2048
@@ -28,6 +30,7 @@ _SHIFT_HIDDEN_KEY, _SHIFT_LINEAR_KEY, _SHIFT_KEY = (
 )
 _HEAD_PREFIXES = ("heads.", "poolings.", "transfers.", "mixes.", "task_head.")
 _SEGMENTS = "eos2"  # how segments are derived: min(1, number of </s> before)
+_RECORD = {"version?": COUNT, "objectives?": [str], "head?": str}
 _VERSION = 2  # of the record; 1 had no version and fewer options, which then were as their defaults are
 
 
@@ -45,11 +48,12 @@ def encode_record(config: EncoderConfig, objectives: tuple[str, ...], head: str 
 def decode_record(record: Tensor) -> dict[str, Any]:
     """The dictionary in a record; it can serve to build the model a checkpoint asks for."""
     try:
-        decoded = json.loads(bytes(record.to(torch.uint8).tolist()))
-    except ValueError:
-        raise UserError("the checkpoint's architecture record is damaged: use another checkpoint") from None
-    if not isinstance(decoded, dict):
+        decoded = json.loads(bytes(record.to(torch.uint8).flatten().tolist()))
+    except (ValueError, RecursionError):
+        decoded = None
+    if misfit(decoded, _RECORD) is not None:
         raise UserError("the checkpoint's architecture record is damaged: use another checkpoint")
+    assert isinstance(decoded, dict)
     return decoded
 
 
@@ -78,6 +82,8 @@ def upgrade(
         record = decode_record(state[RECORD_KEY])
         _refuse_other_architecture(record, config)
         stored = tuple(record.get("objectives", ()))
+        if WEIGHTS_KEY in state and state[WEIGHTS_KEY].shape != (len(stored),):
+            raise UserError(f"the checkpoint's {WEIGHTS_KEY} are not those of its objectives: use another checkpoint")
         state[RECORD_KEY] = own[RECORD_KEY].clone()
         same_head = record.get("head", "") == head
         if fresh_layers and not same_head:
@@ -86,6 +92,7 @@ def upgrade(
             logger.info(
                 "--reinit-layers: the checkpoint has this task's head already, as a resumed run has: no layer begins anew"
             )
+    _refuse_other_dimensions(state, own)
     _fit_positions(state, config, resize_positions)
     _refuse_other_shapes(state, own)
     if stored is not None:
@@ -158,6 +165,15 @@ def _refuse_other_shapes(state: dict[str, Tensor], own: dict[str, Tensor]) -> No
                 f"the checkpoint's {key} has shape {tuple(value.shape)}, "
                 f"this model's {tuple(own[key].shape)}: "
                 "give the --encoder-* options (--arch) and the dictionary the checkpoint was trained with"
+            )
+
+
+def _refuse_other_dimensions(state: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+    """A vector where the model has a table is of no run of any options."""
+    for key, value in state.items():
+        if key in own and own[key].dim() != value.dim():
+            raise UserError(
+                f"the checkpoint's {key} has {value.dim()} dimensions, not {own[key].dim()}: use another one"
             )
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from hmtl_plugin.data.array_file import load_array
 from hmtl_plugin.data.progress import progress_bar
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.numbers import whole
 from hmtl_plugin.probing.encoders import LayerEncoder
 from hmtl_plugin.probing.tasks import ProbingTask
 from hmtl_plugin.publishing import explained, locked
@@ -41,12 +43,20 @@ def layer_features(encoder: LayerEncoder, task: ProbingTask, cache: Path) -> Lay
                 _compute(encoder, task, folder)
             lock.unlink(missing_ok=True)
     # copy-on-write: nothing writes, and torch warns about arrays that cannot be written
-    return {file.stem: np.load(file, mmap_mode="c") for file in sorted(folder.glob("*.npy"))}
+    again = f"remove {folder}, and it is made again"
+    found = {file.stem: load_array(file, again, "c") for file in sorted(folder.glob("*.npy"))}
+    for pooling, array in found.items():
+        if array.ndim != 3 or len(array) != len(task) or array.dtype != np.float32:
+            raise UserError(f"{folder / pooling}.npy: does not belong to {task.name}; {again}")
+    return found
 
 
 def sentences_cut(encoder: LayerEncoder, task: ProbingTask, cache: Path) -> int:
     """How many sentences of the task were longer than the encoder takes; known once the features are there."""
-    return int((cache / feature_key(encoder, task) / _CUT).read_text())
+    path = cache / feature_key(encoder, task) / _CUT
+    if (cut := whole(path.read_text(errors="replace"))) is None:
+        raise UserError(f"{path}: damaged; remove {path.parent}, and it is made again")
+    return cut
 
 
 def drop_features(encoder: LayerEncoder, task: ProbingTask, cache: Path) -> None:

@@ -227,7 +227,7 @@ class _Store:
         self.path = path
         self.units: dict[str, dict[Any, Line]] = {}
         for line in read_results(path):
-            if line.get("kind") == "probe":
+            if line.get("kind") == "probe" and {"unit", "layer", "layers", "role", "metrics"} <= line.keys():
                 self.units.setdefault(line["unit"], {})[line["layer"]] = line
 
     def find(self, key: str) -> list[Line] | None:

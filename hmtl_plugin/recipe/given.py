@@ -1,9 +1,9 @@
 """What a user adds to a recipe: options of ``fairseq-train``, and the few that are the recipe's own."""
 
-import re
 from collections.abc import Collection, Sequence
 
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.numbers import whole
 
 OPTIONS_OF = "options-of"
 """Begin with the options of another run: ``--options-of RUN``."""
@@ -54,6 +54,8 @@ class Given:
             UserError: if it is no whole number above 0.
         """
         text = self.value("max-update")
-        if text is not None and not (re.fullmatch("[0-9]+", text) and int(text)):
+        if text is None:
+            return None
+        if not (number := whole(text)):
             raise UserError(f"--max-update {text}: give a whole number of 1 or more")
-        return None if text is None else int(text)
+        return number

@@ -10,6 +10,7 @@ from scipy import stats
 
 from hmtl_plugin.finetuning.glue.tasks import TASKS
 from hmtl_plugin.finetuning.grid import OPTIONS
+from hmtl_plugin.reporting.results import check_results
 from hmtl_plugin.reporting.text_table import text_table
 
 _NO_METRICS = ("score", "low", "high", "baseline")
@@ -54,6 +55,7 @@ def summarise(lines: Iterable[Line]) -> list[Summary]:
     """
     runs: dict[tuple[str, str], dict[str, dict[int, Line]]] = {}
     lines = list(lines)
+    check_results(lines)
     latest = {(line["variant"], line["task"]): line.get("checkpoint_sha256") for line in lines}
     for line in lines:
         if line.get("checkpoint_sha256") != latest[line["variant"], line["task"]]:

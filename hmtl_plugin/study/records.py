@@ -13,7 +13,7 @@ from typing import Any
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.publishing import write_whole
-from hmtl_plugin.reporting.results import append_results
+from hmtl_plugin.reporting.results import append_results, check_results, parse_results
 
 Line = dict[str, Any]
 FOLDER, PACKED = "records", "records.jsonl.gz"
@@ -35,6 +35,7 @@ class Records:
         for line in _lines(path):
             group.append(line)
             if line.get("kind") == STAGE:
+                check_results([line])
                 fingerprint = line["fingerprint"]
                 whole = [one for one in group if one.get("stage_fingerprint") == fingerprint]
                 # before it may stand what a killed writer left of the same stage
@@ -78,10 +79,4 @@ def _lines(path: Path) -> Iterator[Line]:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error}): fetch it again, or remove it") from None
-    for text in content.decode("utf-8", errors="replace").split("\n"):
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue  # an empty line, or half a line of a killed writer
-        if isinstance(line, dict):
-            yield line
+    yield from parse_results(content, path)

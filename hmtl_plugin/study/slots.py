@@ -7,6 +7,7 @@ import torch
 
 from hmtl_plugin.data.parallel import cpu_count
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.numbers import whole
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def find_slots(devices: str, jobs: int, default_jobs: int, runs: int) -> list[Sl
     groups = [tuple(group.split("+")) for group in devices.split(",")]
     named = [gpu for group in groups for gpu in group]
     there = torch.cuda.device_count()
-    wrong = [gpu for gpu in named if not gpu.isdigit() or int(gpu) >= there]
+    wrong = [gpu for gpu in named if (number := whole(gpu)) is None or number >= there]
     if wrong or len(set(named)) < len(named):
         raise UserError(
             f"--devices {devices}: this machine has {there} GPUs; write cpu, auto, or each number once, as in 0,1 or 0+1,2+3"

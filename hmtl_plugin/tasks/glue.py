@@ -14,6 +14,7 @@ from hmtl_plugin.finetuning.glue.prepare import MANIFEST, read_glue_manifest
 from hmtl_plugin.finetuning.glue.tasks import find_task
 from hmtl_plugin.models.sentence_head import head_poolings
 from hmtl_plugin.tasks.finetuning import FinetuningConfig, FinetuningTask
+from hmtl_plugin.vocabulary_state import read_dictionary
 
 
 @dataclass
@@ -52,7 +53,7 @@ class GlueFinetuningTask(FinetuningTask):
             raise UserError(
                 f"{folder}: holds no {MANIFEST}: give the folder of a task that scripts/prepare_glue.py wrote"
             )
-        dictionary = Dictionary.load(str(folder / "input0" / "dict.txt"))
+        dictionary = read_dictionary(folder / "input0" / "dict.txt")
         return cls(cfg, dictionary, Tokenizer.load(folder), manifest)
 
     @property
@@ -66,4 +67,7 @@ class GlueFinetuningTask(FinetuningTask):
         if not self.manifest["splits"][split]["labelled"]:
             raise UserError(f"{self.cfg.data}: the labels of the split '{split}' are hidden: measure on another")
         seed = self.cfg.seed if split == "train" else None
-        self.datasets[split] = open_split(folder, self.manifest, split, self.cfg.tokens_per_sample, seed)
+        dataset = open_split(folder, self.manifest, split, self.cfg.tokens_per_sample, seed)
+        for column in dataset.columns:
+            column.check_vocabulary(len(self.dictionary))
+        self.datasets[split] = dataset

@@ -21,7 +21,7 @@ from hmtl_plugin.corruption.vocabulary import MASK
 from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.manifest import read_manifest, words_in
 from hmtl_plugin.data.pair_index import KINDS
-from hmtl_plugin.data.splits import open_split, pairing_kind
+from hmtl_plugin.data.splits import open_split, pairing_kind, without_order
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.hierarchy import Hierarchy, HierarchyError
@@ -38,7 +38,13 @@ from hmtl_plugin.objectives.base import (
 from hmtl_plugin.optim.base import own_options
 from hmtl_plugin.precision import AUTOCAST, computes_in_bf16
 from hmtl_plugin.tasks.steps import AutocastTask, Step
-from hmtl_plugin.vocabulary_state import check_dictionary, check_folder, vocabulary_of, vocabulary_state
+from hmtl_plugin.vocabulary_state import (
+    check_dictionary,
+    check_folder,
+    read_dictionary,
+    vocabulary_of,
+    vocabulary_state,
+)
 
 
 @dataclass
@@ -132,7 +138,7 @@ class HmtlPretrainingTask(AutocastTask):
             )
         found = Tokenizer.find(folder)
         return cls(
-            cfg, Dictionary.load(str(path)), Tokenizer.load(found) if found else None, words_in(read_manifest(folder))
+            cfg, read_dictionary(path), Tokenizer.load(found) if found else None, words_in(read_manifest(folder))
         )
 
     @property
@@ -181,7 +187,14 @@ class HmtlPretrainingTask(AutocastTask):
         """Before any training: can the training data serve the hierarchy?"""
         prefix = Path(utils.split_paths(self.cfg.data)[0]) / "train"
         if prefix.with_suffix(".idx").is_file():
-            pairing_kind(Corpus(str(prefix), eos=self.dictionary.eos()), self.objectives, str(self.cfg.pairing))
+            corpus = Corpus(str(prefix), eos=self.dictionary.eos())
+            pairing_kind(corpus, self.objectives, str(self.cfg.pairing))
+            if idle := without_order(corpus, self.objectives):
+                raise UserError(
+                    f"{prefix}: every document is one sentence, of which {idle} learns nothing: prepare text with longer "
+                    "documents (a blank line ends one, but with --format documents a file is one), or leave "
+                    f"{idle} out of --hierarchy"
+                )
 
     # ---- data ----
 

@@ -17,6 +17,7 @@ from hmtl_plugin.finetuning.squad.measure import SquadScorer
 from hmtl_plugin.finetuning.squad.prepare import MANIFEST, read_squad_manifest
 from hmtl_plugin.finetuning.squad.windows import answer_positions, describe
 from hmtl_plugin.tasks.finetuning import FinetuningConfig, FinetuningTask
+from hmtl_plugin.vocabulary_state import read_dictionary
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class SquadTask(FinetuningTask):
         manifest = read_squad_manifest(folder)
         if manifest is None:
             raise UserError(f"{folder}: holds no {MANIFEST}: give a folder that recipes/finetune_squad.sh prepared")
-        return cls(cfg, Dictionary.load(str(folder / "dict.txt")), Tokenizer.load(folder), manifest)
+        return cls(cfg, read_dictionary(folder / "dict.txt"), Tokenizer.load(folder), manifest)
 
     @property
     def head_name(self) -> str:
@@ -64,6 +65,8 @@ class SquadTask(FinetuningTask):
     def load_dataset(self, split: str, combine: bool = False, **kwargs: Any) -> None:
         """Open a split and cut its contexts into windows; says what answers no window holds."""
         opened = SquadSplit(self.check_split(split, self.manifest["splits"]) / split)
+        for texts in (opened.contexts, opened.questions):
+            texts.check_vocabulary(len(self.dictionary))
         windows = opened.windows(self.cfg.tokens_per_sample, self.cfg.doc_stride, self.cfg.max_question_tokens)
         if not self.manifest["splits"][split]["labelled"]:
             raise UserError(f"{self.cfg.data}: the split '{split}' has no answers to train or measure on: leave it out")

@@ -58,6 +58,6 @@ def test_warmup_is_linear() -> None:
     warmup = parse_warmup("b:4", ("a", "b"))
     assert [warmed_up({"a": 1.0, "b": 2.0}, warmup, update)["b"] for update in (0, 1, 3, 9)] == [0.5, 1.0, 2.0, 2.0]
     assert warmed_up({"a": 1.0, "b": 2.0}, warmup, 0)["a"] == 1.0
-    for wrong in ("c:4", "b", "b:0", "b:x"):
+    for wrong in ("c:4", "b", "b:0", "b:x", "b:²", "b:-1", "b:" + "9" * 5000):
         with pytest.raises(UserError):
             parse_warmup(wrong, ("a", "b"))

@@ -175,10 +175,36 @@ def test_impossible_size(tmp_path: Path, size: int) -> None:
         Corpus(prefix)
 
 
-def test_sizes_that_do_not_add_up(tmp_path: Path) -> None:
-    prefix = write(tmp_path, [[5, 6], [7], [8, 9]])
+def test_every_flipped_bit_of_an_index_is_refused_or_harmless(tmp_path: Path) -> None:
+    """Sizes and offsets say the same twice; one that trusted either would train on other text."""
+    prefix = write(tmp_path, [[5, 6], [7], [], [8, 9], [], [4, 5, 6], [7]])
+    whole = Corpus(prefix)
+    expected = [part.tolist() for part in whole.gather(np.zeros(1, np.int64), np.array([len(whole)]))]
+    path = Path(prefix + ".idx")
+    content = path.read_bytes()
+    refused = 0
+    for bit in range(8 * len(content)):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        try:
+            corpus = Corpus(prefix)
+            corpus.check_vocabulary(10)
+        except UserError:
+            refused += 1
+            continue
+        found = corpus.gather(np.zeros(1, np.int64), np.array([len(corpus)]))
+        assert [part.tolist() for part in found] == expected, f"bit {bit}"
+    assert refused > 0.9 * 8 * len(content)
+
+
+def test_an_offset_in_the_middle_of_a_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = [[5] * (number % 4) for number in range(40)]
+    prefix = write(tmp_path, items)
+    monkeypatch.setattr("hmtl_plugin.data.corpus._CHUNK", 7)
+    Corpus(prefix)
     with open(prefix + ".idx", "r+b") as stream:
-        stream.seek(26 + 4)
-        stream.write(struct.pack("<i", 40))
-    with pytest.raises(UserError, match="sizes add up"):
+        stream.seek(26 + 4 * 40 + 8 * 31)
+        stream.write(struct.pack("<q", 2))
+    with pytest.raises(UserError, match=r"train\.idx: sizes and offsets disagree at item 31; copy the file again"):
         Corpus(prefix)

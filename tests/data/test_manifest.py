@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hmtl_plugin.data.manifest import check_manifest, read_manifest
 from hmtl_plugin.errors import UserError
 from tests.data.texts import documents, prepare, write_sentences
+from tests.training.runs import arguments, error_of
 
 
 @pytest.fixture
@@ -51,6 +53,33 @@ def test_damaged_manifest(folder: Path, content: str) -> None:
     (folder / "corpus.json").write_text(content)
     with pytest.raises(UserError, match="prepare the corpus again"):
         read_manifest(folder)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (("dictionary_sha256",), None, "it lacks 'dictionary_sha256'"),
+        (("splits", "train", "bytes_bin"), None, "'splits.train' lacks 'bytes_bin'"),
+        (("splits", "train", "bytes_bin"), "12", "'splits.train.bytes_bin' is not a number from 0"),
+        (("splits", "train"), 3, "'splits.train' is an int, not a mapping"),
+        (("tokenizer_sha256",), [], "'tokenizer_sha256' is a list, not a str"),
+        (("inputs",), {}, "'inputs' is a dict, not a list"),
+    ],
+)
+def test_a_manifest_with_odd_content(folder: Path, keys: tuple[str, ...], value: Any, message: str) -> None:
+    """Damaged by hand or by another program; training is what reads it."""
+    path = folder / "corpus.json"
+    manifest = json.loads(path.read_text())
+    place = manifest
+    for key in keys[:-1]:
+        place = place[key]
+    if value is None:
+        del place[keys[-1]]
+    else:
+        place[keys[-1]] = value
+    path.write_text(json.dumps(manifest))
+    refused = error_of(arguments(folder, folder / "run", "--max-update", "1"))
+    assert f"{path}: damaged or of another version ({message}); prepare the corpus again" in refused
 
 
 def test_counts_are_those_of_the_files(folder: Path) -> None:

@@ -13,6 +13,7 @@ from hmtl_plugin.data.deduplication import Uint64Array, key
 from hmtl_plugin.data.readers.plain import parse_json_line
 from hmtl_plugin.data.readers.text import Span, decode, first_line, spans, tidy
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.numbers import whole
 
 KNOWN_COLUMNS = (
     ("sentence1", "sentence2"),
@@ -52,8 +53,9 @@ def tsv_columns(path: str, chosen: str | None) -> PairColumns:
     names = [name.strip() for name in chosen.split(",")]
     if len(names) != 2 or not all(names) or names[0] == names[1]:
         raise UserError(f"--columns {chosen}: give two different columns, as name,name or as number,number from 1")
-    if all(name.isdecimal() for name in names):
-        first, second = (int(name) - 1 for name in names)
+    first, second = map(whole, names)
+    if first is not None and second is not None:
+        first, second = first - 1, second - 1
         if min(first, second) < 0 or max(first, second) >= len(header):
             raise UserError(f"--columns {chosen}: {path} has the columns 1 to {len(header)}")
         return PairColumns(first, second, len(line) if known else 0)

@@ -12,6 +12,7 @@ from fairseq.data import Dictionary
 
 from hmtl_plugin.data.batching import ByLengthDataset
 from hmtl_plugin.data.corpus import Corpus, Int64Array, expand_ranges
+from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.glue.tasks import GlueTask, find_task
 from hmtl_plugin.special_tokens import BOS, EOS, PAD
 
@@ -89,16 +90,44 @@ class SentenceDataset(ByLengthDataset):
 def open_split(
     folder: Path, manifest: Mapping[str, Any], split: str, max_tokens: int, seed: int | None = None
 ) -> SentenceDataset:
-    """A split of the folder that `prepare_glue` wrote, with its labels where they are known."""
+    """A split of the folder that `prepare_glue` wrote, with its labels where they are known.
+
+    Raises:
+        UserError: a file is missing or damaged, or they do not belong together.
+    """
     task = find_task(manifest["task"])
     columns = [Corpus(str(folder / f"input{i}" / split)) for i in range(len(task.text))]
     labels = read_labels(folder, task, split) if manifest["splits"][split]["labelled"] else None
+    rows = {manifest["splits"][split]["rows"], *map(len, columns), *([] if labels is None else [len(labels)])}
+    if len(rows) > 1:
+        raise UserError(
+            f"{folder}: texts and labels of '{split}' have {', '.join(map(str, sorted(rows)))} rows, and glue.json "
+            "says how many there were: prepare the data again with --overwrite"
+        )
     return SentenceDataset(columns, labels, max_tokens, seed)
 
 
 def read_labels(folder: Path, task: GlueTask, split: str) -> npt.NDArray[Any]:
-    """(rows,) class ids (int64) in the order of ``task.labels``, or scores (float32)."""
+    """(rows,) class ids (int64) in the order of ``task.labels``, or scores (float32).
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
     prefix = folder / "label" / split
+    again = "prepare the data again with --overwrite"
     if task.regression:
-        return np.loadtxt(prefix.with_suffix(".label"), dtype=np.float32, ndmin=1)
-    return Corpus(str(prefix)).tokens.reshape(-1, 2)[:, 0].astype(np.int64) - Dictionary().nspecial
+        path = prefix.with_suffix(".label")
+        try:
+            scores = np.loadtxt(path, dtype=np.float32, ndmin=1)
+        except (OSError, ValueError):
+            raise UserError(f"{path}: missing or damaged; {again}") from None
+        if scores.ndim != 1 or not np.isfinite(scores).all():
+            raise UserError(f"{path}: holds other things than a number a line; {again}")
+        return scores
+    found = Corpus(str(prefix))
+    if not (found.sizes == 2).all():
+        raise UserError(f"{prefix}.idx: holds rows without a label; {again}")
+    labels = found.tokens[::2].astype(np.int64) - Dictionary().nspecial
+    if labels.min() < 0 or labels.max() >= len(task.labels):
+        raise UserError(f"{prefix}.bin: holds labels that {task.name} has not; {again}")
+    return labels

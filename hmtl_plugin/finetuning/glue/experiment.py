@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hmtl_plugin.checkpoints import load_checkpoint
+from hmtl_plugin.data.array_file import load_array
 from hmtl_plugin.finetuning.experiment import Experiment, Metrics, Settings
 from hmtl_plugin.finetuning.forward import task_logits
 from hmtl_plugin.finetuning.glue.dataset import open_split, read_labels
@@ -96,5 +97,6 @@ class GlueExperiment(Experiment):
         """Leaderboard files of the test sets there are, in the task's folder."""
         for split in self.glue.submissions:
             if split in self.manifest["splits"]:
-                logits_RC = np.load(folder / PREDICTIONS / f"{split}.npy")
+                path = folder / PREDICTIONS / f"{split}.npy"
+                logits_RC = load_array(path, f"remove {folder}, and its run is made again")
                 write_predictions(self.glue, self.manifest, split, logits_RC, self.folder)

@@ -27,10 +27,24 @@ from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.data.unknown import SAID, unknown_parts, warn
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.glue.files import GlueFile, find_files, read_rows
-from hmtl_plugin.finetuning.glue.tasks import GlueTask
+from hmtl_plugin.finetuning.glue.tasks import TASKS, GlueTask
 from hmtl_plugin.finetuning.prepared import SCHEMA, read_prepared
+from hmtl_plugin.shape import COUNT, Shape, one_of
 
 MANIFEST = "glue.json"
+_SHAPE: dict[str, Shape] = {
+    "task": one_of(*TASKS),
+    "splits": {
+        str: {
+            "file": str,
+            "sha256": str,
+            "rows": COUNT,
+            "labelled": bool,
+            "broken_rows": COUNT,
+            "unlabelled_rows": COUNT,
+        }
+    },
+}
 
 
 class EncodedRows(NamedTuple):
@@ -104,7 +118,7 @@ def prepare_glue(
 
 def read_glue_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a task's folder; None where there is none; `UserError` for one that cannot be read."""
-    return read_prepared(folder / MANIFEST)
+    return read_prepared(folder / MANIFEST, _SHAPE)
 
 
 def _known(folder: Path, files: list[GlueFile], tokenizer: Tokenizer) -> dict[str, Any] | None:

@@ -8,12 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hmtl_plugin.data.array_file import load_array
 from hmtl_plugin.data.batching import ByLengthDataset
 from hmtl_plugin.data.corpus import Corpus, Int64Array, expand_ranges
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.squad.answers import QUESTION, QuestionTable
 from hmtl_plugin.finetuning.squad.windows import AnswerPositions, Windows, make_windows
 from hmtl_plugin.special_tokens import BOS, EOS, PAD
+
+_AGAIN = "prepare the data again with --overwrite"
 
 
 class SquadSplit:
@@ -33,7 +36,17 @@ class SquadSplit:
         self.contexts, self.questions = Corpus(str(folder / "context")), Corpus(str(folder / "question"))
         self.offsets: npt.NDArray[np.int32] = _load(folder / "offsets.npy", (self.contexts.token_count, 2), "<i4")
         self.table: QuestionTable = _load(folder / "questions.npy", (len(self.questions),), QUESTION)
+        self._check_table(folder / "questions.npy")
         self.source = folder / "source.json"
+
+    def _check_table(self, path: Path) -> None:
+        """Contexts that are there, and answers within them."""
+        context_Q, begin_Q, end_Q = (self.table[name].astype(np.int64) for name in ("context", "begin", "end"))
+        if not ((context_Q >= 0) & (context_Q < len(self.contexts))).all():
+            raise UserError(f"{path}: names contexts that are not there; {_AGAIN}")
+        answered_Q = (begin_Q >= 0) & (begin_Q <= end_Q) & (end_Q < self.context_lengths[context_Q])
+        if not (answered_Q | ((begin_Q == -1) & (end_Q == -1))).all():
+            raise UserError(f"{path}: has answers outside of their contexts; {_AGAIN}")
 
     @cached_property
     def context_lengths(self) -> Int64Array:
@@ -54,12 +67,9 @@ class SquadSplit:
 
 
 def _load(path: Path, shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
-    try:
-        array = np.load(path, mmap_mode="r").view(np.ndarray)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: missing or damaged; prepare the data again with --overwrite") from error
+    array = load_array(path, _AGAIN)
     if array.shape != shape or array.dtype != np.dtype(dtype):
-        raise UserError(f"{path}: does not belong to the texts beside it; prepare the data again with --overwrite")
+        raise UserError(f"{path}: does not belong to the texts beside it; {_AGAIN}")
     return array
 
 

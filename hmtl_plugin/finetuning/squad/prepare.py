@@ -32,8 +32,13 @@ from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.prepared import SCHEMA, read_prepared
 from hmtl_plugin.finetuning.squad.answers import answer_tokens
 from hmtl_plugin.finetuning.squad.files import SquadFile, read_squad
+from hmtl_plugin.shape import COUNT, Shape
 
 MANIFEST = "squad.json"
+_SHAPE: dict[str, Shape] = {
+    "version_2": bool,
+    "splits": {str: {"sha256": str, "labelled": bool, "contexts": COUNT, "questions": COUNT}},
+}
 _TEXTS = 128  # a task of a worker
 
 
@@ -127,7 +132,7 @@ def prepare_squad(
 
 def read_squad_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a prepared folder; None where there is none; `UserError` for one that cannot be read."""
-    return read_prepared(folder / MANIFEST)
+    return read_prepared(folder / MANIFEST, _SHAPE)
 
 
 def _known(folder: Path, sha256: dict[str, str], tokenizer: Tokenizer) -> dict[str, Any] | None:

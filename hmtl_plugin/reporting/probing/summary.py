@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hmtl_plugin.errors import UserError
 from hmtl_plugin.probing.run import unpack
 from hmtl_plugin.probing.statistics import (
     at_the_edges,
@@ -18,6 +19,7 @@ from hmtl_plugin.probing.statistics import (
 )
 from hmtl_plugin.probing.tasks import known_task
 from hmtl_plugin.reporting.probing.study import Difference, Probed, ProbedEncoder, ProbedTask, Study
+from hmtl_plugin.reporting.results import check_results
 
 Line = dict[str, Any]
 Key = tuple[str, str, str]
@@ -31,11 +33,17 @@ def summarise(lines: Iterable[Line], baseline: str | None = None, settings: dict
         baseline: name of the encoder that others are compared with; None for no comparison.
     """
     lines = [line for line in lines if line.get("kind") == "probe"]
+    check_results(lines)
     columns: dict[str, dict[Key, _Column]] = {"probe": {}, "control": {}}
     for line in lines:
         if line["role"] in columns:
             key = (line["variant"], line["task"], line["pooling"])
             columns[line["role"]].setdefault(key, {}).setdefault(line["seed"], {})[line["layer"]] = line
+    for (variant, of, pooling), column in ((key, c) for of_role in columns.values() for key, c in of_role.items()):
+        if len({tuple(sorted(layers)) for layers in column.values()}) > 1:
+            raise UserError(
+                f"results of {variant} on {of} ({pooling}): not of the same layers for all seeds: probe again"
+            )
     encoders = _encoders(lines)
     tasks = [_task(name, lines, encoders) for name in dict.fromkeys(line["task"] for line in lines)]
     probed: dict[Key, Probed] = {}
@@ -76,6 +84,8 @@ def _task(name: str, lines: Sequence[Line], encoders: Sequence[ProbedEncoder]) -
     baselines = {line["variant"]: line["metrics"]["accuracy"] for line in own if line["role"] == "baseline"}
     known, data = known_task(name), own[0]["data"]
     same = {e.name for e in encoders if known.objective in dict(e.placements)} if known.objective else set()
+    if "majority" not in baselines or len(data["rows"]) != 3:
+        raise UserError(f"results on {name}: without the majority's, or the rows of tr, va and te: probe again")
     tr, va, te = data["rows"]
     return ProbedTask(
         name,
@@ -150,7 +160,9 @@ def _right(column: _Column) -> npt.NDArray[np.bool_]:
 
 def _hyper(line: Line) -> str:
     shown = {name: value for name, value in line["hyper"].items() if name not in ("probe", "converged")}
-    text = ", ".join(f"{name} {value:g}" for name, value in shown.items())
+    text = ", ".join(
+        f"{name} {value}" if isinstance(value, str) else f"{name} {value:g}" for name, value in shown.items()
+    )
     return text if line["hyper"].get("converged", True) else text + " (not converged)"
 
 

@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from hmtl_plugin.finetuning.glue.dataset import SentenceDataset
 from hmtl_plugin.finetuning.glue.prepare import prepare_glue
 from hmtl_plugin.finetuning.glue.tasks import find_task
 from tests.finetuning.conftest import WORDS
-from tests.training.runs import PLUGIN, assert_same_weights, run, train, weights
+from tests.training.runs import PLUGIN, assert_same_weights, error_of, run, train, weights
 
 TINY = (
     "--arch hmtl_bert --encoder-layers 2 --encoder-embed-dim 32 --encoder-attention-heads 2 --max-positions 64".split()
@@ -197,3 +199,26 @@ def test_what_cannot_work_is_refused(data: Path, tmp_path: Path) -> None:
         [*sst, "--tokens-per-sample", "128"]
     )
     assert "has no split 'valid_mm', only train, valid" in refusal([*sst, "--valid-subset", "valid_mm"])
+
+
+def test_damaged_data_is_named(data: Path, tmp_path: Path) -> None:
+    """Bits that no size tells: a label, a token, an offset, a score, a key of the manifest."""
+
+    def refused(task: str, file: str, change: Callable[[bytes], bytes]) -> str:
+        folder = tmp_path / task
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(data / task, folder)
+        (folder / file).write_bytes(change((folder / file).read_bytes()))
+        return error_of(arguments(folder, tmp_path / "run", "--max-update", "1"))
+
+    def flip(place: int, bit: int) -> Callable[[bytes], bytes]:
+        return lambda content: content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :]
+
+    assert "label/train.bin: holds labels that SST-2 has not" in refused("SST-2", "label/train.bin", flip(0, 6))
+    assert "input0/train.bin: token id" in refused("SST-2", "input0/train.bin", flip(1, 7))
+    assert "input0/train.idx: sizes and offsets disagree" in refused("SST-2", "input0/train.idx", flip(-20, 2))
+    assert "label/train.label: missing or damaged" in refused("STS-B", "label/train.label", flip(0, 6))
+    without = refused("STS-B", "label/train.label", lambda content: content[content.index(b"\n") + 1 :])
+    assert "texts and labels of 'train' have 59, 60 rows" in without
+    message = refused("SST-2", "glue.json", lambda content: content.replace(b'"rows"', b'"row"'))
+    assert "glue.json: damaged or of another version ('splits.train' lacks 'rows')" in message

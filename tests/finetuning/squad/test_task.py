@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -229,3 +230,35 @@ def test_damaged_data_is_named(models: dict[str, Trained], tmp_path: Path) -> No
     shutil.copytree(models["1.1"].data, data)
     (data / "valid" / "questions.npy").write_bytes(b"x")
     assert f"{data / 'valid' / 'questions.npy'}: missing or damaged" in refusal(arguments(data, tmp_path / "run"))
+
+
+def test_damage_within_the_files_is_named(models: dict[str, Trained], tmp_path: Path) -> None:
+    """Bits that no size tells: in an index, in the table of questions, in a header of numpy, in the manifest."""
+    whole = models["1.1"].data
+
+    def refused(file: str, change: Callable[[bytearray], None]) -> str:
+        data = tmp_path / "data"
+        shutil.rmtree(data, ignore_errors=True)
+        shutil.copytree(whole, data)
+        content = bytearray((data / file).read_bytes())
+        change(content)
+        (data / file).write_bytes(content)
+        message = refusal(arguments(data, tmp_path / "run"))
+        assert str(data / file).removesuffix(".idx").removesuffix(".bin") in message
+        return message
+
+    def flip(place: int, bit: int) -> Callable[[bytearray], None]:
+        def change(content: bytearray) -> None:
+            content[place] ^= 1 << bit
+
+        return change
+
+    def rename(content: bytearray) -> None:
+        content[:] = content.replace(b'"labelled"', b'"labeled"')
+
+    assert "sizes and offsets disagree" in refused("train/context.idx", flip(-16, 1))
+    assert "names contexts that are not there" in refused("train/questions.npy", flip(-13, 6))
+    assert "has answers outside of their contexts" in refused("train/questions.npy", flip(-3, 6))
+    assert "missing or damaged" in refused("train/offsets.npy", flip(12, 1))
+    assert "lacks 'labelled'" in refused("squad.json", rename)
+    assert "is outside the dictionary" in refused("train/question.bin", flip(1, 7))
