@@ -1,6 +1,6 @@
 """Opening a checkpoint outside the trainer: which file a folder means, and the model, dictionary and tokenizer in it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -186,6 +186,17 @@ def _check_sizes(file: Path, config: Mapping[str, Any], weights: Mapping[str, to
         raise UserError(f"{file}: its configuration and its weights disagree on {', '.join(wrong[:3])}: {EARLIER}")
 
 
+@contextlib.contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Errors of what is inside a checkpoint, or beside it, name it."""
+    try:
+        yield
+    except UserError as error:
+        if str(file.parent) in str(error):
+            raise
+        raise UserError(f"{file}: {error}") from None
+
+
 def load_checkpoint(
     path: str | Path, data: Path | None = None, overrides: Mapping[str, Any] | None = None
 ) -> LoadedCheckpoint:
@@ -207,17 +218,18 @@ def load_checkpoint(
     dictionary = _dictionary(file, inside, data)
     if data is not None:
         check_dictionary(inside, dictionary, str(data))
-    tokenizer = _tokenizer(data or file.parent, inside)
-    if tokenizer is not None:
-        tokenizer.check(dictionary)
+    with _naming(file):
+        tokenizer = _tokenizer(data or file.parent, inside)
+        if tokenizer is not None:
+            tokenizer.check(dictionary)
     _check_sizes(file, config, state["model"])
     with torch.random.fork_rng(devices=[]):
         model, objectives = build_model(config, dictionary, inside.get("head", ""))
     try:
         model.load_state_dict(state["model"], strict=True)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
     except RuntimeError as error:
-        if isinstance(error, UserError):
-            raise
         raise UserError(  # torch's, of other names or shapes
             f"{file}: its weights are not those of the model that its configuration describes: {EARLIER}"
         ) from error

@@ -98,7 +98,7 @@ def glue_table(lines: Iterable[Line]) -> str:
     if not summaries:
         return "no GLUE results yet"
     order = {name: number for number, name in enumerate(TASKS)}
-    summaries.sort(key=lambda summary: order[summary.task])
+    summaries.sort(key=lambda summary: order.get(summary.task, len(order)))
     header = ["task", "pre-training", "score", "sd", "seeds", "median", "95 % interval", "baseline", "beats it"]
     rows = [[s.task, s.variant, *_columns(s), _metrics(s), _hyper(s)] for s in summaries]
     return f"{text_table([*header, 'metrics', 'hyperparameters'], rows)}\n\n{_averages(summaries)}"
@@ -127,7 +127,8 @@ def _columns(s: Summary) -> list[str]:
 
 
 def _metrics(s: Summary) -> str:
-    names = [name for name in s.lines[0]["metrics"] if name not in _NO_METRICS]
+    shared = [n for n in s.lines[0]["metrics"] if all(line["metrics"].get(n) is not None for line in s.lines)]
+    names = [name for name in shared if name not in _NO_METRICS]
     return ", ".join(f"{name} {s.average(name):.1f}" for name in names)
 
 

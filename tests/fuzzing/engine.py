@@ -75,8 +75,8 @@ def trial(door: Door, folder: Path, path: Path, valid: bytes, seed: int, number:
 
 
 def _is_named(message: str, path: Path, folder: Path) -> bool:
-    """A file in the door's folder, or an option; whether it is about an option's value cannot be told."""
-    return path.suffix == ".option" or "--" in message or str(folder) in message
+    """A file in the door's folder, a result or an option; whether it is about an option's value cannot be told."""
+    return path.suffix == ".option" or str(folder) in message or any(part in message for part in ("--", "a result ("))
 
 
 def _too_long(number: int, frame: object) -> None:

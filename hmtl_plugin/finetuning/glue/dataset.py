@@ -95,6 +95,8 @@ def open_split(
     Raises:
         UserError: a file is missing or damaged, or they do not belong together.
     """
+    if split not in manifest["splits"]:
+        raise UserError(f"{folder}: holds no '{split}', only {', '.join(manifest['splits'])}: prepare the data again")
     task = find_task(manifest["task"])
     columns = [Corpus(str(folder / f"input{i}" / split)) for i in range(len(task.text))]
     labels = read_labels(folder, task, split) if manifest["splits"][split]["labelled"] else None
