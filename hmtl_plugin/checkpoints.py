@@ -1,5 +1,6 @@
 """Opening a checkpoint outside the trainer: which file a folder means, and the model, dictionary and tokenizer in it."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
