@@ -304,12 +304,14 @@ def load_vocabulary(path: str | Path) -> tuple[Dictionary, Tokenizer]:
     """
     file = find_checkpoint(path)
     inside = read_state(file).get("task_state") or {}
-    dictionary, tokenizer = _dictionary(file, inside), _tokenizer(file.parent, inside)
+    with _naming(file):
+        dictionary, tokenizer = _dictionary(file, inside), _tokenizer(file.parent, inside)
     if tokenizer is None:
         raise UserError(
             f"{file}: no tokenizer inside or beside it: copy the data folder's (sentencepiece.bpe.model or tokenizer.json) there"
         )
-    tokenizer.check(dictionary)
+    with _naming(file):
+        tokenizer.check(dictionary)
     return dictionary, tokenizer
 
 

@@ -72,7 +72,7 @@ def _best(variant: str, task: str, cells: Sequence[dict[int, Line]]) -> Summary:
     best = max(cells, key=lambda cell: statistics.median(scores(cell)))
     lines, values = list(best.values()), scores(best)
     low, high = interval(lines)
-    sd = statistics.stdev(values) if len(values) > 1 else 0.0
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
     mean, median = statistics.fmean(values), statistics.median(values)
     return Summary(variant, task, lines[0]["hyper"], lines, median, mean, sd, low, high)
 
@@ -87,7 +87,7 @@ def interval(lines: Sequence[Line]) -> tuple[float, float]:
     rows = statistics.fmean((line["metrics"]["high"] - line["metrics"]["low"]) / 2 for line in lines)
     seeds = 0.0
     if len(values) > 1:
-        seeds = float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
+        seeds = float(stats.t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / len(values) ** 0.5
     half = float(np.hypot(rows, seeds))
     return statistics.fmean(values) - half, statistics.fmean(values) + half
 
