@@ -29,6 +29,7 @@ from hmtl_plugin.models.pooling import canonical
 from hmtl_plugin.numbers import whole
 from hmtl_plugin.reporting.results import append_results
 from hmtl_plugin.run_lock import alone_in
+from hmtl_plugin.shape import misfit
 
 OUTCOME, MODEL, PUBLISHED = "outcome.json", "model.pt", "published.json"
 WARMUP_SHARE = 10  # a tenth of the updates
@@ -132,7 +133,8 @@ class Run:
             found = json.loads((self.folder / OUTCOME).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return found if isinstance(found, dict) and found.get("identity") == self.identity else None
+        whole_file = misfit(found, {"identity": dict, "metrics?": {"score": (int, float)}}) is None
+        return found if whole_file and found["identity"] == self.identity else None
 
     def _write(self, content: Mapping[str, Any]) -> None:
         partial = self.folder / f"{OUTCOME}.part"

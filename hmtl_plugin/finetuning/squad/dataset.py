@@ -67,7 +67,7 @@ class SquadSplit:
 
 
 def _load(path: Path, shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
-    array = load_array(path, _AGAIN)
+    array = load_array(path, _AGAIN).view(np.ndarray)
     if array.shape != shape or array.dtype != np.dtype(dtype):
         raise UserError(f"{path}: does not belong to the texts beside it; {_AGAIN}")
     return array
