@@ -88,3 +88,8 @@ def test_gradient_norms_reach_down_through_layers_that_normalise_before(data: Pa
     lines = train(arguments(data, tmp_path, *options))
     values = next(line for line in lines if "gnorm_mlm@1" in line)
     assert float(values["gnorm_mlm@1"]) > 0 and float(values["gnorm_mlm@2"]) > 0
+
+
+@pytest.mark.parametrize("option", ["--dropout", "--attention-dropout", "--activation-dropout"])
+def test_a_dropout_that_is_no_share(data: Path, tmp_path: Path, option: str) -> None:
+    assert f"{option} 5: use a share from 0 to below 1" in error_of(arguments(data, tmp_path, option, "5"))
