@@ -23,6 +23,12 @@ _BYTES = Check(
     "a vector of bytes",
     lambda value: isinstance(value, torch.Tensor) and value.dtype == torch.uint8 and value.dim() == 1,
 )
+_NUMBER = Check(
+    "a number",  # a tensor where several processes have added theirs up
+    lambda value: (
+        value is None or type(value) in (int, float) or (isinstance(value, torch.Tensor) and value.numel() == 1)
+    ),
+)
 _SHAPE = {
     "model": {str: torch.Tensor},
     "cfg?": (dict, DictConfig, _NONE),
@@ -31,8 +37,8 @@ _SHAPE = {
     "extra_state?": {
         "train_iterator?": {"epoch": COUNT, "iterations_in_epoch?": COUNT, "version?": COUNT},
         "metrics?": {str: list},
-        "previous_training_time?": (int, float),
-        "best?": (int, float, _NONE),
+        "previous_training_time?": _NUMBER,
+        "best?": _NUMBER,
     },
     "task_state?": {
         "dictionary?": _BYTES,
@@ -105,7 +111,7 @@ def check_whole(path: str) -> None:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that is a damaged place to seek
             raise UserError(f"{path}: cannot be read ({error.strerror}): make it readable, or copy it again") from None
         raise UserError(
-            f"{path}: not a checkpoint, or truncated or damaged ({os.path.getsize(path)} bytes): {EARLIER}"
+            f"{path}: truncated or damaged ({os.path.getsize(path)} bytes), or no checkpoint: {EARLIER}"
         ) from None
     if wrong is not None:
         raise UserError(f"{path}: damaged, '{wrong}' in it has another checksum than was written: {EARLIER}")

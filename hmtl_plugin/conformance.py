@@ -163,6 +163,9 @@ class _Words:
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         return [self.encode(text) for text in texts]
 
+    def encode_parts(self, parts: Sequence[str]) -> list[list[int]]:
+        return self.encode_batch(list(parts))
+
     def decode(self, ids: list[int]) -> str:
         return " ".join(self.dictionary[number] for number in ids)
 

@@ -23,6 +23,12 @@ from hmtl_plugin.models.state import RECORD_KEY, decode_record
 logger = logging.getLogger(__name__)
 CHOSEN = {"HMTL_WAITING": "busy, fewer threads"}
 """In the environment where ``OMP_NUM_THREADS`` is not the user's, but of scripts/openmp_waiting.py."""
+_BATCHES = (
+    ("--max-tokens", "dataset", "max_tokens"),
+    ("--batch-size", "dataset", "batch_size"),
+    ("processes", "distributed_training", "distributed_world_size"),
+)
+"""What says where batches end."""
 _FRESH = "to start from its weights only, add --reset-optimizer --reset-lr-scheduler --reset-dataloader --reset-meters"
 
 
@@ -48,11 +54,13 @@ def check_checkpoint(trainer: Any, path: str, reset_optimizer: bool) -> None:
         raise UserError(
             f"{path}: was trained with the optimizer {theirs}, this is {ours}: train on with the options that it was trained with, or {_FRESH}"
         )
-    _say_other_options(plain_config(state, Path(path))["task"], trainer.task)
+    config = plain_config(state, Path(path))
+    _say_other_options(config["task"], trainer.task)
+    _say_other_batches(state, config, trainer.cfg)
     model = trainer.get_model()
     if RECORD_KEY in state["model"]:  # parts of equal shape would inherit each other's moments
         stored = decode_record(state["model"][RECORD_KEY]).get("objectives")
-        options = plain_config(state, Path(path))["model"]
+        options = config["model"]
         hierarchy = Hierarchy.parse(options["hierarchy"], options["transfer"]) if stored else None
         theirs, ours = (_parts(each, model.config) for each in (hierarchy, model.hierarchy))
         if theirs != ours:
@@ -74,6 +82,25 @@ def _say_other_options(theirs: Mapping[str, Any], task: Any) -> None:
     ]
     if changed:
         logger.info(f"goes on with {', '.join(changed)}: values before and after do not compare")
+
+
+def _say_other_batches(state: Mapping[str, Any], config: Mapping[str, Any], ours: Any) -> None:
+    """In one line, that a place in the middle of an epoch is another one, as fairseq counts it in batches; where the epoch
+    has no such place any more it refuses to go on.
+    """
+    place = ((state.get("extra_state") or {}).get("train_iterator") or {}).get("iterations_in_epoch", 0)
+    if not place or ours.checkpoint.reset_dataloader:
+        return
+    changed = [
+        f"{flag} {now} (so far {before})"
+        for flag, group, name in _BATCHES
+        if (before := (config.get(group) or {}).get(name)) != (now := getattr(getattr(ours, group), name))
+    ]
+    if changed:
+        logger.info(
+            f"goes on after batch {place} of the epoch with {', '.join(changed)}: some of its samples are seen twice or "
+            "not at all; --reset-dataloader goes on with the first epoch instead"
+        )
 
 
 def keep_threads(task_state: Mapping[str, Any], environ: Mapping[str, str]) -> None:

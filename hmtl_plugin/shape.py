@@ -47,9 +47,13 @@ def read_json(path: Path, shape: Shape, again: str) -> Any:
         value = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]}); {again}") from None
-    if (found := misfit(value, shape)) is not None:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {again}") from None
+    except (ValueError, RecursionError) as error:
+        found: str | None = f"no JSON, {' '.join(str(error).split())[:200]}"
+    else:
+        found = misfit(value, shape)
+    if found is not None:
         raise UserError(f"{path}: damaged or of another version ({found}); {again}")
     return value
 

@@ -214,11 +214,11 @@ def test_every_recipe_that_starts_fairseq_train_chooses() -> None:
 @pytest.mark.parametrize("path", COMPUTE, ids=lambda path: path.stem)
 def test_scripts_that_compute_choose_before_torch(path: Path) -> None:
     body = ast.parse(path.read_text()).body
-    (chooses,) = [number for number, node in enumerate(body) if ast.unparse(node) == "choose_waiting()"]
+    (chooses,) = [n for n, node in enumerate(body) if ast.unparse(node) == "start_script(threads=True)"]
     for node in body[:chooses]:
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        assert all(name == "openmp_waiting" or name in sys.stdlib_module_names for name in _roots(names)), names
+        assert all(name == "start" or name in sys.stdlib_module_names for name in _roots(names)), names
 
 
 def _roots(names: Sequence[str]) -> list[str]:

@@ -20,6 +20,6 @@ def load_array(path: Path, again: str, mode: Literal["r", "c"] = "r") -> npt.NDA
         UserError: if it is missing or damaged.
     """
     try:
-        return np.load(path, mmap_mode=mode, allow_pickle=False).view(np.ndarray)
+        return np.load(path, mmap_mode=mode, allow_pickle=False)
     except Exception:  # of a damaged header numpy raises whatever its parser stumbles over
         raise UserError(f"{path}: missing or damaged; {again}") from None

@@ -32,6 +32,7 @@ from hmtl_plugin.numbers import whole
 from hmtl_plugin.publishing import write_json, write_whole
 from hmtl_plugin.reporting.results import append_results
 from hmtl_plugin.run_lock import alone_in
+from hmtl_plugin.shape import misfit
 
 OUTCOME, MODEL, PUBLISHED = "outcome.json", "model.pt", "published.json"
 WARMUP_SHARE = 10  # a tenth of the updates
@@ -140,8 +141,9 @@ class Run:
             found = json.loads((self.folder / OUTCOME).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        known = found.get("identity") if isinstance(found, dict) else None
-        return found if isinstance(known, dict) and _comparable(known) == _comparable(self.identity) else None
+        if misfit(found, {"identity": dict, "metrics?": {"score": (int, float)}}) is not None:
+            return None
+        return found if _comparable(found["identity"]) == _comparable(self.identity) else None
 
     def _write(self, content: Mapping[str, Any]) -> None:
         write_json(self.folder / OUTCOME, content)

@@ -7,7 +7,7 @@ from torch import nn
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.glue.tasks import GlueTask, find_task
-from hmtl_plugin.models.parts import check_part
+from hmtl_plugin.models.parts import check_dropout, check_part
 from hmtl_plugin.models.pooling import POOLINGS, canonical
 from hmtl_plugin.models.sentence_head import SentenceHead, head_poolings, needs_pairs
 from hmtl_plugin.models.span_head import SpanHead
@@ -33,10 +33,12 @@ def default_pooling(task: GlueTask, pooling: str) -> str:
 def _sentence_head(name: str, hidden: int, options: Any, mask: int) -> nn.Module:
     task, pooling = find_task(name), str(options.head_pooling)
     check_pooling(task, pooling)
+    check_dropout("--head-dropout", options.head_dropout)
     return SentenceHead(hidden, task.outputs, pooling, options.head_dropout, mask)
 
 
 def _span_head(name: str, hidden: int, options: Any, mask: int) -> nn.Module:
+    check_dropout("--head-dropout", options.head_dropout)
     return SpanHead(hidden, options.head_dropout)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.initialisation import STANDARD_DEVIATION
-from hmtl_plugin.models.parts import ACTIVATIONS, FEED_FORWARDS, NORMS, POSITIONS, check_part
+from hmtl_plugin.models.parts import ACTIVATIONS, FEED_FORWARDS, NORMS, POSITIONS, check_dropout, check_part
 from hmtl_plugin.models.positions import Positions
 
 logger = logging.getLogger(__name__)
@@ -128,6 +128,8 @@ class EncoderConfig:
         for option in self.options():
             if option.metadata["choices"]:
                 check_part(option.metadata["choices"], flag(option), getattr(self, option.name))
+            if option.name.endswith("dropout"):
+                check_dropout(flag(option), getattr(self, option.name))
         if self.hidden % self.heads:
             raise UserError(
                 f"--encoder-embed-dim {self.hidden} does not divide by --encoder-attention-heads "

@@ -51,6 +51,12 @@ def _kind(part: Any) -> str:
     return f"the class {part.__name__}" if isinstance(part, type) else f"a {type(part).__name__}"
 
 
+def check_dropout(flag: str, share: float) -> None:
+    """Raise `UserError` for a dropout that is no share of what there is."""
+    if not 0 <= share < 1:
+        raise UserError(f"{flag} {share:g}: use a share from 0 to below 1, as in 0.1")
+
+
 def check_part(table: Mapping[str, Any], flag: str, name: str) -> None:
     """Raise `UserError` if an option names a part that is not known."""
     if name not in table:

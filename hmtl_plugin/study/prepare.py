@@ -20,6 +20,7 @@ from hmtl_plugin.data.prepare import prepare_corpus
 from hmtl_plugin.data.prepare_options import PrepareOptions
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.publishing import locked
+from hmtl_plugin.shape import misfit
 from hmtl_plugin.study.profile import Profile
 from hmtl_plugin.study.sources import SQUAD, Sources, copy_capped, copy_probing
 
@@ -27,6 +28,7 @@ PREPARED, CORPUS, PROBING = "prepared.json", "corpus", "probing"
 _PART = f"{PREPARED}.part"  # there from the beginning: it tells a folder of ours that is not complete
 _VERSION = 1  # of what is written for the same files and options
 Prepared = dict[str, Any]
+_SHAPE = {"inputs": dict, "corpus_sha256": str, "tasks_sha256": {str: str}, "probing_sha256": str, "missing": list}
 
 
 def prepare(sources: Sources, profile: Profile, folder: Path, corpus: Path | None = None) -> Prepared:
@@ -80,7 +82,7 @@ def read_prepared(folder: Path) -> Prepared | None:
         content: Prepared = json.loads((folder / PREPARED).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return content
+    return content if misfit(content, _SHAPE) is None else None
 
 
 def task_folder(folder: Path, task: str) -> Path:

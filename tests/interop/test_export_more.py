@@ -132,6 +132,7 @@ def test_the_card_names_every_shard_of_the_data(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         manifest = {"schema": 1, "layout": "segments", "splits": {}, "data_sha256": {"train": name * 64}}
+        manifest |= {"dictionary_sha256": "", "tokenizer_sha256": "", "options": {}, "inputs": []}
         (tmp_path / name / "corpus.json").write_text(json.dumps(manifest))
     run = save_checkpoint(tmp_path / "run", _model(), task={"data": f"{tmp_path / 'a'}:{tmp_path / 'b'}"})
     export_hf(run, tmp_path / "hf")

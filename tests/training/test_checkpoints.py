@@ -95,3 +95,8 @@ def test_a_file_of_the_user_s_stays(data: Path, tmp_path: Path) -> None:
     (tmp_path / "dummy").write_text("mine")
     train(arguments(data, tmp_path, "--max-update", "1", "--disable-validation"))
     assert (tmp_path / "dummy").read_text() == "mine"
+
+
+@pytest.mark.parametrize("option", ["--dropout", "--attention-dropout", "--activation-dropout"])
+def test_a_dropout_that_is_no_share(data: Path, tmp_path: Path, option: str) -> None:
+    assert f"{option} 5: use a share from 0 to below 1" in error_of(arguments(data, tmp_path, option, "5"))

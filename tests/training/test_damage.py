@@ -1,5 +1,6 @@
 """Damaged files under ``fairseq-train``: one line that names the file, and nothing is trained on them."""
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -39,12 +40,16 @@ def test_a_token_that_no_dictionary_has(copied: Path, tmp_path: Path, monkeypatc
     assert "is outside the dictionary of" in message
 
 
-def test_resuming_in_mid_epoch_with_larger_batches(data: Path, tmp_path: Path) -> None:
+def test_resuming_in_mid_epoch_with_larger_batches(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The place in the epoch is counted in batches, and there are fewer of them now."""
     begun = arguments(data, tmp_path, "--max-update", "8")
     train(begun)
     larger = [*arguments(data, tmp_path, "--max-update", "10"), "--max-tokens", "2000"]
-    message = error_of(larger)
+    with caplog.at_level(logging.INFO):
+        message = error_of(larger)
+    assert "goes on after batch 8 of the epoch with --max-tokens 2000 (so far 400)" in caplog.text
     assert "the checkpoint stands in the middle of an epoch" in message
     assert "add --reset-dataloader" in message
     lines = train([*larger, "--reset-dataloader"])

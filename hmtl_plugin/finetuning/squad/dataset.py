@@ -37,6 +37,7 @@ class SquadSplit:
         self.offsets: npt.NDArray[np.int32] = _load(folder / "offsets.npy", (self.contexts.token_count, 2), "<i4")
         self.table: QuestionTable = _load(folder / "questions.npy", (len(self.questions),), QUESTION)
         self._check_table(folder / "questions.npy")
+        self._check_offsets(folder / "offsets.npy")
         self.source = folder / "source.json"
 
     def _check_table(self, path: Path) -> None:
@@ -47,6 +48,14 @@ class SquadSplit:
         answered_Q = (begin_Q >= 0) & (begin_Q <= end_Q) & (end_Q < self.context_lengths[context_Q])
         if not (answered_Q | ((begin_Q == -1) & (end_Q == -1))).all():
             raise UserError(f"{path}: has answers outside of their contexts; {_AGAIN}")
+
+    def _check_offsets(self, path: Path) -> None:
+        """From token to token of a context neither end falls, and no token ends before it begins."""
+        falls_N2 = np.diff(self.offsets, axis=0, prepend=0) < 0
+        first_C = self.offset_start[self.context_lengths > 0]
+        falls_N2[first_C] = self.offsets[first_C] < 0
+        if falls_N2.any() or (self.offsets[:, 0] > self.offsets[:, 1]).any():
+            raise UserError(f"{path}: characters of tokens are not in their order; {_AGAIN}")
 
     @cached_property
     def context_lengths(self) -> Int64Array:
@@ -67,7 +76,7 @@ class SquadSplit:
 
 
 def _load(path: Path, shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
-    array = load_array(path, _AGAIN)
+    array = load_array(path, _AGAIN).view(np.ndarray)
     if array.shape != shape or array.dtype != np.dtype(dtype):
         raise UserError(f"{path}: does not belong to the texts beside it; {_AGAIN}")
     return array

@@ -260,5 +260,6 @@ def test_damage_within_the_files_is_named(models: dict[str, Trained], tmp_path: 
     assert "names contexts that are not there" in refused("train/questions.npy", flip(-13, 6))
     assert "has answers outside of their contexts" in refused("train/questions.npy", flip(-3, 6))
     assert "missing or damaged" in refused("train/offsets.npy", flip(12, 1))
+    assert "not in their order" in refused("train/offsets.npy", flip(-4 * 31, 5))
     assert "lacks 'labelled'" in refused("squad.json", rename)
     assert "is outside the dictionary" in refused("train/question.bin", flip(1, 7))
