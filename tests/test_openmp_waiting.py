@@ -190,7 +190,7 @@ def test_a_shell_takes_what_is_printed(script: ModuleType) -> None:
 def test_recipes_hand_it_to_the_training(script: ModuleType, tmp_path: Path) -> None:
     shutil.copytree(REPOSITORY / "recipes", tmp_path / "recipes")
     (tmp_path / "scripts").mkdir()
-    for script_file in (SCRIPT, SCRIPT.with_name("recipe_options.py")):
+    for script_file in (SCRIPT, SCRIPT.with_name("start.py"), SCRIPT.with_name("recipe_options.py")):
         shutil.copy(script_file, tmp_path / "scripts")
     (tmp_path / "scripts" / "setup.sh").write_text(f"echo {sys.executable}\n")
     training = tmp_path / "training"

@@ -19,7 +19,7 @@ from hmtl_plugin.shape import COUNT, Check, Shape, misfit, optional
 SCHEMA = 1
 _PACKAGES = ("fairseq-fixed", "torch", "numpy", "sentencepiece")
 _TEXT = (str, type(None))
-_VALUE = Check("a number", lambda value: type(value) is float or (type(value) is int and abs(value) < 1 << 63))
+_VALUE = Check("a number", lambda value: isinstance(value, float) or (type(value) is int and abs(value) < 1 << 63))
 _VALUE_OR_NONE = Check("a number or null", lambda value: value is None or _VALUE.holds(value))
 _BITS = Check("base64", lambda value: isinstance(value, str) and _decodes(value))
 _FINETUNED: dict[Any, Shape] = {
