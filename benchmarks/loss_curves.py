@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
+from hmtl_plugin.publishing import write_whole
 from hmtl_plugin.reporting.probing.colours import INK, MUTED, PAPER, RULE, LineStyle, line_styles
-from hmtl_plugin.reporting.probing.plots import Plot, write_whole
+from hmtl_plugin.reporting.probing.plots import Plot
 from hmtl_plugin.reporting.probing.study import ProbedEncoder
 
 COLUMNS = ("system", "rate", "updates", "seconds", "loss")
@@ -29,14 +30,16 @@ def write_curves(race: Race, levels: Mapping[str, float], file: Path) -> None:
     title = "Held-out loss of the masked language model by seconds of training"
     plot = Plot("time_to_loss", "curves", "", title, title, partial(_draw, race, levels, title))
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, plot.svg().encode())
+    with write_whole(file) as part:
+        part.write_text(plot.svg(), encoding="utf-8")
     table = io.StringIO()
     writer = csv.writer(table, delimiter="\t", lineterminator="\n")
     writer.writerow(COLUMNS)
     for run in race.runs:
         for seconds, updates, loss in zip(run.seconds, run.updates, run.losses, strict=True):
             writer.writerow((run.system, run.rate, updates, f"{seconds:.2f}", f"{loss:.4f}"))
-    write_whole(file.with_suffix(".tsv"), table.getvalue().encode())
+    with write_whole(file.with_suffix(".tsv")) as part:
+        part.write_text(table.getvalue(), encoding="utf-8")
 
 
 def _draw(race: Race, levels: Mapping[str, float], title: str) -> Figure:
