@@ -75,9 +75,10 @@ def write_whole(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
-    """`write_whole` of a value as JSON, in UTF-8."""
+    """`write_whole` of a value as JSON, in UTF-8; a name of a file that is no text keeps its bytes as JSON's escapes."""
+    text = json.dumps(content, indent=indent, ensure_ascii=False) + "\n"
     with write_whole(path) as part:
-        part.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """What a script does before it imports the package, which takes seconds."""
 
+import io
 import logging
 import sys
 from types import TracebackType
@@ -14,6 +15,8 @@ def start_script(threads: bool = False, level: int = logging.WARNING) -> None:
         threads: whether the script computes with torch, whose OpenMP is then set up by what else the machine does.
     """
     sys.excepthook = _without_interrupt
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
     logging.basicConfig(level=level, format="%(message)s")  # before fairseq, which would log everything
     if threads:
         choose_waiting()

@@ -138,3 +138,22 @@ def test_preparation_in_a_process_that_has_trained_a_tokenizer(tmp_path: Path) -
     command = [sys.executable, "-c", script, tmp_path / "t", tmp_path / "out"]
     subprocess.run(command, check=True, timeout=120, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
     assert (tmp_path / "out" / "train.bin").is_file()
+
+
+def test_names_of_files_may_be_no_text(tmp_path: Path, tokenizer: str) -> None:
+    """Bytes that are no UTF-8 on the command line, which Python holds as halves of surrogate pairs."""
+    source, out = os.fsencode(tmp_path) + b"/t\xff.txt", os.fsencode(tmp_path) + b"/d\xff"
+    with open(source, "w", encoding="utf-8") as file:
+        file.write(content("sentences"))
+    command = [sys.executable, str(REPOSITORY / "scripts" / "prepare_corpus.py"), source, "--out", out]
+    command += ["--format", "sentences", "--tokenizer", tokenizer, "--workers", "1"]
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+        assert done.returncode == 0, done.stderr
+    assert b"already prepared" in done.stdout and b"d\\udcff" in done.stdout
+    done = subprocess.run(
+        [*command, "--seed", "2"], capture_output=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    )
+    assert (
+        done.returncode == 1 and b"other options (seed was 1, is 2)" in done.stderr and b"Traceback" not in done.stderr
+    )
