@@ -77,6 +77,7 @@ def test_records_without_text_are_left_out_and_counted(
 ) -> None:
     texts = ["One cat.", None, "Two cats.", "", " \n", None]
     records = [{"text": text} if field == "text" else {"page": {"text": text}} for text in texts]
+    records[-1] = records[-1] if field == "text" else {"page": None}
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     prepare(tmp_path / "t.jsonl", tmp_path / "out", "jsonl", tokenizer, "--text-field", field)
     assert "train 2 documents" in (said := capsys.readouterr().out) and "4 documents without text" in said
