@@ -52,8 +52,8 @@ class HeldOutText(TypedDict):
 
 class Manifest(TypedDict, total=False):
     """The content of corpus.json. ``layout`` is "segments" (running text) or "rows" (first, second, first,
-    second ...). ``held_out`` is there when the text was asked for. ``word_characters`` is how long the words are that the
-    dictionary marks, on average over the text.
+    second ...). ``held_out`` is there when the text was asked for. ``word_characters`` says how many characters there
+    are for each word that the dictionary marks within a sentence.
     """
 
     schema: int

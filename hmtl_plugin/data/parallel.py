@@ -1,8 +1,10 @@
 """Ordered work over several processes, bounded in memory, that dies with its parent."""
 
+import ctypes
 import gc
 import multiprocessing
 import os
+import re
 import threading
 import time
 import warnings
@@ -10,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any, TypeVar
 
 from hmtl_plugin.errors import UserError
@@ -17,6 +20,8 @@ from hmtl_plugin.errors import UserError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 _AHEAD = 3  # tasks under way for each worker
+_OPENMP = re.compile(r"/\S*lib(?:g|i)?omp\S*\.so\S*$", re.MULTILINE)
+_HARD = 2  # omp_pause_hard
 
 
 def cpu_count() -> int:
@@ -92,10 +97,25 @@ def _nothing() -> None:
     pass
 
 
+def _end_openmp_threads() -> None:
+    """End the threads that OpenMP keeps for this one, of torch and of all others; they are made anew when needed. A fork
+    does not have them, takes them for there, and waits for them for ever once it computes in parallel.
+    """
+    try:
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return
+    for library in sorted(set(_OPENMP.findall(maps))):
+        pause = getattr(ctypes.CDLL(library), "omp_pause_resource_all", None)  # OpenMP 5.0
+        if pause is not None:
+            pause(_HARD)
+
+
 def run_in_child(function: Callable[..., Result], *arguments: Any, tick: Callable[[], None] | None = None) -> Result:
     """Run a long call of a C++ library in a child: its memory comes back, Ctrl-C works, `tick` is called
     twice a second.
     """
+    _end_openmp_threads()
     with ProcessPoolExecutor(1, _context(), _start_worker, (os.getpid(), _nothing, ())) as executor:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)

@@ -40,7 +40,7 @@ from hmtl_plugin.data.progress import progress_bar
 from hmtl_plugin.data.readers.text import check_readable
 from hmtl_plugin.data.sources import gather_sources
 from hmtl_plugin.data.tokenizer import SENTENCEPIECE, WORDPIECE, Tokenizer
-from hmtl_plugin.data.tokenizer_training import may_train_in_child, train_tokenizer, train_wordpiece
+from hmtl_plugin.data.tokenizer_training import train_tokenizer, train_wordpiece
 from hmtl_plugin.data.unknown import REFUSED, describe, warn
 from hmtl_plugin.errors import UserError
 
@@ -254,7 +254,9 @@ def _prepare(files: list[str], part: Path, options: PrepareOptions, tokenizer: T
     (part / "dict.txt").write_text(tokenizer.dictionary_text(), encoding="utf-8")
     (part / tokenizer.file_name).write_bytes(tokenizer.to_bytes())
     manifest = _manifest(part, spool, counts, options, tokenizer)
-    manifest["word_characters"] = round(text.characters / max(text.words, 1), 2)
+    # Not what begins a sentence: of a script without blanks that is all that the dictionary marks, however short they are.
+    within = text.words - sum(int(count["sentences"]) for count in counts.values())
+    manifest["word_characters"] = round(text.characters / max(within, 1), 2)
     return manifest if held_out is None else manifest | {"held_out": held_out}
 
 
@@ -313,13 +315,10 @@ def _split(spool: Spool, options: PrepareOptions) -> npt.NDArray[np.bool_]:
 
 
 def _train(spool: Spool, valid_D: npt.NDArray[np.bool_], options: PrepareOptions) -> Tokenizer:
-    """Train the tokenizer on a sample of the training documents, in a child process where that can be."""
+    """Train the tokenizer on a sample of the training documents, in a child process."""
     assert options.vocab_size is not None
     with progress_bar("training the tokenizer (seconds)", None, unit="s") as bar:
-        if may_train_in_child():
-            content = run_in_child(_train_sampled, spool, valid_D, options, tick=lambda: bar.update(0.5))
-        else:
-            content = _train_sampled(spool, valid_D, options)
+        content = run_in_child(_train_sampled, spool, valid_D, options, tick=lambda: bar.update(0.5))
     return Tokenizer.from_bytes(WORDPIECE if options.model_type == "wordpiece" else SENTENCEPIECE, content)
 
 

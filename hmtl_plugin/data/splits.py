@@ -69,7 +69,7 @@ def without_order(corpus: Corpus, objectives: Objectives) -> str:
 
 COMMON = "mlm"
 """The objective whose corruption the common view has."""
-_MANY = 0.5  # documents of one sentence, of all
+_MANY = 0.5  # sentences that stand alone, of all
 _CHECKED_SAMPLES, _CHECKED_DOCUMENTS, _CHECKED_SENTENCES = 64, 8, 512
 
 
@@ -127,20 +127,27 @@ def changing_tokens(
     return frozenset(changing)
 
 
-def _warn_of_single_sentences(corpus: Corpus, kind: str) -> None:
-    """In a line, if so many documents hold one sentence that pairs teach nothing: the second segment cannot follow."""
+def _warn_of_single_sentences(corpus: Corpus, config: PairingConfig) -> None:
+    """In a line, if so many sentences stand alone, in a document or in a sequence, that pairs teach nothing: the second
+    segment cannot follow.
+    """
     start_D, end_D = corpus.documents
-    share = float((end_D - start_D == 1).mean())
-    if share <= _MANY:
+    documents = float((end_D - start_D == 1).mean())
+    full = np.count_nonzero(np.asarray(corpus.sizes) > config.budget) / max(int((end_D - start_D).sum()), 1)
+    if documents > _MANY:
+        share, what = documents, "{} of the documents hold one sentence"
+        fix = "prepare text with several sentences a document (--format paragraphs splits lines into them)"
+    elif config.layout == "segments" and full > _MANY:
+        share, what = full, f"{{}} of the sentences fill --tokens-per-sample {config.tokens_per_sample} alone"
+        fix = "raise it, or prepare with --format paragraphs, which splits lines into sentences"
+    else:
         return
-    what = "every document holds" if share == 1 else f"{100 * share:.0f} % of the documents hold"
-    pairs = (
-        "no pair for sop" if kind == "sop" else f"pairs for {kind} are of other documents, and accuracy says nothing"
-    )
-    logger.warning(
-        f"{corpus.prefix}: {what} one sentence: {pairs if share == 1 else pairs.replace('no pair', 'few pairs')}; prepare "
-        f"text with several sentences a document (--format paragraphs splits lines into them), or place other objectives"
-    )
+    few = "no" if share == 1 else "few"
+    pairs = f"{few} pairs for sop"
+    if config.kind != "sop":
+        pairs = f"{few} pairs for {config.kind} are of neighbours, and accuracy says nothing"
+    share_of = "all" if share == 1 else f"{100 * share:.0f} %"
+    logger.warning(f"{corpus.prefix}: {what.format(share_of)}: {pairs}; {fix}, or place other objectives")
 
 
 def open_split(
@@ -173,8 +180,6 @@ def open_split(
     kind = pairing_kind(corpus, objectives, str(options.pairing))
     if idle := without_order(corpus, objectives):
         logger.warning(f"{corpus.prefix}: every document is one sentence: {idle} has no target there, and no value")
-    elif training and any(objective.pairing for objective in objectives.values()):
-        _warn_of_single_sentences(corpus, kind)
     if training and not vocabulary.has_words:
         why = "the dictionary marks no word boundaries"
         if manifest is not None and not words_in(manifest):
@@ -186,6 +191,8 @@ def open_split(
         short_seq_prob=options.short_seq_prob,
         layout=manifest["layout"] if manifest else "segments",
     )
+    if training and not idle and any(objective.pairing for objective in objectives.values()):
+        _warn_of_single_sentences(corpus, config)
     if training:
         views = [training_view(objectives, kind)]
     else:

@@ -1,7 +1,6 @@
 """Training tokenizers: sentencepiece (unigram, BPE) with fairseq's ids, and WordPiece with BERT's normalisation."""
 
 import io
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 
@@ -11,7 +10,6 @@ from hmtl_plugin.errors import UserError
 
 _TRAINING_THREADS = 4  # fixed: sums of floats depend on it, the machine must not
 _MAX_TRAINING_BYTES = 4096
-_trained_in: set[int] = set()  # processes
 
 
 def training_text(sentences: Iterable[str]) -> Iterator[str]:
@@ -37,13 +35,6 @@ def training_text(sentences: Iterable[str]) -> Iterator[str]:
             yield data[start:].decode()
 
 
-def may_train_in_child() -> bool:
-    """Whether a fork of this process may train: one of a process that has trained itself would wait for ever for the
-    library's threads, which the fork does not have.
-    """
-    return os.getpid() not in _trained_in
-
-
 def train_tokenizer(
     sentences: Iterable[str], vocab_size: int, model_type: str = "unigram", character_coverage: float = 0.9995
 ) -> bytes:
@@ -60,7 +51,6 @@ def train_tokenizer(
     """
     import sentencepiece
 
-    _trained_in.add(os.getpid())
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(

@@ -77,6 +77,7 @@ def test_records_without_text_are_left_out_and_counted(
 ) -> None:
     texts = ["One cat.", None, "Two cats.", "", " \n", None]
     records = [{"text": text} if field == "text" else {"page": {"text": text}} for text in texts]
+    records[-1] = records[-1] if field == "text" else {"page": None}
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     prepare(tmp_path / "t.jsonl", tmp_path / "out", "jsonl", tokenizer, "--text-field", field)
     assert "train 2 documents" in (said := capsys.readouterr().out) and "4 documents without text" in said
@@ -126,17 +127,20 @@ def test_training_reads_long_runs_without_a_blank(model_type: str, vocabulary: i
     assert np.mean(ids == UNK) < 0.01
 
 
-def test_preparation_in_a_process_that_has_trained_a_tokenizer(tmp_path: Path) -> None:
-    """A fork of it that trains waits for threads that it does not have."""
+@pytest.mark.parametrize("before", ["train_tokenizer(lines, 60)", "import torch; torch.rand(1_000_000).exp().sum()"])
+def test_preparation_in_a_process_that_has_computed_in_parallel(before: str, tmp_path: Path) -> None:
+    """A fork of it that trains waited for OpenMP's threads, which a fork does not have."""
     script = (
         "import sys; from hmtl_plugin.data.tokenizer_training import train_tokenizer\n"
         "from hmtl_plugin.data.prepare import PrepareOptions, prepare_corpus\n"
-        "lines = open(sys.argv[1]).read().split('\\n'); train_tokenizer(lines, 60)\n"
+        f"lines = open(sys.argv[1]).read().split('\\n'); {before}\n"
         "prepare_corpus([sys.argv[1]], sys.argv[2], PrepareOptions('sentences', vocab_size=60, workers=1))"
     )
-    (tmp_path / "t").write_text(content("sentences") * 3)
+    text = "\n\n".join(f"The cat number {n} sees a dog and {7 * n} birds." for n in range(3000))
+    (tmp_path / "t").write_text(text)
     command = [sys.executable, "-c", script, tmp_path / "t", tmp_path / "out"]
-    subprocess.run(command, check=True, timeout=120, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "2"}
+    subprocess.run(command, check=True, timeout=60, env=environment)
     assert (tmp_path / "out" / "train.bin").is_file()
 
 

@@ -62,6 +62,18 @@ def test_words_are_decided_by_the_text(language: str, tmp_path: Path, capsys: py
     assert not 10 < manifest["word_characters"] < 20, "the bound is no close thing"
 
 
+@pytest.mark.parametrize("language", ["thai", "chinese", "english"])
+def test_short_sentences_are_no_words(language: str, tmp_path: Path) -> None:
+    """Of subtitles or chats in a script without blanks, each sentence is as long as a German word."""
+    random, blank = np.random.default_rng(0), " " * (language == "english")
+    size = 2 if language == "thai" else 4
+    lines = [blank.join(random.choice(WORDS[language], size)) for _ in range(400)]
+    (tmp_path / "t").write_text("\n".join(f"{line}\n" * (1 + n % 2) for n, line in enumerate(lines)), encoding="utf-8")
+    prepare(tmp_path / "t", tmp_path / "d", "--vocab-size", "38" if language == "english" else "42")
+    manifest = read_manifest(tmp_path / "d")
+    assert manifest is not None and (manifest["word_characters"] <= LONGEST_WORDS) == (language == "english")
+
+
 def test_training_and_the_hub_take_pieces_for_words(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     prepare(write(tmp_path / "t", "thai"), tmp_path / "d", "--vocab-size", "120", "--model-type", "wordpiece")
     more = ["--hierarchy", "bigram_shift@1,mlm@2", "--transfer", "", "--mask-scheme", "word", "--max-update", "2"]

@@ -29,7 +29,8 @@ def corpus(folder: Path, sentences: list[int]) -> Path:
 def warned(data: Path, save_dir: Path, hierarchy: str, caplog: pytest.LogCaptureFixture) -> list[str]:
     with caplog.at_level(logging.WARNING):
         train(arguments(data, save_dir, "--hierarchy", hierarchy, "--transfer", "", "--max-update", "1"))
-    return [record.getMessage() for record in caplog.records if "one sentence" in record.getMessage()]
+    found = [record.getMessage() for record in caplog.records]
+    return [message for message in found if "one sentence" in message or "of the sentences" in message]
 
 
 @pytest.mark.parametrize(
@@ -38,7 +39,7 @@ def warned(data: Path, save_dir: Path, hierarchy: str, caplog: pytest.LogCapture
         (
             "nsp@1,mlm@2",
             [1] * 12,
-            "every document holds one sentence: pairs for nsp are of other documents, and accuracy",
+            "all of the documents hold one sentence: no pairs for nsp are of neighbours, and accuracy says",
         ),
         (
             "sop@1,mlm@2",
@@ -54,6 +55,20 @@ def test_pairs_that_teach_nothing_are_named(
 ) -> None:
     found = warned(corpus(tmp_path / "data", sentences), tmp_path / "run", hierarchy, caplog)
     assert len(found) == bool(said) and (not said or f"{tmp_path}/data/train: {said}" in found[0])
+
+
+@pytest.mark.parametrize("objective", ["nsp", "distance", "sop"])
+def test_sentences_that_fill_a_sample_are_named(
+    objective: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Lines that are paragraphs, prepared as sentences: each was a sample's first segment, the second always random."""
+    data = corpus(tmp_path / "data", [4] * 12)
+    with caplog.at_level(logging.WARNING):
+        hierarchy = ["--hierarchy", f"{objective}@1,mlm@2", "--transfer", "", "--max-update", "1"]
+        train(arguments(data, tmp_path / "run", *hierarchy, "--tokens-per-sample", "9"))
+    (said,) = (message for message in caplog.messages if "of the sentences" in message)
+    assert "all of the sentences fill --tokens-per-sample 9 alone: no pairs for" in said
+    assert "--format paragraphs" in said
 
 
 def test_preparation_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -141,7 +141,7 @@ def field(record: dict[str, object], name: str, path: str, offset: int) -> str:
     value: object = record.get(name, record)
     if value is record:
         for part in name.split("."):
-            value = value.get(part, record) if isinstance(value, dict) else record
+            value = None if value is None else value.get(part, record) if isinstance(value, dict) else record
     if value is None:
         return ""
     if not isinstance(value, str):

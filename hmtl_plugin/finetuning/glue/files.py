@@ -146,10 +146,12 @@ def _fields(task: GlueTask, line: str, where: _Line, number: int) -> list[str]:
     try:
         record = json.loads(line.removeprefix(_BOM))
         check_surrogates(line, record, lambda: where.name(number))
-        return [*(" ".join(str(record[name]).split()) for name in task.text), str(record[task.label]).strip()]
+        if not all(isinstance(record[name], str) for name in (*task.text, task.label)):
+            raise TypeError("null, or a number")
+        return [*(" ".join(record[name].split()) for name in task.text), record[task.label].strip()]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         names = ", ".join((*task.text, task.label))
-        raise UserError(f"{where.name(number)} is no JSON object with the fields {names}") from error
+        raise UserError(f"{where.name(number)} is no JSON object with the fields {names} as text") from error
 
 
 def _check_label(task: GlueTask, label: str, where: _Line, number: int) -> None:

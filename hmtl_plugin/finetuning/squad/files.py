@@ -125,6 +125,7 @@ def _question(entry: Any, context: str, number: int, path: str, where_paragraph:
     if type(given) is int:  # as some sets have them; predictions are filed by texts
         entry = entry | {"id": str(given)}
     qid = _field(entry, "id", str, f"{where_paragraph}, a question")
+    _check_text(qid, f'{where_paragraph}, "id" of a question')
     where = f"{path}: question {qid}"
     text = _field(entry, "question", str, where)
     _check_text(text, where)

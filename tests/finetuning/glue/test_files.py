@@ -199,3 +199,13 @@ def test_json_that_no_text_can_hold_is_one_line(tmp_path: Path) -> None:
         write(tmp_path / "SNLI", **{f"snli_1.0_{name}__jsonl": row for name in ("train", "dev", "test")})
         with pytest.raises(UserError, match=message):
             read("SNLI", tmp_path)
+
+
+@pytest.mark.parametrize("value", ["null", "3", '["A dog."]'])
+def test_snli_whose_sentence_is_no_text(value: str, tmp_path: Path) -> None:
+    """It was read as the word None."""
+    content = f'{{"gold_label": "neutral", "sentence1": "A man.", "sentence2": {value}}}\n'
+    write(tmp_path / "SNLI", **{f"snli_1.0_{name}__jsonl": content for name in ("train", "dev", "test")})
+    assert "line 1 is no JSON object with the fields sentence1, sentence2, gold_label as text" in refused(
+        "SNLI", tmp_path
+    )

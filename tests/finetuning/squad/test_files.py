@@ -118,6 +118,7 @@ def answer(**fields: Any) -> Callable[[dict[str, Any]], Any]:
         (lambda q: q.update(is_impossible="yes"), 'question q1: "is_impossible" is "yes"'),
         (lambda q: q.update(question="\ud83d"), "question q1: half of a surrogate pair (\\ud83d) at character 0"),
         (lambda q: q.update(id="q0"), "question id q0 occurs twice"),
+        (lambda q: q.update(id="\udc00"), 'paragraph 1, "id" of a question: half of a surrogate pair'),
         (lambda q: q["answers"][0].pop("text"), 'question q1, an answer: has no "text"'),
         (answer(answer_start=None), 'question q1: an answer has no "answer_start"'),
         (
