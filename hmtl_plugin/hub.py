@@ -108,6 +108,8 @@ class HierarchicalBert(nn.Module):
 
     def encode(self, text: str, pair: str | None = None) -> Tensor:
         """(T,) ids of ``<s> text </s>`` or ``<s> text </s> pair </s>``. The string ``<mask>`` stands for the mask."""
+        for each in (text,) if pair is None else (text, pair):
+            _check(each)
         ids = [self.vocabulary.bos, *self._pieces(text), self.vocabulary.eos]
         if pair is not None:
             ids += [*self._pieces(pair), self.vocabulary.eos]
@@ -396,7 +398,22 @@ class HierarchicalBert(nn.Module):
 
 
 def _listed(texts: Texts) -> Sequence[str]:
-    return [texts] if isinstance(texts, str) else texts
+    listed = [texts] if isinstance(texts, str) else texts
+    for text in listed:
+        _check(text)
+    return listed
+
+
+def _check(text: str) -> None:
+    """`UserError` for what is no text: half of a surrogate pair, as of bytes on a command line that are no UTF-8."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"text: half of a surrogate pair (\\u{ord(text[error.start]):04x}) at character {error.start}: give text "
+                "that UTF-8 can hold"
+            ) from None
 
 
 def _predicted(logits_C: Tensor, labels: Sequence[str]) -> Predicted:

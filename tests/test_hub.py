@@ -227,3 +227,10 @@ def test_evaluate_script_reuses_what_is_known(folder: Path, tmp_path: Path) -> N
     assert error.startswith("error: ") and all(note.startswith("mlm_words: ") for note in notes)
     wrong = run([*command[:3], "--data", str(tmp_path)])
     assert wrong.returncode == 1 and wrong.stderr.startswith("error: ") and wrong.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("call", ["encode", "fill_mask", "sentence_embedding"])
+def test_half_a_surrogate_pair_is_one_line(model: HierarchicalBert, call: str) -> None:
+    """As Python holds bytes on a command line that are no UTF-8; a tokenizer's library said what it thought of it."""
+    with pytest.raises(UserError, match=r"^text: half of a surrogate pair \(\\udcff\) at character 2: give text that"):
+        getattr(model, call)("a \udcff <mask>")

@@ -42,6 +42,7 @@ from hmtl_plugin.data.sources import gather_sources
 from hmtl_plugin.data.tokenizer import SENTENCEPIECE, WORDPIECE, Tokenizer
 from hmtl_plugin.data.tokenizer_training import train_tokenizer, train_wordpiece
 from hmtl_plugin.data.unknown import REFUSED, describe, warn
+from hmtl_plugin.data.wordpiece_tokenizer import MAX_WORD_CHARACTERS
 from hmtl_plugin.errors import UserError
 
 
@@ -265,9 +266,11 @@ def _check_unknown(counts: dict[str, dict[str, Any]], text: TextCounts, options:
     unknown, tokens = (sum(count[name] for count in counts.values()) for name in ("unknown", "tokens"))
     tokens -= text.blanks  # of unknown characters in a row sentencepiece makes one piece, the blank before them another
     if unknown > REFUSED * tokens and not options.allow_unknown:
+        fix = "raise --character-coverage" if options.tokenizer is None else "train one (--vocab-size), give another"
+        if options.model_type == "wordpiece" and any(len(part) > MAX_WORD_CHARACTERS for part in text.parts):
+            fix = f"give --model-type unigram (to wordpiece, what is longer than {MAX_WORD_CHARACTERS} characters is unknown)"
         raise UserError(
-            f"{describe(unknown, tokens, text.parts)}: the tokenizer does not fit this text: train one (--vocab-size), give "
-            "another, or add --allow-unknown"
+            f"{describe(unknown, tokens, text.parts)}: the tokenizer does not fit this text: {fix}, or add --allow-unknown"
         )
     warn("this text", unknown, tokens, text.parts)
 

@@ -10,6 +10,7 @@ from hmtl_plugin.errors import UserError
 
 _TRAINING_THREADS = 4  # fixed: sums of floats depend on it, the machine must not
 _MAX_TRAINING_BYTES = 4096
+_RESERVED = "\u2585"  # sentencepiece keeps it for itself, and drops every sentence that holds one
 
 
 def training_text(sentences: Iterable[str]) -> Iterator[str]:
@@ -17,6 +18,7 @@ def training_text(sentences: Iterable[str]) -> Iterator[str]:
     character where a run without a space is as long as that. sentencepiece drops what is longer.
     """
     for sentence in sentences:
+        sentence = sentence.replace(_RESERVED, " ")
         if len(sentence) * 4 <= _MAX_TRAINING_BYTES or len(data := sentence.encode()) <= _MAX_TRAINING_BYTES:
             yield sentence
             continue

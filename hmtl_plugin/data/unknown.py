@@ -10,7 +10,7 @@ logger = logging.getLogger(__name__)
 
 SAID, REFUSED = 0.01, 0.5
 """Shares of a text's pieces."""
-_EXAMPLES, _TEXTS = 8, 200
+_EXAMPLES, _TEXTS, _SHOWN = 8, 200, 20
 
 
 def unknown_parts(tokenizer: Tokenizer, texts: Iterable[str]) -> list[str]:
@@ -27,7 +27,8 @@ def unknown_parts(tokenizer: Tokenizer, texts: Iterable[str]) -> list[str]:
 
 def describe(unknown: int, tokens: int, parts: Sequence[str]) -> str:
     """``12.3 % of the pieces are <unk> (among them: x, y)``."""
-    among = f" (among them: {printable(', '.join(parts))})" if parts else ""
+    shown = ", ".join(part if len(part) <= _SHOWN else f"{part[:_SHOWN]}..." for part in parts)
+    among = f" (among them: {printable(shown)})" if parts else ""
     return f"{100 * unknown / max(tokens, 1):.1f} % of the pieces are <unk>{among}"
 
 

@@ -127,6 +127,28 @@ def test_training_reads_long_runs_without_a_blank(model_type: str, vocabulary: i
     assert np.mean(ids == UNK) < 0.01
 
 
+@pytest.mark.parametrize("model_type", ["unigram", "bpe"])
+def test_training_reads_sentences_with_a_character_of_sentencepieces_own(model_type: str, tmp_path: Path) -> None:
+    """It drops every sentence that holds U+2585, as bars made of block characters do."""
+    lines = [f"the cat sees a dog {n}" if n % 2 else f"\u732b\u72d7\u5403\u7c73\u996d \u2585 {n}" for n in range(200)]
+    (tmp_path / "t").write_text("\n\n".join(lines), encoding="utf-8")
+    options = ("--format", "sentences", "--vocab-size", "40", "--valid-fraction", "0", "--workers", "1")
+    run_script("prepare_corpus", tmp_path / "t", "--out", tmp_path / "d", "--model-type", model_type, *options)
+    ids = np.frombuffer((tmp_path / "d" / "train.bin").read_bytes(), dtype="<u2")
+    assert np.count_nonzero(ids == UNK) <= 100  # the character itself, once a line
+
+
+def test_words_that_are_too_long_for_wordpiece_are_named(tmp_path: Path) -> None:
+    """BERT's rule; the message held whole sentences, and advised to train the tokenizer that had just been trained."""
+    random = np.random.default_rng(0)
+    lines = ["".join(random.choice(list("\u0e01\u0e02\u0e04\u0e07\u0e08"), 150)) for _ in range(40)]
+    (tmp_path / "t").write_text("\n".join(lines), encoding="utf-8")
+    options = ("--format", "sentences", "--vocab-size", "30", "--valid-fraction", "0", "--workers", "1")
+    with pytest.raises(UserError, match="give --model-type unigram") as error:
+        run_script("prepare_corpus", tmp_path / "t", "--out", tmp_path / "d", "--model-type", "wordpiece", *options)
+    assert len(str(error.value)) < 500
+
+
 @pytest.mark.parametrize("before", ["train_tokenizer(lines, 60)", "import torch; torch.rand(1_000_000).exp().sum()"])
 def test_preparation_in_a_process_that_has_computed_in_parallel(before: str, tmp_path: Path) -> None:
     """A fork of it that trains waited for OpenMP's threads, which a fork does not have."""
