@@ -57,8 +57,8 @@ class Items:
         sizes_I: int32, ids of each item. An item of size 1 separates documents.
         separators: how many of them do.
         unknown: how many ids are ``<unk>``; `parts` are some characters or words that became it, where there are many.
-        words, characters: how many pieces begin a word, as the dictionary marks it, and how long the text is, blanks
-            not counted. blanks: pieces that are nothing but sentencepiece's mark of a blank.
+        words, characters: of the whole block, whatever the split: how many pieces begin a word, as the dictionary marks
+            it, and how long the text is. blanks: pieces that are nothing but sentencepiece's mark of one.
     """
 
     data: bytes
@@ -101,13 +101,13 @@ class IndexedWriter:
 
     def add(self, items: Items) -> None:
         """Append items that `encode_block` made: no two separators in a row within them."""
-        if not len(items.sizes_I):
-            return
         self.unknown += items.unknown
         self.words += items.words
         self.characters += items.characters
         self.blanks += items.blanks
         self.parts |= dict.fromkeys(items.parts)
+        if not len(items.sizes_I):
+            return
         data, sizes = items.data, items.sizes_I
         separators = items.separators
         itemsize = self.dtype.itemsize
@@ -214,29 +214,29 @@ def encode_block(encoder: Encoder, lines: list[str], document: int) -> list[Item
         empty_I = np.repeat(empty_I[0::2] | empty_I[1::2], 2)
         blank_I[1::2] = False  # a blank line gave two items; the second goes
         empty_I[1::2] |= blank_I[0::2]
-    characters_I = np.fromiter((len(line) - line.count(" ") for line in lines), dtype=np.int64, count=len(lines))
+    narrow_ids = narrow(ids_N, len(encoder.tokenizer))
+    counts_V = np.bincount(ids_N, minlength=len(encoder.word_start_V))
     parts: tuple[str, ...] = ()
-    if np.count_nonzero(ids_N == UNK) > SAID * len(ids_N):
+    if counts_V[UNK] > SAID * len(ids_N):
         unknown_I = np.unique(np.repeat(np.arange(len(lines)), lengths_I)[ids_N == UNK])
         parts = tuple(unknown_parts(encoder.tokenizer, (lines[i] for i in unknown_I.tolist())))
     if empty_I.any():
-        ids_N = ids_N[np.repeat(~empty_I, lengths_I)]
-        lengths_I, blank_I, characters_I = lengths_I[~empty_I], blank_I[~empty_I], characters_I[~empty_I]
+        narrow_ids = narrow_ids[np.repeat(~empty_I, lengths_I)]
+        lengths_I, blank_I = lengths_I[~empty_I], blank_I[~empty_I]
     document_I = document + np.cumsum(blank_I)
     in_valid_I = encoder.valid_D[document_I] if len(encoder.valid_D) else np.zeros(len(blank_I), dtype=np.bool_)
-    narrow_ids = narrow(ids_N, len(encoder.tokenizer))
-    return [
-        replace(
-            _items(encoder, narrow_ids, lengths_I, blank_I, wanted_I),
-            parts=parts,
-            characters=int(characters_I[wanted_I].sum()),
-        )
-        for wanted_I in (~in_valid_I, in_valid_I)
-    ]
+    kept, held_out = (_items(narrow_ids, lengths_I, blank_I, wanted_I) for wanted_I in (~in_valid_I, in_valid_I))
+    whole = replace(
+        kept,
+        parts=parts,
+        words=int(counts_V[encoder.word_start_V].sum()),
+        characters=sum(map(len, lines)),
+        blanks=int(counts_V[encoder.blank]) if encoder.blank >= 0 else 0,
+    )
+    return [whole, replace(held_out, parts=parts)]
 
 
 def _items(
-    encoder: Encoder,
     ids_N: npt.NDArray[Any],
     lengths_I: npt.NDArray[np.int64],
     blank_I: npt.NDArray[np.bool_],
@@ -249,9 +249,7 @@ def _items(
     if len(blank_I) > 1:
         doubled = np.append(blank_I[:-1] & blank_I[1:], False)
         lengths_I, blank_I = lengths_I[~doubled], blank_I[~doubled]
-    items = with_ends(ids_N, lengths_I, separators=int(blank_I.sum()))
-    words, blanks = np.count_nonzero(encoder.word_start_V.take(ids_N)), np.count_nonzero(ids_N == encoder.blank)
-    return replace(items, words=int(words), blanks=int(blanks))
+    return with_ends(ids_N, lengths_I, separators=int(blank_I.sum()))
 
 
 def with_ends(ids_N: npt.NDArray[Any], lengths_I: npt.NDArray[np.int64], separators: int = 0) -> Items:
