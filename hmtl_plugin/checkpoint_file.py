@@ -9,6 +9,7 @@ import errno
 import os
 import re
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -77,11 +78,17 @@ def read_plain(path: str, mmap: bool = False) -> Any:
     Raises:
         UserError: if the file is missing, damaged, or needs more than plain data.
     """
-    check_whole(path)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except Exception as error:  # of bytes that are no pickle torch raises whatever it stumbles over
-        raise UserError(_refusal(path, error)) from None
+    refusal, content = "", None
+    with ThreadPoolExecutor(1) as executor:  # checksums leave the interpreter to the loading
+        checked = executor.submit(check_whole, path)
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        except Exception as error:  # of bytes that are no pickle torch raises whatever it stumbles over
+            refusal = _refusal(path, error)
+    checked.result()
+    if refusal:
+        raise UserError(refusal)
+    return content
 
 
 def check_whole(path: str) -> None:

@@ -29,26 +29,33 @@ class DictionaryLike(Protocol):
 def _is_plain(piece: str) -> bool:
     """Letters, marks and digits only: nothing attached that would give a word's place away."""
     bare = piece.removeprefix(WORD_BOUNDARY).removeprefix(CONTINUATION)
+    if bare.isascii():  # the same, at once
+        return bare.isalnum() or not bare
     return all(unicodedata.category(character)[0] in "LMN" for character in bare)
 
 
-def _marks(symbols: Sequence[str]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """(V,) which symbols have sentencepiece's mark, and which WordPiece's."""
-    continuing = (symbol.startswith(CONTINUATION) and symbol != CONTINUATION for symbol in symbols)
-    return np.array([symbol.startswith(WORD_BOUNDARY) for symbol in symbols]), np.fromiter(continuing, dtype=np.bool_)
+def _marked(symbols: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """(V,) which symbols have sentencepiece's mark."""
+    return np.array([symbol.startswith(WORD_BOUNDARY) for symbol in symbols])
+
+
+def _continuing(symbols: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """(V,) which symbols have WordPiece's mark."""
+    return np.array([symbol.startswith(CONTINUATION) and symbol != CONTINUATION for symbol in symbols])
 
 
 def word_starts(symbols: Sequence[str]) -> npt.NDArray[np.bool_]:
     """(V,) which symbols begin what is marked as a word, however few are marked; all where none is."""
-    marked_V, continuing_V = _marks(symbols)
-    return marked_V if marked_V.any() else ~continuing_V
+    marked_V = _marked(symbols)
+    return marked_V if marked_V.any() else ~_continuing(symbols)
 
 
 def _word_starts(symbols: Sequence[str]) -> tuple[npt.NDArray[np.bool_], bool]:
     """(V,) which symbols begin a word, and whether words are known at all; see `Vocabulary.from_dictionary`."""
-    marked_V, continuing_V = _marks(symbols)
+    marked_V = _marked(symbols)
     if marked_V.sum() >= MIN_MARKED_SHARE * len(symbols):
         return marked_V, True
+    continuing_V = _continuing(symbols)
     if continuing_V.sum() >= MIN_MARKED_SHARE * len(symbols):
         return ~continuing_V, True
     return np.ones(len(symbols), dtype=bool), not marked_V.any()
