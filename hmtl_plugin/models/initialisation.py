@@ -37,10 +37,16 @@ def _normal(like: Tensor, generator: torch.Generator, std: float) -> Tensor:
 
 
 def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
-    """An `nn.Linear` without values: torch's own initialisation would draw from the global generator."""
-    return nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias)
+    """An `nn.Linear` without values: torch's own initialisation would draw from the global generator.
+
+    Not by `skip_init`, which imports what it does not use: sympy, a quarter of a second, and for embeddings the compiler.
+    """
+    layer = nn.Linear(inputs, outputs, bias=bias, device="meta")
+    for name, parameter in list(layer.named_parameters()):
+        setattr(layer, name, nn.Parameter(torch.empty(parameter.shape)))
+    return layer
 
 
 def embedding(rows: int, width: int) -> nn.Embedding:
-    """An `nn.Embedding` without values, see `linear`; not by `skip_init`, which would import the compiler, two seconds."""
+    """An `nn.Embedding` without values, see `linear`."""
     return nn.Embedding.from_pretrained(torch.empty(rows, width), freeze=False)
