@@ -12,9 +12,9 @@
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
+python3 -m venv "$place/0.2.1" && "$place/0.2.1/bin/pip" install -q sentencepiece==0.2.1
+python3 -m venv "$place/0.2.3" && "$place/0.2.3/bin/pip" install -q sentencepiece==0.2.3
 for version in 0.2.1 0.2.3; do
-    python3 -m venv "$place/$version"
-    "$place/$version/bin/pip" install -q "sentencepiece==$version"
     "$place/$version/bin/python" - <<'PYTHON'
 import importlib.metadata
 import io

@@ -13,9 +13,9 @@
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
+python3 -m venv "$place/0.22.1" && "$place/0.22.1/bin/pip" install -q tokenizers==0.22.1
+python3 -m venv "$place/0.23.3" && "$place/0.23.3/bin/pip" install -q tokenizers==0.23.3
 for version in 0.22.1 0.23.3; do
-    python3 -m venv "$place/$version"
-    "$place/$version/bin/pip" install -q "tokenizers==$version"
     for kind in BPE WordPiece; do
         for process in 1 2 3 4; do
             "$place/$version/bin/python" - "$kind" <<'PYTHON'

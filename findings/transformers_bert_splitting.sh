@@ -12,9 +12,9 @@
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
+python3 -m venv "$place/4.57.6" && "$place/4.57.6/bin/pip" install -q transformers==4.57.6
+python3 -m venv "$place/5.23.0" && "$place/5.23.0/bin/pip" install -q transformers==5.23.0
 for version in 4.57.6 5.23.0; do
-    python3 -m venv "$place/$version"
-    "$place/$version/bin/pip" install -q "transformers==$version"
     "$place/$version/bin/python" - "$place/bert" 2>/dev/null <<'PYTHON'
 import json
 import sys

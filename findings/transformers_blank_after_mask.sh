@@ -13,9 +13,9 @@
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
+python3 -m venv "$place/4.57.6" && "$place/4.57.6/bin/pip" install -q transformers==4.57.6 sentencepiece==0.2.1 protobuf==6.33.1
+python3 -m venv "$place/5.23.0" && "$place/5.23.0/bin/pip" install -q transformers==5.23.0 sentencepiece==0.2.1 protobuf==6.33.1
 for version in 4.57.6 5.23.0; do
-    python3 -m venv "$place/$version"
-    "$place/$version/bin/pip" install -q "transformers==$version" sentencepiece==0.2.1 protobuf==6.33.1
     (cd "$place" && "$place/$version/bin/python" - 2>"$place/errors" || { tail -n 3 "$place/errors"; exit 1; }) <<'PYTHON'
 import sys
 from pydoc_data.topics import topics

@@ -114,6 +114,7 @@ def check_whole(path: str) -> None:
             wrong = archive.testzip() if any(part.CRC for part in parts) else None
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None
+    # all that zipfile raises of damaged headers, whose numbers it takes for places, sizes and versions
     except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, OverflowError, OSError) as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that is a damaged place to seek
             raise UserError(f"{path}: cannot be read ({error.strerror}): make it readable, or copy it again") from None

@@ -12,13 +12,6 @@ from typing import Any
 from hmtl_plugin.errors import UserError, no_room
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-_THEIRS = (
-    "PytorchStreamWriter",
-    "unexpected pos",
-    "requested and",
-    "SafetensorError",
-)  # torch's, numpy's, safetensors'
 
 
 @contextlib.contextmanager

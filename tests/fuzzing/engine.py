@@ -64,7 +64,7 @@ def trial(door: Door, folder: Path, path: Path, valid: bytes, seed: int, number:
         what = "" if _is_named(str(error), path, folder) else f"does not name the file: {error}"
     except OSError as error:  # a command makes one line of it if it names a file
         what = "" if error.filename else traceback.format_exc()
-    except Exception:
+    except Exception:  # whatever a reader lets through is what is looked for
         what = traceback.format_exc()
     finally:
         signal.alarm(0)
