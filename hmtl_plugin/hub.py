@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint
 from hmtl_plugin.corruption.vocabulary import MASK
+from hmtl_plugin.data.readers.text import check_text
 from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.glue.tasks import GlueTask, find_task, is_task
@@ -109,7 +110,7 @@ class HierarchicalBert(nn.Module):
     def encode(self, text: str, pair: str | None = None) -> Tensor:
         """(T,) ids of ``<s> text </s>`` or ``<s> text </s> pair </s>``. The string ``<mask>`` stands for the mask."""
         for each in (text,) if pair is None else (text, pair):
-            _check(each)
+            check_text(each, "text")
         ids = [self.vocabulary.bos, *self._pieces(text), self.vocabulary.eos]
         if pair is not None:
             ids += [*self._pieces(pair), self.vocabulary.eos]
@@ -400,20 +401,8 @@ class HierarchicalBert(nn.Module):
 def _listed(texts: Texts) -> Sequence[str]:
     listed = [texts] if isinstance(texts, str) else texts
     for text in listed:
-        _check(text)
+        check_text(text, "text")
     return listed
-
-
-def _check(text: str) -> None:
-    """`UserError` for what is no text: half of a surrogate pair, as of bytes on a command line that are no UTF-8."""
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise UserError(
-                f"text: half of a surrogate pair (\\u{ord(text[error.start]):04x}) at character {error.start}: give text "
-                "that UTF-8 can hold"
-            ) from None
 
 
 def _predicted(logits_C: Tensor, labels: Sequence[str]) -> Predicted:

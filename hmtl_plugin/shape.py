@@ -58,6 +58,22 @@ def read_json(path: Path, shape: Shape, again: str) -> Any:
     return value
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file that others wrote.
+
+    Raises:
+        UserError: if it holds something else, or is damaged.
+        OSError: if it cannot be read.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: no JSON ({error}): fetch it again") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: is no JSON object: fetch it again")
+    return found
+
+
 def misfit(value: Any, shape: Shape, where: str = "") -> str | None:
     """The first part of ``value`` that is not as ``shape`` says, as in ``'splits.valid.rows' is a str, not an int``.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from hmtl_plugin.data.wordpiece_tokenizer import MAX_WORD_CHARACTERS, WordPieceTokenizer, file_content, wordpiece_file
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.json_file import read_object
+from hmtl_plugin.shape import read_object
 
 _CONFIG, _MODEL_CONFIG = "tokenizer_config.json", "config.json"
 _NORMALIZER_NAMES = {  # in tokenizer_config.json, and in tokenizer.json

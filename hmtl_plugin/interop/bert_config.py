@@ -7,8 +7,8 @@ from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.interop.names import Family, first_position
 from hmtl_plugin.interop.tokenizer_files import special_ids
-from hmtl_plugin.json_file import read_object
 from hmtl_plugin.models.config import RECORDED, EncoderConfig, flag
+from hmtl_plugin.shape import read_object
 
 CONFIG = "config.json"
 ACTIVATIONS = {

@@ -23,8 +23,8 @@ from hmtl_plugin.interop.bert_config import CONFIG, model_options, read_config
 from hmtl_plugin.interop.names import BERT, Weights, to_ours
 from hmtl_plugin.interop.output import refuse_existing, write_folder
 from hmtl_plugin.interop.weights import check_weights, read_weights
-from hmtl_plugin.json_file import read_object
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertConfig
+from hmtl_plugin.shape import read_object
 from hmtl_plugin.tasks.pretraining import task_config
 from hmtl_plugin.vocabulary_state import vocabulary_state
 

@@ -195,6 +195,22 @@ def _has_loose_space(data: bytes) -> bool:
     return bool(((codes[neighbours] == 32) | (codes[neighbours + 1] == 32)).any())
 
 
+def check_text(text: str, where: str) -> None:
+    """`UserError` for what no UTF-8 can hold: half of a surrogate pair, of JSON or of a command line's bytes.
+
+    Args:
+        where: the beginning of the message.
+    """
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"{where}: half of a surrogate pair (\\u{ord(text[error.start]):04x}) at character {error.start}; "
+                "write characters above U+FFFF as two escapes, or as they are in UTF-8"
+            ) from error
+
+
 def check_surrogates(written: str, value: object, where: Callable[[], str]) -> None:
     """`UserError` for JSON that has half a surrogate pair, which no UTF-8 can hold.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hmtl_plugin.data.readers.text import decode
+from hmtl_plugin.data.readers.text import check_text, decode
 from hmtl_plugin.errors import UserError
 
 _BOM = "\ufeff"
@@ -69,7 +69,7 @@ def read_squad(path: Path | str) -> SquadFile:
         for place, paragraph in enumerate(_field(_object(article, where), "paragraphs", list, where)):
             where_paragraph = f"{where}, paragraph {place + 1}"
             context = _field(_object(paragraph, where_paragraph), "context", str, where_paragraph)
-            _check_text(context, where_paragraph)
+            check_text(context, where_paragraph)
             for entry in _field(paragraph, "qas", list, where_paragraph):
                 questions.append(_question(entry, context, len(contexts), path, where_paragraph))
             contexts.append(context)
@@ -109,26 +109,15 @@ def _field(record: dict[str, Any], name: str, kind: type[Kind], where: str) -> K
     return value
 
 
-def _check_text(text: str, where: str) -> None:
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise UserError(
-                f"{where}: half of a surrogate pair (\\u{ord(text[error.start]):04x}) at character {error.start}; "
-                "write characters above U+FFFF as two escapes, or as they are in UTF-8"
-            ) from error
-
-
 def _question(entry: Any, context: str, number: int, path: str, where_paragraph: str) -> Question:
     given = _object(entry, f"{where_paragraph}, a question").get("id")
     if type(given) is int:  # as some sets have them; predictions are filed by texts
         entry = entry | {"id": str(given)}
     qid = _field(entry, "id", str, f"{where_paragraph}, a question")
-    _check_text(qid, f'{where_paragraph}, "id" of a question')
+    check_text(qid, f'{where_paragraph}, "id" of a question')
     where = f"{path}: question {qid}"
     text = _field(entry, "question", str, where)
-    _check_text(text, where)
+    check_text(text, where)
     impossible = entry.get("is_impossible", False)
     if not isinstance(impossible, bool):
         raise UserError(f'{where}: "is_impossible" is {json.dumps(impossible)}; it can be true or false')
