@@ -2,6 +2,12 @@
 
 from setuptools import find_packages, setup
 
+# of hmtl_plugin/commands; those that need more of the repository than the package (study, recipe_options) are run there
+COMMANDS = (
+    "evaluate export_hf export_onnx finetune_glue finetune_squad import_hf list_options make_probing prepare_corpus "
+    "prepare_glue probe python_prose results study_report try_checkpoint"
+).split()
+
 setup(
     name="hmtl-plugin",
     version="0.1.0",
@@ -9,6 +15,9 @@ setup(
     license="MIT",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["hmtl_plugin", "hmtl_plugin.*"]),
+    entry_points={
+        "console_scripts": [f"hmtl-{name.replace('_', '-')} = hmtl_plugin.commands.run:console" for name in COMMANDS]
+    },
     package_data={"hmtl_plugin.reporting.probing": ["*.jinja"], "hmtl_plugin.reporting.study": ["*.jinja"]},
     install_requires=[
         "torch>=2.8",

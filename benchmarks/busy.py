@@ -23,7 +23,8 @@ from machine import REPOSITORY
 from record import Recorder, Row
 from turns import Seconds, interleaved, timed
 
-from hmtl_plugin.errors import UserError, run_cli
+from hmtl_plugin.commands.run import run_cli
+from hmtl_plugin.errors import UserError
 from hmtl_plugin.recipe.arguments import recipe_arguments
 from hmtl_plugin.recipe.table import read_table
 from hmtl_plugin.reporting.text_table import text_table

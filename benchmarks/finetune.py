@@ -24,17 +24,18 @@ from record import Recorder, Row
 from turns import interleaved, output
 
 import hmtl_plugin
+from hmtl_plugin.commands.run import run_cli
 from hmtl_plugin.data.corpus import Corpus
-from hmtl_plugin.data.parallel import cpu_count
-from hmtl_plugin.data.sentencepiece_tokenizer import SentencePieceTokenizer
-from hmtl_plugin.data.tokenizer import Tokenizer
-from hmtl_plugin.data.tokenizer_training import train_tokenizer
-from hmtl_plugin.errors import UserError, run_cli
-from hmtl_plugin.finetuning.glue.dataset import cut_pair, read_labels
-from hmtl_plugin.finetuning.glue.files import find_files, read_rows
-from hmtl_plugin.finetuning.glue.prepare import prepare_glue
-from hmtl_plugin.finetuning.glue.tasks import TASKS
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.glue.dataset import cut_pair, read_labels
+from hmtl_plugin.glue.files import find_files, read_rows
+from hmtl_plugin.glue.prepare import prepare_glue
+from hmtl_plugin.glue.tasks import TASKS
 from hmtl_plugin.models.hierarchical_bert import ARCHITECTURES
+from hmtl_plugin.parallel import cpu_count
+from hmtl_plugin.tokenizers.loading import load_tokenizer
+from hmtl_plugin.tokenizers.sentencepiece import SentencePieceTokenizer
+from hmtl_plugin.tokenizers.training import train_tokenizer
 
 RTE, MAX_TOKENS, LEARNING_RATE, PIECES = TASKS["RTE"], 128, "1e-4", 8000
 
@@ -111,7 +112,7 @@ def peer(args: argparse.Namespace) -> None:
     sys.modules.setdefault("torchaudio", None)  # type: ignore[arg-type]  # where installed for CUDA it breaks transformers
     import transformers
 
-    vocabulary = len(Tokenizer.load(args.peer / "sentencepiece.bpe.model"))
+    vocabulary = len(load_tokenizer(args.peer / "sentencepiece.bpe.model"))
     layers, hidden = ARCHITECTURES[args.size]
     config = transformers.BertConfig(
         vocab_size=vocabulary,

@@ -34,13 +34,14 @@ from record import Recorder, Row
 from turns import Seconds, interleaved, timed, without_start
 
 import hmtl_plugin  # noqa: F401
-from hmtl_plugin.data.parallel import cpu_count
-from hmtl_plugin.data.sentencepiece_tokenizer import SentencePieceTokenizer
-from hmtl_plugin.data.tokenizer_training import train_tokenizer
-from hmtl_plugin.errors import UserError, run_cli
-from hmtl_plugin.finetuning.glue.files import GlueFile, find_files, read_rows
-from hmtl_plugin.finetuning.glue.tasks import TASKS, GlueTask
-from hmtl_plugin.vocabulary_state import vocabulary_state
+from hmtl_plugin.commands.run import run_cli
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.glue.files import GlueFile, find_files, read_rows
+from hmtl_plugin.glue.tasks import TASKS, GlueTask
+from hmtl_plugin.parallel import cpu_count
+from hmtl_plugin.tokenizers.sentencepiece import SentencePieceTokenizer
+from hmtl_plugin.tokenizers.training import train_tokenizer
+from hmtl_plugin.tokenizers.vocabulary_state import vocabulary_state
 
 BENCHMARKED = (TASKS["SST-2"], TASKS["QQP"])
 PIECES = 8000

@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 import hmtl_plugin.objectives  # noqa: F401  registers the objectives
 from hmtl_plugin.corruption.vocabulary import Vocabulary
+from hmtl_plugin.counting.training_text import TrainingText
 from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.splits import SequenceOptions, open_split
 from hmtl_plugin.objectives.base import build_objectives
-from hmtl_plugin.training_text import TrainingText
 
 TOKENS = 2048  # of a batch: as little memory as a training batch takes
 Sample = Mapping[str, Any]
@@ -59,7 +59,7 @@ class HeldOut:
         return float(total) / self._masked
 
     def loss_of_counts(self) -> float:
-        """The same of `hmtl_plugin.bigram_counts` of the training split, which know the pieces on both sides."""
+        """The same of `hmtl_plugin.counting.bigrams` of the training split, which know the pieces on both sides."""
         counts = TrainingText(Corpus(str(self.folder / "train"), eos=self.vocabulary.eos), self.vocabulary)
         total = 0.0
         for sample in self.batches:

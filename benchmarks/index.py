@@ -22,7 +22,7 @@ from node import start_node
 from record import Recorder, Row
 from simulated import write_corpus
 
-from hmtl_plugin.errors import run_cli
+from hmtl_plugin.commands.run import run_cli
 
 PARTS = ("pairs", "growth", "start")
 # what -> sentences, documents (about), kind, tokens a sample

@@ -63,15 +63,15 @@ def _dataset(prefix: str, threads: int) -> Any:
 
     from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
     from hmtl_plugin.data.corpus import Corpus
-    from hmtl_plugin.data.dataset import PretrainingDataset, View
-    from hmtl_plugin.data.pair_index import PairingConfig
+    from hmtl_plugin.data.dataset import PretrainingDataset, SampleSpec
+    from hmtl_plugin.data.pairing import PairingConfig
     from hmtl_plugin.objectives.base import build_objectives
 
     dictionary = Dictionary()
     for symbol in (MASK, *(f"\u2581w{number}" for number in range(16000))):
         dictionary.add_symbol(symbol)
     objectives = tuple(build_objectives(("bigram_shift", "nsp", "mlm")).values())
-    view = View("train", "nsp", objectives, tuple(name for each in objectives for name in each.target_names))
+    view = SampleSpec("train", "nsp", objectives, tuple(name for each in objectives for name in each.target_names))
     corpus, vocabulary = Corpus(prefix), Vocabulary.from_dictionary(dictionary)
     pairing = PairingConfig(tokens_per_sample=LENGTH)
     data = PretrainingDataset(corpus, vocabulary, [view], pairing, threads=threads or None)

@@ -26,11 +26,11 @@ from record import Recorder, Row
 from row import Detail
 from synthetic import make_dictionary, write_corpus
 
+from hmtl_plugin.commands.run import run_cli
 from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
 from hmtl_plugin.data.corpus import Corpus
-from hmtl_plugin.data.dataset import PretrainingDataset, View
-from hmtl_plugin.data.pair_index import PairingConfig
-from hmtl_plugin.errors import run_cli
+from hmtl_plugin.data.dataset import PretrainingDataset, SampleSpec
+from hmtl_plugin.data.pairing import PairingConfig
 from hmtl_plugin.objectives.base import build_objectives
 
 VOCABULARY = 16000
@@ -67,7 +67,7 @@ def ours(prefix: str, vocabulary: Vocabulary, names: tuple[str, ...], length: in
     """`PretrainingDataset` with these objectives."""
     objectives = tuple(build_objectives(names).values())
     targets = tuple(target for objective in objectives for target in objective.target_names)
-    view = View("train", "nsp", objectives, targets)
+    view = SampleSpec("train", "nsp", objectives, targets)
     dataset = PretrainingDataset(Corpus(prefix), vocabulary, [view], PairingConfig(tokens_per_sample=length))
     dataset.set_epoch(1)
     order = dataset.ordered_indices()

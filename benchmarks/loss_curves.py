@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from hmtl_plugin.publishing import write_whole
+from hmtl_plugin.files.publishing import write_whole
+from hmtl_plugin.probing.results import ProbedEncoder
 from hmtl_plugin.reporting.probing.colours import INK, MUTED, PAPER, RULE, LineStyle, line_styles
 from hmtl_plugin.reporting.probing.plots import Plot
-from hmtl_plugin.reporting.probing.study import ProbedEncoder
 
 COLUMNS = ("system", "rate", "updates", "seconds", "loss")
 _WIDTH, _HEIGHT = 6.4, 4.4  # inches

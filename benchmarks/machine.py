@@ -121,8 +121,8 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """As `hmtl_plugin.reporting.results.commit`; the environment's HMTL_COMMIT in a copy without git's folder."""
-    from hmtl_plugin.reporting import results  # late: it imports fairseq, which reading records does not need
+    """As `hmtl_plugin.results.commit`; the environment's HMTL_COMMIT in a copy without git's folder."""
+    from hmtl_plugin import results  # late: it imports fairseq, which reading records does not need
 
     return results.commit() or os.environ.get("HMTL_COMMIT")
 

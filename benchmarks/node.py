@@ -147,8 +147,8 @@ def run_rank(prefix: str, kind: str, max_tokens: int, rank: int, ranks: int, fol
 
     from hmtl_plugin.corruption.vocabulary import MASK
     from hmtl_plugin.data.corpus import Corpus
-    from hmtl_plugin.data.dataset import PretrainingDataset, View
-    from hmtl_plugin.data.pair_index import PairingConfig
+    from hmtl_plugin.data.dataset import PretrainingDataset, SampleSpec
+    from hmtl_plugin.data.pairing import PairingConfig
     from hmtl_plugin.objectives.base import build_objectives
     from hmtl_plugin.tasks.pretraining import HmtlPretrainingConfig, HmtlPretrainingTask
 
@@ -161,7 +161,7 @@ def run_rank(prefix: str, kind: str, max_tokens: int, rank: int, ranks: int, fol
     task = HmtlPretrainingTask(HmtlPretrainingConfig(data="", tokens_per_sample=LENGTH), dictionary)
     names = ("mlm",) if kind == "single" else ("mlm", kind)
     objectives = tuple(build_objectives(names).values())
-    view = View("train", kind, objectives, tuple(name for each in objectives for name in each.target_names))
+    view = SampleSpec("train", kind, objectives, tuple(name for each in objectives for name in each.target_names))
     print("ready", flush=True)
     lines.readline()
     steps: dict[str, float] = {}

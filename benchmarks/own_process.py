@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.host_memory import keep_freed_memory
+from hmtl_plugin.fairseq_hooks.host_memory import keep_freed_memory
 
 Step = Callable[[], int]
 """Trains once; tokens of the batch that are no padding. Of two methods that it may have, both called after a turn when the

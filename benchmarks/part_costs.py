@@ -21,8 +21,9 @@ import torch
 from record import Recorder, Row
 from train_step import FLAT, make_batch
 
-from hmtl_plugin.errors import UserError, run_cli
-from hmtl_plugin.host_memory import keep_freed_memory
+from hmtl_plugin.commands.run import run_cli
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.fairseq_hooks.host_memory import keep_freed_memory
 from hmtl_plugin.models.hierarchical_bert import (
     ARCHITECTURES,
     HierarchicalBertConfig,

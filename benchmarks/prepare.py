@@ -26,13 +26,13 @@ from machine import REPOSITORY
 from record import Recorder, Row
 from turns import interleaved, timed, without_start
 
-from hmtl_plugin.data.embedded import gather_embedded
-from hmtl_plugin.data.parallel import cpu_count
-from hmtl_plugin.data.prepare import PrepareOptions
-from hmtl_plugin.data.sources import gather_sources
-from hmtl_plugin.data.splitting import SentenceSplitter
-from hmtl_plugin.data.tokenizer_training import train_tokenizer
-from hmtl_plugin.errors import run_cli
+from hmtl_plugin.commands.run import run_cli
+from hmtl_plugin.parallel import cpu_count
+from hmtl_plugin.preparation.prepare import PrepareOptions
+from hmtl_plugin.preparation.python_prose import gather_embedded
+from hmtl_plugin.preparation.sources import gather_sources
+from hmtl_plugin.preparation.splitting import SentenceSplitter
+from hmtl_plugin.tokenizers.training import train_tokenizer
 
 _SPM_ENCODE = """
 import sys, sentencepiece

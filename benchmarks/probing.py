@@ -24,9 +24,7 @@ import torch
 from record import Recorder, Row
 from turns import interleaved
 
-from hmtl_plugin.data.tokenizer import SENTENCEPIECE, Tokenizer
-from hmtl_plugin.data.tokenizer_training import train_tokenizer
-from hmtl_plugin.errors import run_cli
+from hmtl_plugin.commands.run import run_cli
 from hmtl_plugin.models.config import EncoderConfig
 from hmtl_plugin.models.encoder import Encoder
 from hmtl_plugin.models.pooling import pool
@@ -36,6 +34,9 @@ from hmtl_plugin.probing.encoders import About, GivenEncoder, TransformerEncoder
 from hmtl_plugin.probing.features import layer_features
 from hmtl_plugin.probing.probes import PENALTIES, ProbeOptions, probe_layers
 from hmtl_plugin.probing.tasks import SPLITS, ProbingTask, read_task
+from hmtl_plugin.tokenizers.base import SENTENCEPIECE
+from hmtl_plugin.tokenizers.loading import tokenizer_from_bytes
+from hmtl_plugin.tokenizers.training import train_tokenizer
 
 LOOP = "SentEval's loop"
 _PEER_BATCH = 128
@@ -45,7 +46,7 @@ _SIZES = {"small": (4, 512, 8), "mini": (4, 256, 4), "tiny": (2, 64, 2)}
 def build(task: ProbingTask, size: str, precision: str, pieces: int) -> TransformerEncoder:
     """A model with random weights, and a tokenizer trained on the task's own text."""
     texts = task.sentences(range(min(20_000, len(task))))
-    tokenizer = Tokenizer.from_bytes(SENTENCEPIECE, train_tokenizer(texts, pieces))
+    tokenizer = tokenizer_from_bytes(SENTENCEPIECE, train_tokenizer(texts, pieces))
     layers, hidden, heads = _SIZES[size]
     config = EncoderConfig(len(tokenizer), hidden, layers, heads, 4 * hidden, max_positions=512)
     about = About(f"{size} {precision}", "untrained", f"{size}-{precision}")

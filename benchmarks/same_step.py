@@ -24,8 +24,9 @@ from synthetic import make_dictionary, write_corpus
 from systems import FairseqTraining
 from train_pairs import HIERARCHY, PLUGIN
 
-from hmtl_plugin.errors import UserError, run_cli
-from hmtl_plugin.models.attention import SelfAttention
+from hmtl_plugin.commands.run import run_cli
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.models.encoder import SelfAttention
 from hmtl_plugin.models.sequences import Sequences
 
 VOCABULARY, SENTENCES, SAMPLES = 1001, 5000, 64  # words: no multiple of 64

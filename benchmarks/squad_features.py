@@ -32,14 +32,15 @@ from typing import Any
 from record import Recorder, Row
 from turns import interleaved
 
-from hmtl_plugin.data.parallel import cpu_count
-from hmtl_plugin.data.tokenizer import Tokenizer
-from hmtl_plugin.data.tokenizer_training import train_tokenizer
-from hmtl_plugin.errors import UserError, run_cli
-from hmtl_plugin.finetuning.squad.dataset import SquadDataset, SquadSplit
-from hmtl_plugin.finetuning.squad.files import read_squad
-from hmtl_plugin.finetuning.squad.prepare import prepare_squad
-from hmtl_plugin.finetuning.squad.windows import answer_positions
+from hmtl_plugin.commands.run import run_cli
+from hmtl_plugin.errors import UserError
+from hmtl_plugin.parallel import cpu_count
+from hmtl_plugin.squad.dataset import SquadDataset, SquadSplit
+from hmtl_plugin.squad.files import read_squad
+from hmtl_plugin.squad.prepare import prepare_squad
+from hmtl_plugin.squad.windows import answer_positions
+from hmtl_plugin.tokenizers.loading import load_tokenizer
+from hmtl_plugin.tokenizers.training import train_tokenizer
 
 PEERS = ("WordPiece", "Unigram")
 _BATCH = 32  # of ours
@@ -49,7 +50,7 @@ Result = dict[str, float]
 
 def ours(path: Path, model: Path, folder: Path, max_tokens: int, stride: int) -> Result:
     """Seconds, features, and features that hold an answer."""
-    tokenizer = Tokenizer.load(model)
+    tokenizer = load_tokenizer(model)
     dictionary = tokenizer.dictionary()
     started = time.perf_counter()
     prepare_squad(None, path, None, folder / "ours", dictionary, tokenizer, cpu_count(), overwrite=True)
@@ -180,7 +181,7 @@ def measure(recorder: Recorder, path: Path, folder: Path, args: argparse.Namespa
     model = folder / "model"
     contexts = read_squad(path).contexts
     model.write_bytes(train_tokenizer((part for context in contexts for part in context.split(". ")), args.vocab_size))
-    size = len(Tokenizer.load(model))
+    size = len(load_tokenizer(model))
     counts: dict[str, Result] = {}
     for kind in PEERS:
         train_peer(path, kind, size, folder / kind)

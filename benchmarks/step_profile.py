@@ -19,8 +19,8 @@ from own_process import Step
 from record import Recorder, Row
 from train_step import BATCH, LENGTH, our_step
 
-from hmtl_plugin.errors import run_cli
-from hmtl_plugin.host_memory import keep_freed_memory
+from hmtl_plugin.commands.run import run_cli
+from hmtl_plugin.fairseq_hooks.host_memory import keep_freed_memory
 
 KINDS = {
     "matrix products": ("mm", "addmm", "bmm", "baddbmm", "linear", "matmul"),

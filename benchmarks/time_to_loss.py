@@ -35,7 +35,8 @@ from record import Recorder, Row
 from row import Detail
 from synthetic import make_dictionary, write_corpus
 
-from hmtl_plugin.errors import UserError, run_cli
+from hmtl_plugin.commands.run import run_cli
+from hmtl_plugin.errors import UserError
 from hmtl_plugin.precision import AUTOCAST, resolved
 from hmtl_plugin.recipe.options import as_arguments
 from hmtl_plugin.recipe.table import read_table

@@ -33,11 +33,12 @@ from synthetic import make_dictionary, write_corpus
 from systems import FairseqTraining, TransformersTraining, bert_batch
 
 import hmtl_plugin.objectives  # noqa: F401  registers the objectives
+from hmtl_plugin.commands.run import run_cli
 from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.data.corpus import Corpus
-from hmtl_plugin.data.dataset import PretrainingDataset, View
-from hmtl_plugin.data.pair_index import PairingConfig
-from hmtl_plugin.errors import UserError, run_cli
+from hmtl_plugin.data.dataset import PretrainingDataset, SampleSpec
+from hmtl_plugin.data.pairing import PairingConfig
+from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.hierarchical_bert import ARCHITECTURES
 from hmtl_plugin.objectives.base import build_objectives
 from hmtl_plugin.precision import computes_in_bf16
@@ -104,7 +105,7 @@ class Samples:
     def __init__(self, data: Path, length: int) -> None:
         self.vocabulary = Vocabulary.from_dictionary(make_dictionary(VOCABULARY))
         objectives = tuple(build_objectives(("nsp", "mlm")).values())
-        view = View("train", "nsp", objectives, ("nsp", "mlm"))
+        view = SampleSpec("train", "nsp", objectives, ("nsp", "mlm"))
         config = PairingConfig(tokens_per_sample=length)
         self.dataset = PretrainingDataset(Corpus(str(data / "train")), self.vocabulary, [view], config)
         self.dataset.set_epoch(1)

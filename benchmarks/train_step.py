@@ -25,7 +25,7 @@ from own_process import Started, Step, System  # noqa: E402
 from record import Recorder, Row  # noqa: E402
 
 import hmtl_plugin.objectives  # noqa: E402, F401  registers the objectives
-from hmtl_plugin.errors import run_cli  # noqa: E402
+from hmtl_plugin.commands.run import run_cli  # noqa: E402
 from hmtl_plugin.models.hierarchical_bert import (  # noqa: E402
     ARCHITECTURES,
     HierarchicalBertConfig,

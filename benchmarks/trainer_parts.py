@@ -26,7 +26,7 @@ from synthetic import make_dictionary, write_corpus
 from systems import FairseqTraining
 from train_pairs import HIERARCHY, PLUGIN, VOCABULARY
 
-from hmtl_plugin.errors import run_cli
+from hmtl_plugin.commands.run import run_cli
 
 MODEL = "forward and backward"
 SENTENCES = 20_000

@@ -1,20 +1,26 @@
-"""Hierarchical multitask pre-training for BERT as a fairseq plugin: ``fairseq-train --user-dir hmtl_plugin``."""
+"""Hierarchical multitask pre-training for BERT as a fairseq plugin: ``fairseq-train --user-dir hmtl_plugin``.
 
-from hmtl_plugin import compat
+Importing the package alone is cheap, and each part of it imports what it needs. Where fairseq is loaded already, as in
+``fairseq-train`` and its like, also by a module of one's own that imports this one, everything is registered at once.
+"""
 
-compat.install()  # before anything that touches fairseq
+import sys
+from typing import TYPE_CHECKING, Any
 
-from hmtl_plugin import launch  # noqa: E402
-
-launch.install()
-
-from hmtl_plugin import fairseq_hub, models, optim, tasks, user_dir  # noqa: E402, F401
-from hmtl_plugin.criterions import hierarchical, sentence_score, span_qa  # noqa: E402, F401
-from hmtl_plugin.hub import HierarchicalBert  # noqa: E402
-from hmtl_plugin.tasks import glue, pretraining, squad  # noqa: E402, F401
-
-fairseq_hub.install()
-user_dir.import_outside()  # last, for it imports what stands above
+if TYPE_CHECKING:
+    from hmtl_plugin.hub import HierarchicalBert
 
 __version__ = "0.1.0"
 __all__ = ["HierarchicalBert", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "HierarchicalBert":
+        from hmtl_plugin.hub import HierarchicalBert
+
+        return HierarchicalBert
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+if "fairseq.tasks" in sys.modules:
+    from hmtl_plugin import fairseq_hooks  # noqa: F401

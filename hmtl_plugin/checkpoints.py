@@ -5,27 +5,29 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from fairseq.data import Dictionary
-from fairseq.tasks import TASK_DATACLASS_REGISTRY
 from omegaconf import OmegaConf
 
-from hmtl_plugin.checkpoint_file import EARLIER, read_checkpoint
 from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
-from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.heads import HEADS
+from hmtl_plugin.files.checkpoint_file import EARLIER, read_checkpoint
+from hmtl_plugin.files.publishing import write_whole
+from hmtl_plugin.files.shape import COUNT, NUMBER, misfit, shape_of_options
 from hmtl_plugin.hierarchy import Hierarchy, HierarchyError
+from hmtl_plugin.models.finetuned_heads import HEADS
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertConfig, HierarchicalBertModel
 from hmtl_plugin.models.state import LAYER_PREFIX, POSITION_KEY, RECORD_KEY, TOKEN_KEY
 from hmtl_plugin.objectives.base import Objective, build_objectives
-from hmtl_plugin.publishing import write_whole
-from hmtl_plugin.shape import COUNT, NUMBER, misfit, shape_of_options
-from hmtl_plugin.vocabulary_state import check_dictionary, read_dictionary, vocabulary_of
+from hmtl_plugin.tasks import PRETRAINING, task_options
+from hmtl_plugin.tokenizers.base import Tokenizer
+from hmtl_plugin.tokenizers.loading import find_tokenizer, load_tokenizer, tokenizer_from_bytes
+from hmtl_plugin.tokenizers.vocabulary_state import check_dictionary, dictionary_in, read_dictionary, vocabulary_of
 
-PRETRAINING = "hmtl_pretraining"  # the task that needs no head
+if TYPE_CHECKING:
+    from fairseq.data import Dictionary
+
 PREFERRED = ("model.pt", "checkpoint_best.pt", "checkpoint_last.pt")
 OVERRIDES = {  # of a configuration's parts: what changes neither weights nor what they compute
     "model": ("dropout", "attention_dropout"),
@@ -60,7 +62,7 @@ class LoadedCheckpoint:
     path: Path
     config: dict[str, Any]
     model: HierarchicalBertModel
-    dictionary: Dictionary
+    dictionary: "Dictionary"
     tokenizer: Tokenizer | None
     objectives: dict[str, Objective]
     head: str
@@ -153,7 +155,7 @@ def _options(task: str) -> dict[str, Any]:
     )
     return {
         "model": model | {"init_std": NUMBER, "resize_positions": bool},
-        "task": shape_of_options(TASK_DATACLASS_REGISTRY[task]) | dict.fromkeys(_NEEDED[task], object),
+        "task": shape_of_options(task_options(task)) | dict.fromkeys(_NEEDED[task], object),
         "common": {"seed": int},
         "optimization?": (dict, type(None)),
     }
@@ -264,7 +266,7 @@ def _override(config: dict[str, Any], overrides: Mapping[str, Any]) -> None:
 
 
 def build_model(
-    config: dict[str, Any], dictionary: Dictionary, head: str = ""
+    config: dict[str, Any], dictionary: "Dictionary", head: str = ""
 ) -> tuple[HierarchicalBertModel, dict[str, Objective]]:
     """The model without weights, and its objectives."""
     model_config, task = OmegaConf.create(config["model"]), SimpleNamespace(**config["task"])
@@ -296,7 +298,7 @@ def save_for_use(source: Path, target: Path, finetuning: dict[str, Any]) -> None
         torch.save(kept, part)
 
 
-def load_vocabulary(path: str | Path) -> tuple[Dictionary, Tokenizer]:
+def load_vocabulary(path: str | Path) -> tuple["Dictionary", Tokenizer]:
     """Dictionary and tokenizer of a checkpoint, without building its model.
 
     Raises:
@@ -315,19 +317,16 @@ def load_vocabulary(path: str | Path) -> tuple[Dictionary, Tokenizer]:
     return dictionary, tokenizer
 
 
-def _dictionary(file: Path, inside: dict[str, Any], data: Path | None = None) -> Dictionary:
+def _dictionary(file: Path, inside: dict[str, Any], data: Path | None = None) -> "Dictionary":
     places = [file.parent / "dict.txt"] if data is None else [data / "dict.txt", data / "input0" / "dict.txt"]  # GLUE's
     beside = next((place for place in places if place.is_file()), None)
     if beside is not None:
         dictionary = read_dictionary(beside)
     elif "dictionary" in inside:
-        dictionary = Dictionary()
         try:
-            symbols = inside["dictionary"].numpy().tobytes().decode().split("\n")
+            dictionary = dictionary_in(inside)
         except UnicodeDecodeError:
             raise UserError(f"{file}: the dictionary inside is damaged: {EARLIER}") from None
-        for symbol in symbols[dictionary.nspecial :]:
-            dictionary.add_symbol(symbol)
     else:
         raise UserError(
             f"{file}: no dictionary inside and no dict.txt beside it: copy the data folder's dict.txt there"
@@ -338,9 +337,9 @@ def _dictionary(file: Path, inside: dict[str, Any], data: Path | None = None) ->
 
 
 def _tokenizer(folder: Path, inside: dict[str, Any]) -> Tokenizer | None:
-    found = Tokenizer.find(folder)
+    found = find_tokenizer(folder)
     if found is not None:
-        return Tokenizer.load(found)
+        return load_tokenizer(found)
     if "tokenizer" in inside:
-        return Tokenizer.from_bytes(inside["tokenizer_name"], inside["tokenizer"].numpy().tobytes())
+        return tokenizer_from_bytes(inside["tokenizer_name"], inside["tokenizer"].numpy().tobytes())
     return None

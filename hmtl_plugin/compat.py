@@ -1,6 +1,7 @@
-"""All that a living Python, torch and numpy need of fairseq 0.12, in one place, each line with its reason.
+"""All that a living Python, torch and numpy need of fairseq 0.12, in one place, each with its reason.
 
-No file of an installed package is edited. `install` is called once, before anything else of the plugin is imported.
+No file of an installed package is edited. Importing this module imports fairseq, quietly and in a version that works, and
+does the rest: whatever of this package imports fairseq imports this before, a package in its ``__init__``.
 """
 
 import argparse
@@ -16,7 +17,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from hmtl_plugin.publishing import write_whole
+from hmtl_plugin.files.checkpoint_file import read_checkpoint
+from hmtl_plugin.files.publishing import write_whole
 
 PYTHON = ((3, 11), (3, 14))
 FAIRSEQ = "0.12.3"
@@ -43,16 +45,6 @@ def check_versions() -> None:
         ) from None
     if not version.startswith(FAIRSEQ):
         raise ImportError(f"hmtl_plugin needs fairseq-fixed {FAIRSEQ}.x, found {version}: run bash scripts/setup.sh")
-
-
-def install() -> None:
-    """Make fairseq usable: quiet logs, safe loading, whole checkpoint copies. Idempotent."""
-    check_versions()
-    _quiet_import()
-    _filter_warnings()
-    _allow_checkpoint_globals()
-    _write_whole_checkpoints()
-    _explain_unreadable_checkpoints()
 
 
 def _installed(name: str) -> bool:
@@ -161,8 +153,6 @@ def _explain_unreadable_checkpoints() -> None:
     """A damaged checkpoint, or one that asks for more than plain data, is refused in one line before fairseq reads it."""
     from fairseq import checkpoint_utils
 
-    from hmtl_plugin.checkpoint_file import read_checkpoint
-
     original = checkpoint_utils.load_checkpoint_to_cpu
     if getattr(original, "explains", False):
         return
@@ -173,3 +163,11 @@ def _explain_unreadable_checkpoints() -> None:
 
     load_checkpoint_to_cpu.explains = True  # type: ignore[attr-defined]
     checkpoint_utils.load_checkpoint_to_cpu = load_checkpoint_to_cpu
+
+
+check_versions()
+_quiet_import()
+_filter_warnings()
+_allow_checkpoint_globals()
+_write_whole_checkpoints()
+_explain_unreadable_checkpoints()

@@ -22,27 +22,30 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from fairseq.data import Dictionary
-from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
-from fairseq.optim import OPTIMIZER_DATACLASS_REGISTRY, OPTIMIZER_REGISTRY
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from hmtl_plugin.checkpoints import LoadedCheckpoint
+from hmtl_plugin.corruption.corrupt import corrupt_batch
 from hmtl_plugin.corruption.random import BatchRandom
 from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
 from hmtl_plugin.data.dataset import PretrainingDataset
 from hmtl_plugin.data.splits import COMMON, open_split
-from hmtl_plugin.data.tokenizer import Tokenizer
-from hmtl_plugin.evaluation import evaluate
+from hmtl_plugin.evaluation.held_out import evaluate
 from hmtl_plugin.hub import HierarchicalBert
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertConfig, HierarchicalBertModel
 from hmtl_plugin.models.transfer import OPERATORS
-from hmtl_plugin.objectives.base import Objective, build_objectives, corrupt_batch, known_objectives
+from hmtl_plugin.objectives.base import Objective, build_objectives, known_objectives
 from hmtl_plugin.objectives.measure import find_metric
 from hmtl_plugin.optim.base import HmtlOptimizer
 from hmtl_plugin.optim.marks import LR_SCALE, mark_matrix
 from hmtl_plugin.tasks.pretraining import task_config
+from hmtl_plugin.tokenizers.base import Tokenizer
+
+# isort: split
+from fairseq.data import Dictionary
+from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
+from fairseq.optim import OPTIMIZER_DATACLASS_REGISTRY, OPTIMIZER_REGISTRY
 
 _LENGTH, _HIDDEN = 40, 32
 

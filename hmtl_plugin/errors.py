@@ -3,10 +3,7 @@
 import errno
 import os
 import re
-import signal
-import sys
 import unicodedata
-from collections.abc import Callable
 from pathlib import Path
 
 _CONTROLS = {"Cc", "Cs", "Zl", "Zp"}  # of Unicode: control characters, halves of surrogate pairs, separators of lines
@@ -67,31 +64,6 @@ def no_room(error: BaseException) -> str | None:
     if not isinstance(error, UserError) and any(words in text for words in _THEIRS):
         return "disk full, or a limit on the size of files"
     return None
-
-
-def run_cli(main: Callable[[], None]) -> None:
-    """Run a script's ``main``: a `UserError`, or a file that the system refuses, becomes one line on stderr and exit
-    status 1; Ctrl-C exits 130.
-
-    ``--user-dir DIR`` is taken out of the arguments before, see `user_dir`. A termination signal ends it as an
-    exception does, so that processes it started end with it.
-    """
-    from hmtl_plugin.user_dir import take_option
-
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        take_option(sys.argv)
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except Exception as error:
-        message = system_message(error)
-        if message is None:  # ours
-            raise
-        sys.exit(f"error: {message}")
 
 
 def logged_error(log: Path, start: int) -> str | None:

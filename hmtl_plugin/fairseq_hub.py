@@ -12,13 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fairseq import utils
 from omegaconf import OmegaConf
 
 from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.hub import HierarchicalBert
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
+
+# isort: split
+from fairseq import utils
 
 
 def from_pretrained(
@@ -81,8 +83,3 @@ def from_hub_utils(found: Mapping[str, Any]) -> HierarchicalBert:
         words=getattr(task, "words", True),
     )
     return HierarchicalBert(checkpoint).eval()
-
-
-def install() -> None:
-    """Give `HierarchicalBertModel` fairseq's ``from_pretrained``, which stands above the models."""
-    HierarchicalBertModel.from_pretrained = staticmethod(from_pretrained)

@@ -16,17 +16,17 @@ from torch import Tensor, nn
 
 from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint
 from hmtl_plugin.corruption.vocabulary import MASK
-from hmtl_plugin.data.readers.text import check_text
-from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.glue.tasks import GlueTask, find_task, is_task
 from hmtl_plugin.finetuning.inference import Answered, QuestionAnswerer, sentence_rows
+from hmtl_plugin.glue.tasks import GlueTask, find_task, is_task
 from hmtl_plugin.hierarchy import Hierarchy
 from hmtl_plugin.models.mix import Shares, shares_of
 from hmtl_plugin.models.pooling import find_pooling, pool
 from hmtl_plugin.objectives import bigram_shift
 from hmtl_plugin.objectives.base import Objective, known_objectives
 from hmtl_plugin.precision import check_device
+from hmtl_plugin.preparation.readers.text import check_text
+from hmtl_plugin.tokenizers.base import Tokenizer
 
 Texts = str | Sequence[str]
 

@@ -1,9 +1,9 @@
-"""Code of a user's own, as objectives outside of this project: in fairseq ``--user-dir DIR``, in our scripts the same.
+"""Code of a user's own, as objectives outside of this project: in fairseq ``--user-dir DIR``, in our commands the same.
 Packages that are installed name theirs as an entry point ``hmtl_plugin.objectives``.
 
-A module that ``fairseq-train`` is given imports ours (``import hmtl_plugin``), which the scripts begin with. They take
-``--user-dir DIR`` wherever they have other options; for recipes, and for every process that they start, the environment
-says the same: ``HMTL_USER_DIR=DIR``.
+A module that ``fairseq-train`` is given imports ours (``import hmtl_plugin``). Our commands take ``--user-dir DIR``
+wherever they have other options; for recipes, and for every process that they start, the environment says the same:
+``HMTL_USER_DIR=DIR``.
 """
 
 import os
@@ -59,6 +59,9 @@ def import_user_dir(environ: MutableMapping[str, str] = os.environ) -> None:
     folder = environ.get(VARIABLE)
     if not folder:
         return
+    from hmtl_plugin import compat  # noqa: F401  before fairseq itself
+
+    # isort: split
     from fairseq.utils import import_user_module
 
     if not os.path.isdir(folder):

@@ -17,7 +17,7 @@ gpus=$("$python" -W ignore -c 'import torch; print(torch.cuda.device_count())')
 processes=${HMTL_PROCESSES:-$gpus} nodes=${HMTL_NODES:-1}
 [[ "$processes" =~ ^[1-9][0-9]*$ ]] || { echo "error: HMTL_PROCESSES=$processes: give a whole number from 1" >&2; exit 1; }
 [[ "$nodes" =~ ^[1-9][0-9]*$ ]] || { echo "error: HMTL_NODES=$nodes: give a whole number from 1" >&2; exit 1; }
-launcher=("$python" -P "$repo/hmtl_plugin/torchrun.py" --nproc_per_node "$processes" --no-python)
+launcher=("$python" -P "$repo/hmtl_plugin/fairseq_hooks/torchrun.py" --nproc_per_node "$processes" --no-python)
 if [ "$nodes" -gt 1 ]; then
     master=${HMTL_MASTER:?give host:port of machine 0}
     [[ "$master" =~ :[0-9]+$ ]] || { echo "error: HMTL_MASTER=$master: give host:port, as in node0:29500" >&2; exit 1; }

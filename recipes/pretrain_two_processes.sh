@@ -15,7 +15,7 @@ python=$(bash "$repo/scripts/setup.sh" --python)
 cores=$("$python" -c 'import os; print(os.cpu_count() or 1)')
 # torchrun would give each process one thread
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > processes ? cores / processes : 1))}
-HMTL_LAUNCHER=$(printf '%q ' "$python" -P "$repo/hmtl_plugin/torchrun.py" --standalone --nproc_per_node "$processes" --no-python)
+HMTL_LAUNCHER=$(printf '%q ' "$python" -P "$repo/hmtl_plugin/fairseq_hooks/torchrun.py" --standalone --nproc_per_node "$processes" --no-python)
 export HMTL_LAUNCHER
-# The launch check of the plugin (hmtl_plugin/launch.py) sets the rest: world size, rank, gloo, legacy_ddp.
+# The launch check of the plugin (hmtl_plugin/fairseq_hooks/launch.py) sets the rest: world size, rank, gloo, legacy_ddp.
 exec bash "$repo/recipes/pretrain.sh" "$@" --cpu

@@ -8,21 +8,19 @@ Any model in any library is probed like this: a function from sentences to (sent
 
 import argparse
 import hashlib
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
-from start import start_script
+from hmtl_plugin.commands.run import run_cli, set_up_process
 
-start_script(threads=True)
+set_up_process(threads=True)
 
 import torch  # noqa: E402
 from transformers import AutoConfig, AutoModel, AutoTokenizer, set_seed  # noqa: E402
 
 from hmtl_plugin.data.manifest import file_sha256  # noqa: E402
-from hmtl_plugin.errors import UserError, run_cli  # noqa: E402
+from hmtl_plugin.errors import UserError  # noqa: E402
 from hmtl_plugin.precision import AUTOCAST, autocast  # noqa: E402
 from hmtl_plugin.probing import GivenEncoder, probe  # noqa: E402
 from hmtl_plugin.reporting.probing.html import write_html  # noqa: E402

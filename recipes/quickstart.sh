@@ -51,13 +51,13 @@ if [ -f "$runs/updates" ] && [ "$(<"$runs/updates")" != "$updates" ]; then
 fi
 # 8 MB is about all there is. Half of the documents are held out, as 2,000 test rows of each probing task take so much
 # text; the other 4 MB are read three times.
-"$python" scripts/embedded_corpus.py --out "$text" --max-megabytes 8
+"$python" scripts/python_prose.py --out "$text" --max-megabytes 8
 "$python" scripts/prepare_corpus.py "$text" --format paragraphs --vocab-size 6000 --valid-fraction 0.5 --write-valid \
     --out "$data"
 
 # Both models train at once, on half of the processors each, whatever else runs here: so small a step gains little from
 # more. An interrupt ends both.
-threads=$(cd scripts && "$python" -c 'from openmp_waiting import processors; print(max(1, len(processors()) // 2))')
+threads=$("$python" -c 'from hmtl_plugin.commands.openmp_waiting import processors; print(max(1, len(processors()) // 2))')
 threads=${OMP_NUM_THREADS:-$threads}
 eval "$("$python" scripts/openmp_waiting.py)" # threads by what else runs here; your own setting stays
 bar=simple

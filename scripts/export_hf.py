@@ -1,35 +1,6 @@
 #!/usr/bin/env python3
-"""Export a checkpoint in Hugging Face's layout: AutoModel and AutoTokenizer open it, without this project.
+"""`hmtl_plugin.commands.export_hf`, where it is explained; or see --help."""
 
-    python scripts/export_hf.py runs/my --out hf/my
-    python scripts/export_hf.py runs/my/glue/RTE --out hf/my-rte
+from hmtl_plugin.commands.run import run_command
 
-What Hugging Face's classes cannot hold (heads below the last layer, transfers, bigram shift) is named here and on the model card.
-"""
-
-import argparse
-from pathlib import Path
-
-from start import start_script
-
-start_script()
-
-import hmtl_plugin  # noqa: E402, F401
-from hmtl_plugin.errors import run_cli  # noqa: E402
-from hmtl_plugin.interop.exporting import export_hf  # noqa: E402
-from hmtl_plugin.user_dir import add_option  # noqa: E402
-
-
-def main() -> None:
-    """The command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("run", help="checkpoint file or run folder, of pre-training or fine-tuning")
-    p.add_argument("--out", required=True, type=Path, metavar="DIR", help="a new folder")
-    p.add_argument("--encoder-only", action="store_true", help="leave heads out that could go along")
-    add_option(p)
-    args = p.parse_args()
-    print(export_hf(args.run, args.out, args.encoder_only))
-
-
-if __name__ == "__main__":
-    run_cli(main)
+run_command("export_hf")

@@ -1,34 +1,6 @@
 #!/usr/bin/env python3
-"""Export a checkpoint's encoder, and a fine-tuned head, to ONNX with dynamic batch and length; checked in onnxruntime.
+"""`hmtl_plugin.commands.export_onnx`, where it is explained; or see --help."""
 
-    python scripts/export_onnx.py runs/my --out my.onnx
+from hmtl_plugin.commands.run import run_command
 
-Inputs are input_ids and attention_mask, as the tokenizer of scripts/export_hf.py gives them.
-"""
-
-import argparse
-from pathlib import Path
-
-from start import start_script
-
-start_script()
-
-import hmtl_plugin  # noqa: E402, F401
-from hmtl_plugin.errors import run_cli  # noqa: E402
-from hmtl_plugin.interop.onnx import export_onnx  # noqa: E402
-from hmtl_plugin.user_dir import add_option  # noqa: E402
-
-
-def main() -> None:
-    """The command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("run", help="checkpoint file or run folder, of pre-training or fine-tuning")
-    p.add_argument("--out", required=True, type=Path, metavar="FILE", help="a new file")
-    p.add_argument("--all-layers", action="store_true", help="also the states of every layer, embeddings first")
-    add_option(p)
-    args = p.parse_args()
-    print(export_onnx(args.run, args.out, args.all_layers))
-
-
-if __name__ == "__main__":
-    run_cli(main)
+run_command("export_onnx")

@@ -11,12 +11,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from start import start_script
+from hmtl_plugin.commands.run import run_cli, set_up_process
 
-start_script(threads=True)
+set_up_process(threads=True)
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for tests/fuzzing
 
-from hmtl_plugin.errors import UserError, run_cli  # noqa: E402
+from hmtl_plugin.errors import UserError  # noqa: E402
 from tests.fuzzing.doors import DOORS  # noqa: E402
 from tests.fuzzing.engine import Fault, run  # noqa: E402
 

@@ -1,35 +1,6 @@
 #!/usr/bin/env python3
-"""Import a BERT in Hugging Face's layout: a checkpoint to continue, fine-tune or probe.
+"""`hmtl_plugin.commands.import_hf`, where it is explained; or see --help."""
 
-    python scripts/import_hf.py bert-base-uncased/ --out runs/bert
-    python scripts/prepare_corpus.py my.txt --format paragraphs --tokenizer runs/bert --out data/my
-    fairseq-train data/my --user-dir hmtl_plugin --finetune-from-model runs/bert/model.pt --arch hmtl_bert_base ...
+from hmtl_plugin.commands.run import run_command
 
-The folder holds config.json, model.safetensors or pytorch_model.bin, and tokenizer.json or vocab.txt.
-"""
-
-import argparse
-from pathlib import Path
-
-from start import start_script
-
-start_script()
-
-import hmtl_plugin  # noqa: E402, F401
-from hmtl_plugin.errors import run_cli  # noqa: E402
-from hmtl_plugin.interop.importing import import_bert  # noqa: E402
-from hmtl_plugin.user_dir import add_option  # noqa: E402
-
-
-def main() -> None:
-    """The command line."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("folder", type=Path, metavar="FOLDER", help="what save_pretrained wrote")
-    p.add_argument("--out", required=True, type=Path, metavar="RUN", help="a new folder")
-    add_option(p)
-    args = p.parse_args()
-    print(import_bert(args.folder, args.out))
-
-
-if __name__ == "__main__":
-    run_cli(main)
+run_command("import_hf")

@@ -17,8 +17,8 @@ from types import ModuleType
 
 import pytest
 
-from hmtl_plugin.finetuning.glue.files import find_files
-from hmtl_plugin.finetuning.glue.tasks import TASKS
+from hmtl_plugin.glue.files import find_files
+from hmtl_plugin.glue.tasks import TASKS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TSV = b"sentence\tlabel\nA cat sat.\t1\n"

@@ -15,7 +15,7 @@ from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 from hmtl_plugin import HierarchicalBert
 from hmtl_plugin.checkpoints import find_checkpoint, load_checkpoint
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.evaluation import evaluate
+from hmtl_plugin.evaluation.held_out import evaluate
 from hmtl_plugin.fairseq_hub import from_hub_utils
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
 from tests.training.runs import PLUGIN, ROOT, arguments, make_data, run, train

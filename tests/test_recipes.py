@@ -48,7 +48,7 @@ def recipes(tmp_path: Path) -> Path:
     python.write_text(f'#!/bin/sh\ncase "$*" in {options} {others} esac\n')
     python.chmod(0o755)
     (tmp_path / "scripts").mkdir()
-    for name in ("recipe_options.py", "start.py", "openmp_waiting.py"):
+    for name in ("recipe_options.py", "openmp_waiting.py"):
         shutil.copy(REPOSITORY / "scripts" / name, tmp_path / "scripts")
     (tmp_path / "scripts" / "setup.sh").write_text(f"echo {python}\n")
     return tmp_path / "recipes"

@@ -17,7 +17,7 @@ from fairseq.logging.meters import MetersDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hmtl_plugin.finetuning.glue.metrics import compute
+from hmtl_plugin.glue.metrics import compute
 
 _ROWS = "_rows"
 

@@ -16,8 +16,8 @@ from fairseq.logging.meters import MetersDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hmtl_plugin.finetuning.squad.decoding import best_spans, mask_outside, no_answer_scores
-from hmtl_plugin.finetuning.squad.measure import COLUMNS
+from hmtl_plugin.squad.decoding import best_spans, mask_outside, no_answer_scores
+from hmtl_plugin.squad.measure import COLUMNS
 
 _WINDOWS = "_windows"
 

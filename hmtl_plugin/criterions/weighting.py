@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.numbers import whole
+from hmtl_plugin.files.shape import whole
 
 Weighting = Callable[[Mapping[str, Tensor], Mapping[str, float], int, Tensor], Tensor]
 """(objective -> scaled loss sum, objective -> weight, tokens N, log-variances (K,)) -> scalar to minimise, of order N."""

@@ -12,22 +12,40 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hmtl_plugin.corruption import contract
+from hmtl_plugin.corruption.base import Corruption
 from hmtl_plugin.corruption.batch import IGNORE, FlatBatch
+from hmtl_plugin.corruption.corrupt import corrupt_batch
 from hmtl_plugin.corruption.random import BatchRandom
 from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.data.batching import NumberedDataset, pack
 from hmtl_plugin.data.corpus import Corpus, Int64Array
-from hmtl_plugin.data.epoch_arrays import EpochArrays
 from hmtl_plugin.data.ordering import order_by_length
-from hmtl_plugin.data.pair_index import PairIndex, PairingConfig
-from hmtl_plugin.data.sample import Sample
-from hmtl_plugin.data.shared_arrays import Arrays
-from hmtl_plugin.objectives import contract
-from hmtl_plugin.objectives.base import Objective, corrupt_batch
+from hmtl_plugin.data.pairing import PairIndex, PairingConfig
+from hmtl_plugin.data.shared_arrays import Arrays, EpochArrays
+
+
+class Sample(dict[str, Any]):
+    """A dictionary of tensors, numbers and such dictionaries; pickled without shared memory, and a plain one when unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _tensors, (_arrays(self),)
+
+
+def _arrays(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _arrays(item) for key, item in value.items()}
+    return value.numpy() if isinstance(value, torch.Tensor) else value
+
+
+def _tensors(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tensors(item) for key, item in value.items()}
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
 
 
 @dataclass(frozen=True)
-class View:
+class SampleSpec:
     """One way of turning the corpus into samples.
 
     Training has one view with every placed objective. Validation has a common one (pairs and masks, no
@@ -44,7 +62,7 @@ class View:
 
     name: str
     kind: str
-    corrupting: tuple[Objective, ...]
+    corrupting: tuple[Corruption, ...]
     keep: tuple[str, ...]
     still: frozenset[str] = frozenset()
 
@@ -56,7 +74,7 @@ class PretrainingDataset(NumberedDataset):
 
     Args:
         corpus, vocabulary: the text and what is known of its token ids.
-        views: at least one. View v owns the indices ``starts[v]:starts[v + 1]``.
+        views: at least one. SampleSpec v owns the indices ``starts[v]:starts[v + 1]``.
         pairing: how sentences become samples; its ``kind`` gives way to that of each view.
         seed: of all draws.
         fixed_epoch: the epoch whose samples are given whatever `set_epoch` says (validation).
@@ -72,7 +90,7 @@ class PretrainingDataset(NumberedDataset):
         self,
         corpus: Corpus,
         vocabulary: Vocabulary,
-        views: Sequence[View],
+        views: Sequence[SampleSpec],
         pairing: PairingConfig | None = None,
         *,
         seed: int = 1,
@@ -209,7 +227,7 @@ class PretrainingDataset(NumberedDataset):
         corrupt_batch(self.views[view].corrupting, batch, random, self.views[view].still, self._checked)
         return batch
 
-    def _collate(self, batches: list[tuple[View, Int64Array, FlatBatch]]) -> dict[str, Any]:
+    def _collate(self, batches: list[tuple[SampleSpec, Int64Array, FlatBatch]]) -> dict[str, Any]:
         rows = sum(len(chosen) for _, chosen, _ in batches)
         longest = max(int(batch.lengths_B.max()) for _, _, batch in batches)
         count = sum(len(batch.tokens_N) for _, _, batch in batches)

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.publishing import write_json
-from hmtl_plugin.shape import COUNT, Shape, one_of, read_json
+from hmtl_plugin.files.publishing import write_json
+from hmtl_plugin.files.shape import COUNT, Shape, one_of, read_json
 
 FILE_NAME = "corpus.json"
 SCHEMA = 1
@@ -117,7 +117,7 @@ def check_manifest(folder: Path | str, split: str) -> Manifest | None:
     if manifest is None:
         return None
     again = "restore the file or prepare the corpus again"
-    from hmtl_plugin.data.tokenizer import FILE_NAMES
+    from hmtl_plugin.tokenizers.base import FILE_NAMES
 
     tokenizers = [(name, "tokenizer_sha256") for name in FILE_NAMES]
     for name, expected in (("dict.txt", "dictionary_sha256"), *tokenizers):

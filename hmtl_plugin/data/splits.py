@@ -7,22 +7,22 @@ from typing import Protocol
 
 import numpy as np
 
+from hmtl_plugin.corruption.base import Corruption
 from hmtl_plugin.corruption.batch import FlatBatch
+from hmtl_plugin.corruption.contract import check_repeats
+from hmtl_plugin.corruption.corrupt import corrupt_batch
 from hmtl_plugin.corruption.random import BatchRandom
 from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.data.corpus import Corpus
-from hmtl_plugin.data.dataset import PretrainingDataset, View
+from hmtl_plugin.data.dataset import PretrainingDataset, SampleSpec
 from hmtl_plugin.data.manifest import check_manifest, words_in
-from hmtl_plugin.data.pair_index import PairingConfig
-from hmtl_plugin.data.pairing import RANDOM, build_pairs
+from hmtl_plugin.data.pairing import RANDOM, PairingConfig, build_pairs
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.objectives.base import Objective, corrupt_batch
-from hmtl_plugin.objectives.contract import check_repeats
 
 logger = logging.getLogger(__name__)
 _warned: set[Path] = set()
 
-Objectives = Mapping[str, Objective]
+Objectives = Mapping[str, Corruption]
 
 
 class SequenceOptions(Protocol):
@@ -73,13 +73,13 @@ _MANY = 0.5  # sentences that stand alone, of all
 _CHECKED_SAMPLES, _CHECKED_DOCUMENTS, _CHECKED_SENTENCES = 64, 8, 512
 
 
-def training_view(objectives: Objectives, kind: str) -> View:
+def training_view(objectives: Objectives, kind: str) -> SampleSpec:
     """One with everything."""
     everyone = tuple(objectives.values())
-    return View("train", kind, everyone, tuple(name for o in everyone for name in o.target_names))
+    return SampleSpec("train", kind, everyone, tuple(name for o in everyone for name in o.target_names))
 
 
-def validation_views(objectives: Objectives, kind: str, documents: int, changing: Collection[str]) -> list[View]:
+def validation_views(objectives: Objectives, kind: str, documents: int, changing: Collection[str]) -> list[SampleSpec]:
     """Objectives that change no token share a view with the masked LM, which no hierarchy changes: same pairs, same
     masks, no shifts. One that changes tokens (is among ``changing``) or needs other pairs is measured in a view of its
     own, where everything is corrupted as in training.
@@ -93,8 +93,8 @@ def validation_views(objectives: Objectives, kind: str, documents: int, changing
     if common:
         targets = tuple(name for o in common for name in o.target_names)
         still = frozenset(o.name for o in common if o.name != COMMON)
-        result.append(View("common", common_kind, common, targets, still))
-    result += [View(o.name, kind, everyone, o.target_names) for o in everyone if o not in common]
+        result.append(SampleSpec("common", common_kind, common, targets, still))
+    result += [SampleSpec(o.name, kind, everyone, o.target_names) for o in everyone if o not in common]
     return result
 
 
@@ -112,7 +112,7 @@ def changing_tokens(
     if not len(index_B):
         return frozenset()
 
-    def corrupted(*asked: Objective) -> FlatBatch:
+    def corrupted(*asked: Corruption) -> FlatBatch:
         batch = index.batch(corpus, index_B, vocabulary)
         corrupt_batch(asked, batch, BatchRandom(seed, 1, index_B, batch.sample_N, batch.position_N), checked=True)
         return batch

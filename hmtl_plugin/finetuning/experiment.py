@@ -22,17 +22,16 @@ from typing import Any
 import torch
 
 from hmtl_plugin.checkpoints import plain_config, read_state, save_for_use
-from hmtl_plugin.data.progress import progress_bar
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.files.publishing import write_json, write_whole
+from hmtl_plugin.files.run_lock import alone_in
+from hmtl_plugin.files.shape import misfit, whole
 from hmtl_plugin.finetuning.grid import OPTIONS, Cell, cell_name, cell_options
-from hmtl_plugin.finetuning.start import Start
+from hmtl_plugin.finetuning.pretrained import PretrainedCheckpoint
 from hmtl_plugin.finetuning.training import fairseq_train
 from hmtl_plugin.models.pooling import canonical
-from hmtl_plugin.numbers import whole
-from hmtl_plugin.publishing import write_json, write_whole
-from hmtl_plugin.reporting.results import append_results
-from hmtl_plugin.run_lock import alone_in
-from hmtl_plugin.shape import misfit
+from hmtl_plugin.progress import progress_bar
+from hmtl_plugin.results import append_results
 
 OUTCOME, MODEL, PUBLISHED = "outcome.json", "model.pt", "published.json"
 WARMUP_SHARE = 10  # a tenth of the updates
@@ -58,7 +57,7 @@ class Settings:
         keep_models: keep the weights of every run, not of the best alone.
     """
 
-    start: Start
+    start: PretrainedCheckpoint
     run: str
     results: Path
     variant: str

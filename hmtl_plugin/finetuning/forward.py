@@ -8,9 +8,9 @@ from fairseq import utils
 from torch import Tensor
 
 from hmtl_plugin.data.batching import NumberedDataset
-from hmtl_plugin.data.progress import progress_bar
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
 from hmtl_plugin.precision import autocast
+from hmtl_plugin.progress import progress_bar
 
 MAX_TOKENS = 8192  # of a batch, padding included
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.models.finetuned_heads import head_poolings
 from hmtl_plugin.models.pooling import canonical
-from hmtl_plugin.models.sentence_head import head_poolings
 
 Cell = Mapping[str, str]  # one combination, in the order of its names
 

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from hmtl_plugin.checkpoints import LoadedCheckpoint
 from hmtl_plugin.data.corpus import Int64Array
-from hmtl_plugin.data.offsets import OffsetArray, encode_with_offsets
-from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.glue.dataset import cut_pair
-from hmtl_plugin.finetuning.squad.decoding import Candidate, WindowSpans, candidates
-from hmtl_plugin.finetuning.squad.windows import SPECIALS, Windows, make_windows
+from hmtl_plugin.glue.dataset import cut_pair
 from hmtl_plugin.special_tokens import BOS, EOS, PAD
+from hmtl_plugin.squad.decoding import Candidate, WindowSpans, candidates
+from hmtl_plugin.squad.windows import SPECIALS, Windows, make_windows
+from hmtl_plugin.tokenizers.base import Tokenizer
+from hmtl_plugin.tokenizers.offsets import OffsetArray, encode_with_offsets
 
 _NBEST = 20
 

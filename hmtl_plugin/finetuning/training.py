@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from hmtl_plugin.data.parallel import cpu_count
 from hmtl_plugin.errors import UserError, logged_error
+from hmtl_plugin.parallel import cpu_count
 
 PLUGIN = Path(__file__).resolve().parents[1]
 LOG = "train.log"
@@ -28,7 +28,7 @@ def fairseq_train(options: list[str], folder: Path, processes: int, on_update: C
     """
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / LOG
-    launcher = ["-P", str(PLUGIN / "torchrun.py"), "--standalone", "--nproc_per_node", str(processes)]
+    launcher = ["-P", str(PLUGIN / "fairseq_hooks" / "torchrun.py"), "--standalone", "--nproc_per_node", str(processes)]
     command = [sys.executable, *(launcher if processes > 1 else []), "-m", "fairseq_cli.train", *options]
     command += ["--user-dir", str(PLUGIN), "--save-dir", str(folder), "--log-format", "json"]
     environment = dict(os.environ)

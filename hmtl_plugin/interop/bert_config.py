@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.files.shape import read_object
 from hmtl_plugin.interop.names import Family, first_position
 from hmtl_plugin.interop.tokenizer_files import special_ids
 from hmtl_plugin.models.config import RECORDED, EncoderConfig, flag
-from hmtl_plugin.shape import read_object
+from hmtl_plugin.tokenizers.base import Tokenizer
 
 CONFIG = "config.json"
 ACTIVATIONS = {

@@ -2,27 +2,30 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hmtl_plugin.checkpoints import LoadedCheckpoint
 from hmtl_plugin.data.manifest import file_sha256, read_manifest
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.interop.origin import RESULTS, Origin, find_origin
+from hmtl_plugin.interop.provenance import RESULTS, Provenance, find_provenance
 from hmtl_plugin.models.mix import in_words, shares_of
-from hmtl_plugin.reporting.results import read_results
-
-if TYPE_CHECKING:
-    from hmtl_plugin.interop.exporting import Exported
+from hmtl_plugin.results import read_results
 
 CARD = "README.md"
 
 
-def model_card(loaded: LoadedCheckpoint, exported: "Exported") -> str:
-    """Markdown with the metadata that Hugging Face's hub reads."""
+def model_card(loaded: LoadedCheckpoint, architecture: str, layers: int, left_out: Sequence[str]) -> str:
+    """Markdown with the metadata that Hugging Face's hub reads.
+
+    Args:
+        architecture: the class of Hugging Face's that holds it.
+        layers: that are exported.
+        left_out: what is not, and why.
+    """
     config = loaded.config
     dictionary = hashlib.sha256("\n".join(loaded.dictionary.symbols).encode()).hexdigest()
-    origin = find_origin(loaded)
+    origin = find_provenance(loaded)
     hierarchy, transfer = origin.hierarchy, origin.transfer
     if not loaded.head:
         hierarchy, transfer = str(loaded.hierarchy), loaded.hierarchy.transfer
@@ -34,7 +37,7 @@ def model_card(loaded: LoadedCheckpoint, exported: "Exported") -> str:
     parts = [
         "---\nlibrary_name: transformers\ntags: [bert, hmtl_plugin]\n---",
         f"# {loaded.path.parent.name}",
-        f"`{exported.architecture}`, {exported.layers} layers of width {loaded.model.config.hidden}, exported from a checkpoint "
+        f"`{architecture}`, {layers} layers of width {loaded.model.config.hidden}, exported from a checkpoint "
         "of hmtl_plugin (fairseq).",
         " ".join(filter(None, trained)) + f" Updates: {loaded.updates:,}.",
         f"Checkpoint sha256 `{file_sha256(loaded.path)}`, dictionary sha256 `{dictionary}`{_data(config['task'].get('data') or '')}.",
@@ -48,14 +51,14 @@ def model_card(loaded: LoadedCheckpoint, exported: "Exported") -> str:
         f"`{name}` reads a learnt mix of {in_words(shares)}: weights of normalised states, which are no importance."
         for name, shares in shares_of(loaded.model.mixes).items()
     ]
-    if exported.left_out:
-        parts += ["## Not in this export", "\n".join(f"* {what}" for what in exported.left_out)]
-    if exported.architecture.startswith("RobertaPreLayerNorm"):
+    if left_out:
+        parts += ["## Not in this export", "\n".join(f"* {what}" for what in left_out)]
+    if architecture.startswith("RobertaPreLayerNorm"):
         parts.append(
             "The encoder normalises before each block, which Hugging Face has under the name of RoBERTa-PreLayerNorm. For pairs, pass "
             "the `token_type_ids` that the tokenizer gives. `hidden_states` below the last are not normalised."
         )
-    elif exported.architecture in ("BertModel", "BertForMaskedLM"):
+    elif architecture in ("BertModel", "BertForMaskedLM"):
         parts.append("There is no pooler here: `pooler_output` of `AutoModel` comes from random weights.")
     metrics = _metrics(loaded, origin)
     return "\n\n".join([*parts, *(["## Metrics", metrics] if metrics else [])]) + "\n"
@@ -77,7 +80,7 @@ def _one_folder(folder: str) -> str:
     return f"`{Path(folder).name}`{train}"
 
 
-def _metrics(loaded: LoadedCheckpoint, origin: Origin) -> str:
+def _metrics(loaded: LoadedCheckpoint, origin: Provenance) -> str:
     """A fine-tuned checkpoint's own; else results of this very checkpoint that stand in the store beside it."""
     found = [(loaded.head, name, value, "valid") for name, value in origin.metrics.items()]
     own = "" if loaded.head else file_sha256(loaded.path)

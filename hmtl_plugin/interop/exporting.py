@@ -15,13 +15,13 @@ from typing import Any
 
 from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.glue.tasks import TASKS
+from hmtl_plugin.glue.tasks import TASKS
 from hmtl_plugin.interop.bert_config import CONFIG, config_of, refuse_other_parts
 from hmtl_plugin.interop.card import CARD, model_card
 from hmtl_plugin.interop.names import BERT, PRE_NORM, Family, Names, Weights, first_position, to_theirs
 from hmtl_plugin.interop.output import refuse_existing, write_folder
 from hmtl_plugin.interop.tokenizer_files import id_order, special_ids, tokenizer_files
-from hmtl_plugin.models.sentence_head import SentenceHead
+from hmtl_plugin.models.finetuned_heads import SentenceHead
 
 MODEL = "model.safetensors"
 _CLASSES: Mapping[str, Mapping[str, str]] = {
@@ -98,7 +98,10 @@ def export_hf(run: str | Path, out: Path, encoder_only: bool = False) -> Exporte
     config = config_of(loaded.model.config, plan.family, plan.architecture, plan.layers, len(order), loaded.tokenizer)
     config |= plan.settings | {"tie_word_embeddings": plan.family.decoder not in plan.parts}
     exported = Exported(out, plan.architecture, plan.layers, len(order), plan.left_out)
-    files = {CONFIG: json.dumps(config, indent=2) + "\n", CARD: model_card(loaded, exported)}
+    files = {
+        CONFIG: json.dumps(config, indent=2) + "\n",
+        CARD: model_card(loaded, plan.architecture, plan.layers, plan.left_out),
+    }
     files |= tokenizer_files(
         loaded.tokenizer, loaded.dictionary.symbols, plan.family, loaded.model.config.max_positions
     )
@@ -116,37 +119,37 @@ def make_plan(loaded: LoadedCheckpoint, encoder_only: bool = False) -> Plan:
     family = PRE_NORM if loaded.model.config.normalize_before else BERT
     if loaded.head:
         return _finetuned(loaded, family, encoder_only)
-    solver = loaded.model.solver
-    assert solver is not None
-    plan = Plan(family, "encoder", [], solver.top)
-    if solver.top < loaded.model.config.layers:
+    placed = loaded.model.plan
+    assert placed is not None
+    plan = Plan(family, "encoder", [], placed.top)
+    if placed.top < loaded.model.config.layers:
         plan.left_out.append(
-            f"layers {solver.top + 1} to {loaded.model.config.layers}: no objective stands above layer {solver.top}, they were not trained"
+            f"layers {placed.top + 1} to {loaded.model.config.layers}: no objective stands above layer {placed.top}, they were not trained"
         )
-    served = {} if encoder_only else {name: _reason(loaded, name, family, solver.layers) for name in solver.order}
+    served = {} if encoder_only else {name: _reason(loaded, name, family, placed.layers) for name in placed.order}
     kept = [name for name, reason in served.items() if not reason]
     if "mlm" in kept:
         plan.kind, plan.parts = "mlm", [family.mlm, *([family.decoder] if loaded.model.untied_output else [])]
     if "nsp" in kept:
         plan.kind = "pretraining" if "mlm" in kept else "nsp"
         plan.parts += [family.pooler, family.nsp]
-    reasons = served or dict.fromkeys(solver.order, "only the encoder was asked for")
+    reasons = served or dict.fromkeys(placed.order, "only the encoder was asked for")
     plan.left_out += [f"the head of {name}: {reason}" for name, reason in reasons.items() if reason]
     return plan
 
 
 def _reason(loaded: LoadedCheckpoint, name: str, family: Family, layers: Mapping[str, int]) -> str:
     """Why a head cannot go along; empty if it can."""
-    solver = loaded.model.solver
-    assert solver is not None
+    placed = loaded.model.plan
+    assert placed is not None
     if name not in ("mlm", "nsp"):
         return "Hugging Face has no such head"
-    if name in solver.mixes:
+    if name in placed.mixes:
         return "it reads a mix of layers, theirs read the last"
-    if layers[name] != solver.top:
+    if layers[name] != placed.top:
         return f"it reads layer {layers[name]}, theirs read the last"
-    if solver.hierarchy.into(name):
-        return f"it reads {', '.join(edge.source for edge in solver.hierarchy.into(name))} through a transfer"
+    if placed.hierarchy.into(name):
+        return f"it reads {', '.join(edge.source for edge in placed.hierarchy.into(name))} through a transfer"
     if name in loaded.model.poolings:
         return f"it pools by {loaded.model.sentence_pooling}, theirs read the first position"
     if name == "nsp" and not family.nsp:

@@ -14,19 +14,21 @@ import torch
 from fairseq.data import Dictionary
 from omegaconf import OmegaConf
 
-from hmtl_plugin.checkpoints import PRETRAINING, build_model
+from hmtl_plugin.checkpoints import build_model
 from hmtl_plugin.data.manifest import file_sha256
-from hmtl_plugin.data.tokenizer import FILE_NAMES, VOCABULARY, Tokenizer
-from hmtl_plugin.data.wordpiece_tokenizer import FILLER, WordPieceTokenizer
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.files.shape import read_object
 from hmtl_plugin.interop.bert_config import CONFIG, model_options, read_config
 from hmtl_plugin.interop.names import BERT, Weights, to_ours
 from hmtl_plugin.interop.output import refuse_existing, write_folder
 from hmtl_plugin.interop.weights import check_weights, read_weights
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertConfig
-from hmtl_plugin.shape import read_object
+from hmtl_plugin.tasks import PRETRAINING
 from hmtl_plugin.tasks.pretraining import task_config
-from hmtl_plugin.vocabulary_state import vocabulary_state
+from hmtl_plugin.tokenizers.base import FILE_NAMES, VOCABULARY, Tokenizer
+from hmtl_plugin.tokenizers.loading import find_tokenizer, load_tokenizer
+from hmtl_plugin.tokenizers.vocabulary_state import vocabulary_state
+from hmtl_plugin.tokenizers.wordpiece import FILLER, WordPieceTokenizer
 
 HIERARCHY = "nsp@-1,mlm@-1"  # what BERT was trained with
 MODEL, REPORT = "model.pt", "import.json"
@@ -127,10 +129,10 @@ def _tied(weights: Weights) -> bool:
 
 
 def _tokenizer(folder: Path) -> WordPieceTokenizer:
-    path = Tokenizer.find(folder)
+    path = find_tokenizer(folder)
     if path is None:
         raise UserError(f"{folder}: holds no {FILE_NAMES[1]} or {VOCABULARY}: fetch the model's tokenizer too")
-    tokenizer = Tokenizer.load(path)
+    tokenizer = load_tokenizer(path)
     if not isinstance(tokenizer, WordPieceTokenizer):
         raise UserError(f"{path}: is no WordPiece tokenizer, which a BERT has")
     tokenizer.dictionary_text()  # refuses what dict.txt cannot hold

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.files.publishing import write_whole
 from hmtl_plugin.interop.output import explained_out, refuse_existing
 from hmtl_plugin.interop.tokenizer_files import id_order
-from hmtl_plugin.publishing import write_whole
 from hmtl_plugin.special_tokens import PAD
 
 TOLERANCE = 1e-4
@@ -84,7 +84,7 @@ def export_onnx(run: str | Path, out: Path, all_layers: bool = False) -> OnnxSum
     loaded = load_checkpoint(run)
     if loaded.tokenizer is None:
         raise UserError(f"{loaded.path}: no tokenizer inside or beside it: copy the data folder's there")
-    layers = loaded.model.task_layer if loaded.head else loaded.model.solver.top  # type: ignore[union-attr]
+    layers = loaded.model.task_layer if loaded.head else loaded.model.plan.top  # type: ignore[union-attr]
     order = id_order(loaded.tokenizer, loaded.dictionary.symbols)
     served = _Served(loaded, order, layers, all_layers).eval()
     with explained_out(out):

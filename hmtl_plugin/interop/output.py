@@ -5,8 +5,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from hmtl_plugin.data.output import OutputFolder
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.files.output_folder import OutputFolder
 
 
 def refuse_existing(out: Path) -> None:

@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from hmtl_plugin.data.sentencepiece_tokenizer import SentencePieceTokenizer
-from hmtl_plugin.data.tokenizer import MASK, SPECIALS, Tokenizer
-from hmtl_plugin.data.wordpiece_tokenizer import BERT_SPECIALS, WordPieceTokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.interop.names import Family
 from hmtl_plugin.interop.sentencepiece_model import ModelSettings, read_settings
+from hmtl_plugin.tokenizers.base import MASK, SPECIALS, Tokenizer
+from hmtl_plugin.tokenizers.sentencepiece import SentencePieceTokenizer
+from hmtl_plugin.tokenizers.wordpiece import BERT_SPECIALS, WordPieceTokenizer
 
 TOKENIZER, CONFIG, SPECIAL = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
 _SPACE = "\u2581"

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.files.shape import read_object
 from hmtl_plugin.interop.names import BERT, Names, Weights
-from hmtl_plugin.shape import read_object
 
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
 _INDEX = (f"{SAFETENSORS}.index.json", f"{PICKLE}.index.json")  # of weights in several files

@@ -7,8 +7,7 @@ from typing import Any
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.initialisation import STANDARD_DEVIATION
-from hmtl_plugin.models.parts import ACTIVATIONS, FEED_FORWARDS, NORMS, POSITIONS, check_dropout, check_part
-from hmtl_plugin.models.positions import Positions
+from hmtl_plugin.models.parts import ACTIVATIONS, FEED_FORWARDS, NORMS, POSITIONS, Positions, check_dropout, check_part
 
 logger = logging.getLogger(__name__)
 

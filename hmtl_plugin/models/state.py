@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.files.shape import COUNT, misfit
 from hmtl_plugin.models.config import RECORDED, EncoderConfig, flag
-from hmtl_plugin.shape import COUNT, misfit
 
 logger = logging.getLogger(__name__)
 

@@ -6,27 +6,21 @@ To add an objective, write one file with a class under `@register_objective`, in
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hmtl_plugin.corruption.batch import FlatBatch
-from hmtl_plugin.corruption.random import BatchRandom
+from hmtl_plugin.corruption.base import Corruption
+from hmtl_plugin.counting.training_text import TrainingText
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.hierarchy import NAME
-from hmtl_plugin.objectives import contract
 from hmtl_plugin.objectives.measure import CLASSES, NUMBERS, Measure, Sampling, explained
 from hmtl_plugin.optim.marks import mark_matrix
 from hmtl_plugin.user_dir import how_to_find
-
-if TYPE_CHECKING:  # it counts for objectives, and knows them
-    from hmtl_plugin.training_text import TrainingText
 
 Targets = Mapping[str, Mapping[str, Tensor]]
 """Target name -> {"positions": (M,) long into the flattened (B*T or N) tokens or the B samples, "labels": (M,) long, or
@@ -99,58 +93,27 @@ class Loss:
     counters: dict[str, Tensor]
 
 
-class Objective(ABC):
-    """One pre-training objective.
+class Objective(Corruption):
+    """One pre-training objective: how it corrupts a batch (`Corruption`, where its first attributes are told), a head on a
+    layer, a loss, and what is said of it elsewhere.
 
     Attributes:
-        name: as written in a hierarchy.
-        scope: ``token`` heads see every token's hidden state, ``sentence`` heads that of ``<s>``.
         sparse: the head needs only the rows that hold a target (masked positions).
         num_labels: classes of the softmax that a ``label`` transfer reads; None if there is no small label set.
-        numbers: its labels are numbers, not classes.
         labels: names of these classes, as the hub answers them; their numbers where there are none.
         titles: of targets, in reports; their names where there are none.
         curves: titles of the validation values that reports draw by update, as the log names them; if there are none,
             the loss.
         counted: what it means, in a report, to fall short of the counts of `count`.
-        rank: order of corruption, lowest first.
-        pairing: the kind of sentence pairs the objective needs (``nsp``, ``sop``), if any.
         Options: its options, a subclass of `ObjectiveOptions`.
     """
 
-    name: ClassVar[str]
     Options: ClassVar[type[ObjectiveOptions]] = ObjectiveOptions
     sparse: ClassVar[bool] = False
-    num_labels: ClassVar[int | None] = 2
-    numbers: ClassVar[bool] = False
     labels: ClassVar[tuple[str, ...]] = ()
     titles: ClassVar[Mapping[str, str]] = {}
     curves: ClassVar[Mapping[str, str]] = {}
     counted: ClassVar[str] = ""
-    rank: ClassVar[int] = 0
-    pairing: ClassVar[str | None] = None
-
-    def __init__(self, options: Any) -> None:
-        """``options``: an instance of its `Options`."""
-        self.options = options
-
-    @property
-    @abstractmethod
-    def scope(self) -> Literal["token", "sentence"]:
-        """Which hidden states the head sees."""
-
-    @property
-    def target_names(self) -> tuple[str, ...]:
-        """Names of the targets it fills in and learns from; the first one's logits feed ``label`` transfers."""
-        return (self.name,)
-
-    def reserve(self, batch: FlatBatch, random: BatchRandom) -> npt.NDArray[np.bool_] | None:
-        """(N,) which tokens of the clean batch it will predict, if any: all objectives are asked before the first one corrupts."""
-        return None
-
-    @abstractmethod
-    def corrupt(self, batch: FlatBatch, random: BatchRandom) -> None:
-        """Change the batch in place, but tokens that others have reserved, and write the targets."""
 
     @abstractmethod
     def build_head(self, config: HeadConfig) -> Head:
@@ -171,42 +134,9 @@ class Objective(ABC):
         """How one of its targets is measured on held-out samples; of classes, in right answers."""
         return CLASSES
 
-    def count(self, text: "TrainingText", sampling: Sampling) -> Any:
+    def count(self, text: TrainingText, sampling: Sampling) -> Any:
         """What counting the training text gives for such samples, for the measure's sums; of most objectives nothing."""
         return None
-
-
-def corrupt_batch(
-    objectives: Iterable[Objective],
-    batch: FlatBatch,
-    random: BatchRandom,
-    still: Collection[str] = (),
-    checked: bool | None = None,
-) -> None:
-    """Reserve, then corrupt, by rank. So what one reserves does not depend on what another changes, and tells nothing about it.
-
-    Args:
-        still: names of those that may change no token, because earlier samples showed none that they did.
-        checked: whether every corruption is checked (`contract`); None: where the environment has `contract.SWITCH`.
-
-    Raises:
-        UserError: naming the objective, if one does what it may not, see `contract`.
-    """
-    ordered = sorted(objectives, key=lambda objective: objective.rank)
-    if checked is None:
-        checked = contract.asked_for()
-    for objective in ordered:
-        reserved_N = objective.reserve(batch, random)
-        if reserved_N is not None:
-            if checked:
-                contract.check_reserved(objective, batch, reserved_N)
-            batch.reserved[objective.name] = reserved_N
-    for number, objective in enumerate(ordered):
-        if checked or objective.name in still:
-            before = [other.name for other in ordered[:number]]
-            contract.checked_corruption(objective, batch, random, before, objective.name in still)
-        else:
-            objective.corrupt(batch, random)
 
 
 _REGISTRY: dict[str, type[Objective]] = {}

@@ -38,8 +38,8 @@ from hmtl_plugin.objectives.base import (
 from hmtl_plugin.objectives.measure import CLASSES, MISPLACED, NEIGHBOURS, Measure, Sampling
 
 if TYPE_CHECKING:  # they count for objectives, and know them
-    from hmtl_plugin.bigram_counts import BigramCounts
-    from hmtl_plugin.training_text import TrainingText
+    from hmtl_plugin.counting.bigrams import BigramCounts
+    from hmtl_plugin.counting.training_text import TrainingText
 
 HEADS = ("hidden", "linear", "both")
 """Before the scores of words: a layer as the masked-LM head has one; none, so that any linear probe of the states of the

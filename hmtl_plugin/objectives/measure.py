@@ -7,19 +7,17 @@ targets of one sample for independent.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hmtl_plugin.corruption.base import Corruption
+from hmtl_plugin.counting.bigrams import BigramCounts
+from hmtl_plugin.data.pairing import PairingConfig
 from hmtl_plugin.objectives import roc
-
-if TYPE_CHECKING:  # both ask for objectives
-    from hmtl_plugin.bigram_counts import BigramCounts
-    from hmtl_plugin.data.pair_index import PairingConfig
-    from hmtl_plugin.objectives.base import Objective
 
 FloatArray = npt.NDArray[np.float64]
 Sums = dict[str, Tensor]
@@ -115,8 +113,8 @@ class Sampling(NamedTuple):
         seed: of pairs and corruption.
     """
 
-    pairing: "PairingConfig"
-    corrupting: "tuple[Objective, ...]"
+    pairing: PairingConfig
+    corrupting: tuple[Corruption, ...]
     seed: int
 
 
@@ -191,7 +189,7 @@ CLASSES = Measure(ACCURACY, right_answers, percent, majority)
 """Of targets with a label out of a few: right answers in percent, beside the most frequent class."""
 
 
-def misplaced(seen: Seen, counted: "BigramCounts") -> Sums:
+def misplaced(seen: Seen, counted: BigramCounts) -> Sums:
     """Log-odds that a token is not what stood there, as histograms, see `roc`: the model's, and by how badly it fits
     between its neighbours, pointwise mutual information in nats.
     """

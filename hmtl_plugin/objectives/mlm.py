@@ -46,7 +46,7 @@ from hmtl_plugin.objectives.measure import (
 )
 
 if TYPE_CHECKING:  # it counts for objectives, and knows them
-    from hmtl_plugin.training_text import TrainingText
+    from hmtl_plugin.counting.training_text import TrainingText
 
 MASKED_SHARE, REPLACED_SHARE = 0.8, 0.1
 ALIGNMENT, _IMPOSSIBLE = 64, -1e4  # a logit that half precision holds

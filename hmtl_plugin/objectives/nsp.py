@@ -25,8 +25,8 @@ from hmtl_plugin.objectives.measure import (
 )
 
 if TYPE_CHECKING:  # they count for objectives, and know them
-    from hmtl_plugin.pair_counts import PairCounts
-    from hmtl_plugin.training_text import TrainingText
+    from hmtl_plugin.counting.pairs import PairCounts
+    from hmtl_plugin.counting.training_text import TrainingText
 
 
 class CountedPairs:

@@ -21,8 +21,8 @@ from hmtl_plugin.objectives.base import Labelling, ObjectiveOptions, register_ob
 from hmtl_plugin.objectives.measure import MISPLACED, NEIGHBOURS, Measure, Sampling
 
 if TYPE_CHECKING:  # they count for objectives, and know them
-    from hmtl_plugin.bigram_counts import BigramCounts
-    from hmtl_plugin.training_text import TrainingText
+    from hmtl_plugin.counting.bigrams import BigramCounts
+    from hmtl_plugin.counting.training_text import TrainingText
 
 _DRAWS = 6
 """Places of the text that are looked at for a piece of the same kind; a place where all fail stays as it is."""

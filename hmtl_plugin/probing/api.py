@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.files.publishing import write_json
 from hmtl_plugin.probing.encoders import (
     GivenEncoder,
     GivenFeatures,
@@ -18,13 +19,12 @@ from hmtl_plugin.probing.encoders import (
 )
 from hmtl_plugin.probing.loading import checkpoint_encoder, shape_of, untrained_encoder
 from hmtl_plugin.probing.probes import PROBES, ProbeOptions
+from hmtl_plugin.probing.results import ProbingResults
 from hmtl_plugin.probing.run import Line, Settings, run_all
 from hmtl_plugin.probing.statistics import RESAMPLES
+from hmtl_plugin.probing.summary import summarise
 from hmtl_plugin.probing.tasks import find_tasks
-from hmtl_plugin.publishing import write_json
-from hmtl_plugin.reporting.probing.study import Study
-from hmtl_plugin.reporting.probing.summary import summarise
-from hmtl_plugin.reporting.results import commit, versions
+from hmtl_plugin.results import commit, versions
 
 Encoders = Mapping[str, Path | str | GivenFeatures | GivenEncoder] | Sequence[Path | str] | Path | str
 STORE, RESULT, FEATURES = "results.jsonl", "results.json", "features"
@@ -47,7 +47,7 @@ def probe(
     device: str = "cpu",
     cache: Path | str | None = None,
     keep_features: bool = True,
-) -> Study:
+) -> ProbingResults:
     """Probe every layer of encoders on tasks in SentEval's layout.
 
         study = probe({"ours": "runs/books", "theirs": lambda sentences: array}, "senteval/data/probing")

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.encoder import Encoder
 from hmtl_plugin.models.mix import Shares
 from hmtl_plugin.models.pooling import pool
 from hmtl_plugin.precision import autocast
 from hmtl_plugin.special_tokens import BOS, EOS, PAD
+from hmtl_plugin.tokenizers.base import Tokenizer
 
 _BATCH_TOKENS = 4096
 Features = dict[str, npt.NDArray[np.float32]]

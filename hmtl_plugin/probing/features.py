@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hmtl_plugin.data.array_file import load_array
-from hmtl_plugin.data.progress import progress_bar
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.numbers import whole
+from hmtl_plugin.files.array_file import load_array
+from hmtl_plugin.files.publishing import explained, locked
+from hmtl_plugin.files.shape import whole
 from hmtl_plugin.probing.encoders import LayerEncoder
 from hmtl_plugin.probing.tasks import ProbingTask
-from hmtl_plugin.publishing import explained, locked
+from hmtl_plugin.progress import progress_bar
 
 _CHUNK_BYTES = 1 << 26
 _CHUNK_ROWS = 8192

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint
 from hmtl_plugin.data.manifest import file_sha256
-from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.config import EncoderConfig
 from hmtl_plugin.models.encoder import Encoder
@@ -14,6 +13,7 @@ from hmtl_plugin.models.mix import shares_of
 from hmtl_plugin.models.pooling import POOLINGS, find_pooling
 from hmtl_plugin.precision import check_device, resolved
 from hmtl_plugin.probing.encoders import About, TransformerEncoder, fingerprint
+from hmtl_plugin.tokenizers.base import Tokenizer
 
 
 def checkpoint_encoder(

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hmtl_plugin.data.progress import progress_bar
 from hmtl_plugin.probing.logistic import Features, moments
+from hmtl_plugin.progress import progress_bar
 
 _EVALUATION_ROWS = 1024
 

@@ -25,7 +25,7 @@ from hmtl_plugin.probing.features import (
 )
 from hmtl_plugin.probing.probes import LayerResult, ProbeOptions, probe_layers
 from hmtl_plugin.probing.tasks import SPLITS, ProbingTask
-from hmtl_plugin.reporting.results import append_results, read_results
+from hmtl_plugin.results import append_results, read_results
 
 Line = dict[str, Any]
 _VERSION = 1  # of what a result means; another makes old results count no more

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.numbers import whole
+from hmtl_plugin.files.shape import whole
 
 OPTIONS_OF = "options-of"
 """Begin with the options of another run: ``--options-of RUN``."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.files.toml_file import read_toml
 from hmtl_plugin.recipe.options import (
     ARCHITECTURE,
     CHOICES,
@@ -16,7 +17,6 @@ from hmtl_plugin.recipe.options import (
     find_options,
     with_optimizer,
 )
-from hmtl_plugin.toml_file import read_toml
 
 DEFAULTS = Path(__file__).resolve().parents[2] / "recipes" / "defaults.toml"
 COMMON = "common"

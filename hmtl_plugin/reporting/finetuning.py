@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from hmtl_plugin.finetuning.glue.tasks import TASKS
 from hmtl_plugin.finetuning.grid import OPTIONS
-from hmtl_plugin.reporting.results import check_results
+from hmtl_plugin.glue.tasks import TASKS
 from hmtl_plugin.reporting.text_table import text_table
+from hmtl_plugin.results import check_results
 
 _NO_METRICS = ("score", "low", "high", "baseline")
 _NOT_IN_AVERAGE = ("SNLI",)

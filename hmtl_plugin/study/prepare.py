@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from hmtl_plugin.data.manifest import file_sha256
-from hmtl_plugin.data.mixture import write_mixture
-from hmtl_plugin.data.prepare import prepare_corpus
-from hmtl_plugin.data.prepare_options import PrepareOptions
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.publishing import locked
-from hmtl_plugin.shape import misfit
+from hmtl_plugin.files.publishing import locked
+from hmtl_plugin.files.shape import misfit
+from hmtl_plugin.preparation.mixture import write_mixture
+from hmtl_plugin.preparation.options import PrepareOptions
+from hmtl_plugin.preparation.prepare import prepare_corpus
 from hmtl_plugin.study.profile import Profile
 from hmtl_plugin.study.sources import SQUAD, Sources, copy_capped, copy_probing
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.files.toml_file import read_toml
 from hmtl_plugin.finetuning.grid import parse_grid
 from hmtl_plugin.recipe.options import OPTIMIZER, Options, plain, with_optimizer, without_schedule
 from hmtl_plugin.recipe.table import check_choices, part_of, read_options, read_table
-from hmtl_plugin.toml_file import read_toml
 
 # options of fairseq-train that the study gives itself, and what decides them
 _STUDYS_OWN = {

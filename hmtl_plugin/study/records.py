@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.publishing import write_whole
-from hmtl_plugin.reporting.results import append_results, check_results, parse_results
+from hmtl_plugin.files.publishing import write_whole
+from hmtl_plugin.results import append_results, check_results, parse_results
 
 Line = dict[str, Any]
 FOLDER, PACKED = "records", "records.jsonl.gz"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from tqdm import tqdm
 
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.run_lock import hold_save_dir
+from hmtl_plugin.files.run_lock import hold_save_dir
 from hmtl_plugin.study.plan import PRETRAIN, Run, Stage
 from hmtl_plugin.study.process import Stopped
 from hmtl_plugin.study.records import STAGE, Records

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
-from hmtl_plugin.data.parallel import cpu_count
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.numbers import whole
+from hmtl_plugin.files.shape import whole
+from hmtl_plugin.parallel import cpu_count
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.glue.files import GlueFile, find_files
-from hmtl_plugin.finetuning.glue.tasks import TASKS, TRAIN, VALID
+from hmtl_plugin.glue.files import GlueFile, find_files
+from hmtl_plugin.glue.tasks import TASKS, TRAIN, VALID
 from hmtl_plugin.probing.tasks import SPLITS, find_tasks, read_task
 from hmtl_plugin.study.profile import Finetuning, Profile
 

@@ -17,7 +17,7 @@ from hmtl_plugin.checkpoints import save_for_use
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.precision import resolved
 from hmtl_plugin.recipe.options import as_arguments, with_optimizer
-from hmtl_plugin.reporting.results import read_results
+from hmtl_plugin.results import read_results
 from hmtl_plugin.study.curve import cost, learning_curve
 from hmtl_plugin.study.plan import EVALUATE, PRETRAIN, PROBE, Run, Stage
 from hmtl_plugin.study.prepare import CORPUS, PROBING, task_folder
@@ -38,12 +38,10 @@ class Context:
 
     Attributes:
         study: its folder; data: prepared, see `prepare`.
-        scripts: folder of the command-line entry points.
     """
 
     study: Path
     data: Path
-    scripts: Path
     profile: Profile
 
     def folder(self, run: Run, stage: str) -> Path:
@@ -168,8 +166,7 @@ def pretraining_command(context: Context, run: Run, slot: Slot, folder: Path) ->
 def _evaluate(context: Context, run: Run, stage: str, slot: Slot, folder: Path) -> list[str]:
     return [
         *(
-            sys.executable,
-            _script(context, "evaluate.py"),
+            *_command("evaluate"),
             str(context.model(run)),
             "--data",
             str(context.data / CORPUS),
@@ -184,11 +181,11 @@ def _finetune(context: Context, run: Run, stage: str, slot: Slot, folder: Path) 
     files, model = task_folder(context.data, stage), str(context.model(run))
     if stage == SQUAD:
         dev = ["--train", str(files / "train.json"), "--dev", str(files / "dev.json")]
-        what = [_script(context, "finetune_squad.py"), model, *dev]
+        command = [*_command("finetune_squad"), model, *dev]
     else:
-        what = [_script(context, "finetune_glue.py"), model, stage, "--glue-dir", str(files.parent)]
+        command = [*_command("finetune_glue"), model, stage, "--glue-dir", str(files.parent)]
     return [
-        *(sys.executable, *what, "--out", str(folder / "runs"), "--results", str(folder / RESULTS)),
+        *(*command, "--out", str(folder / "runs"), "--results", str(folder / RESULTS)),
         *("--seeds", ",".join(map(str, finetuning_seeds(run.seed, settings))), "--variant", run.variant.name),
         *("--tokens-per-sample", str(settings.tokens), "--autocast", context.profile.autocast),
         *("--processes", str(slot.processes), "--workers", str(slot.threads)),
@@ -207,8 +204,7 @@ def _probe(context: Context, run: Run, stage: str, slot: Slot, folder: Path) -> 
     settings = context.profile.probing
     return [
         *(
-            sys.executable,
-            _script(context, "probe.py"),
+            *_command("probe"),
             str(context.model(run)),
             "--tasks",
             str(context.data / PROBING),
@@ -221,8 +217,9 @@ def _probe(context: Context, run: Run, stage: str, slot: Slot, folder: Path) -> 
 _COMMANDS: dict[str, Callable[[Context, Run, str, Slot, Path], list[str]]] = {EVALUATE: _evaluate, PROBE: _probe}
 
 
-def _script(context: Context, name: str) -> str:
-    return os.path.relpath(context.scripts / name)
+def _command(name: str) -> list[str]:
+    """Of the package, wherever it is run; -P keeps that folder's modules out of it."""
+    return [sys.executable, "-P", "-m", "hmtl_plugin", name]
 
 
 def _once(lines: list[Line]) -> list[Line]:

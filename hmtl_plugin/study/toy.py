@@ -10,11 +10,11 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from hmtl_plugin.data.embedded import topics
-from hmtl_plugin.data.splitting import SentenceSplitter
+from hmtl_plugin.files.publishing import locked
+from hmtl_plugin.preparation.python_prose import topics
+from hmtl_plugin.preparation.splitting import SentenceSplitter
 from hmtl_plugin.probing.generation.make import make_probing
 from hmtl_plugin.probing.generation.options import ProbingOptions
-from hmtl_plugin.publishing import locked
 
 Documents = list[list[str]]  # of sentences
 _EVERY = 5  # documents, of which one is for evaluation

@@ -11,14 +11,14 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import II, MISSING
 
 from hmtl_plugin.corruption.vocabulary import MASK
-from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.heads import HEADS
 from hmtl_plugin.models.adaptation import Adaptation, adapt
 from hmtl_plugin.models.config import hold_sequences
+from hmtl_plugin.models.finetuned_heads import HEADS
 from hmtl_plugin.precision import AUTOCAST
 from hmtl_plugin.tasks.steps import AutocastTask
-from hmtl_plugin.vocabulary_state import check_dictionary, vocabulary_state
+from hmtl_plugin.tokenizers.base import Tokenizer
+from hmtl_plugin.tokenizers.vocabulary_state import check_dictionary, vocabulary_state
 
 
 @dataclass

@@ -7,14 +7,15 @@ from typing import Any
 from fairseq.data import Dictionary
 from fairseq.tasks import register_task
 
-from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.glue.dataset import open_split
-from hmtl_plugin.finetuning.glue.prepare import MANIFEST, read_glue_manifest
-from hmtl_plugin.finetuning.glue.tasks import find_task
-from hmtl_plugin.models.sentence_head import head_poolings
+from hmtl_plugin.glue.dataset import open_split
+from hmtl_plugin.glue.prepare import MANIFEST, read_glue_manifest
+from hmtl_plugin.glue.tasks import find_task
+from hmtl_plugin.models.finetuned_heads import head_poolings
 from hmtl_plugin.tasks.finetuning import FinetuningConfig, FinetuningTask
-from hmtl_plugin.vocabulary_state import read_dictionary
+from hmtl_plugin.tokenizers.base import Tokenizer
+from hmtl_plugin.tokenizers.loading import load_tokenizer
+from hmtl_plugin.tokenizers.vocabulary_state import read_dictionary
 
 
 @dataclass
@@ -54,7 +55,7 @@ class GlueFinetuningTask(FinetuningTask):
                 f"{folder}: holds no {MANIFEST}: give the folder of a task that scripts/prepare_glue.py wrote"
             )
         dictionary = read_dictionary(folder / "input0" / "dict.txt")
-        return cls(cfg, dictionary, Tokenizer.load(folder), manifest)
+        return cls(cfg, dictionary, load_tokenizer(folder), manifest)
 
     @property
     def head_name(self) -> str:

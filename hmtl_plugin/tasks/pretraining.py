@@ -20,9 +20,8 @@ from omegaconf import II, MISSING
 from hmtl_plugin.corruption.vocabulary import MASK
 from hmtl_plugin.data.corpus import Corpus
 from hmtl_plugin.data.manifest import read_manifest, words_in
-from hmtl_plugin.data.pair_index import KINDS
+from hmtl_plugin.data.pairing import KINDS
 from hmtl_plugin.data.splits import open_split, pairing_kind, without_order
-from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.hierarchy import Hierarchy, HierarchyError
 from hmtl_plugin.models.config import hold_sequences
@@ -38,7 +37,9 @@ from hmtl_plugin.objectives.base import (
 from hmtl_plugin.optim.base import own_options
 from hmtl_plugin.precision import AUTOCAST, computes_in_bf16
 from hmtl_plugin.tasks.steps import AutocastTask, Step
-from hmtl_plugin.vocabulary_state import (
+from hmtl_plugin.tokenizers.base import Tokenizer
+from hmtl_plugin.tokenizers.loading import find_tokenizer, load_tokenizer
+from hmtl_plugin.tokenizers.vocabulary_state import (
     check_dictionary,
     check_folder,
     read_dictionary,
@@ -136,9 +137,9 @@ class HmtlPretrainingTask(AutocastTask):
             raise UserError(
                 f"{path}: no dictionary: give the folder that scripts/prepare_corpus.py or fairseq-preprocess wrote"
             )
-        found = Tokenizer.find(folder)
+        found = find_tokenizer(folder)
         return cls(
-            cfg, read_dictionary(path), Tokenizer.load(found) if found else None, words_in(read_manifest(folder))
+            cfg, read_dictionary(path), load_tokenizer(found) if found else None, words_in(read_manifest(folder))
         )
 
     @property

@@ -10,14 +10,15 @@ import numpy.typing as npt
 from fairseq.data import Dictionary
 from fairseq.tasks import register_task
 
-from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.squad.dataset import SquadDataset, SquadSplit
-from hmtl_plugin.finetuning.squad.measure import SquadScorer
-from hmtl_plugin.finetuning.squad.prepare import MANIFEST, read_squad_manifest
-from hmtl_plugin.finetuning.squad.windows import answer_positions, describe
+from hmtl_plugin.squad.dataset import SquadDataset, SquadSplit
+from hmtl_plugin.squad.measure import SquadScorer
+from hmtl_plugin.squad.prepare import MANIFEST, read_squad_manifest
+from hmtl_plugin.squad.windows import answer_positions, describe
 from hmtl_plugin.tasks.finetuning import FinetuningConfig, FinetuningTask
-from hmtl_plugin.vocabulary_state import read_dictionary
+from hmtl_plugin.tokenizers.base import Tokenizer
+from hmtl_plugin.tokenizers.loading import load_tokenizer
+from hmtl_plugin.tokenizers.vocabulary_state import read_dictionary
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class SquadTask(FinetuningTask):
         manifest = read_squad_manifest(folder)
         if manifest is None:
             raise UserError(f"{folder}: holds no {MANIFEST}: give a folder that recipes/finetune_squad.sh prepared")
-        return cls(cfg, read_dictionary(folder / "dict.txt"), Tokenizer.load(folder), manifest)
+        return cls(cfg, read_dictionary(folder / "dict.txt"), load_tokenizer(folder), manifest)
 
     @property
     def head_name(self) -> str:

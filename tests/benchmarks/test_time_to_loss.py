@@ -79,8 +79,8 @@ def test_all_systems_are_measured_on_the_same_samples_whatever_their_own_options
 
 
 def test_counts_are_measured_as_systems_are(data: Path) -> None:
+    from hmtl_plugin.counting.training_text import TrainingText
     from hmtl_plugin.data.corpus import Corpus
-    from hmtl_plugin.training_text import TrainingText
 
     view = training(data, "OurTraining").held_out
     counts = TrainingText(Corpus(str(data / "train"), eos=view.vocabulary.eos), view.vocabulary)

@@ -18,7 +18,7 @@ from synthetic import make_dictionary, write_corpus
 from targets import read_targets
 
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.models import attention
+from hmtl_plugin.models import encoder as attention
 from hmtl_plugin.models.sequences import Packing
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

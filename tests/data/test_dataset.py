@@ -17,9 +17,8 @@ import hmtl_plugin.objectives  # noqa: F401  registers the objectives
 from hmtl_plugin.corruption.random import bits, stream_key
 from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
 from hmtl_plugin.data.corpus import Corpus
-from hmtl_plugin.data.dataset import PretrainingDataset, View
-from hmtl_plugin.data.pair_index import PairIndex, PairingConfig
-from hmtl_plugin.data.pairing import build_pairs
+from hmtl_plugin.data.dataset import PretrainingDataset, SampleSpec
+from hmtl_plugin.data.pairing import PairIndex, PairingConfig, build_pairs
 from hmtl_plugin.objectives.base import Objective, build_objectives
 
 from .corpora import random_documents, write
@@ -54,12 +53,12 @@ def objectives(*names: str) -> tuple[Objective, ...]:
     return tuple(build_objectives(names).values())
 
 
-def view(kind: str, *names: str) -> View:
+def view(kind: str, *names: str) -> SampleSpec:
     placed = objectives(*names)
-    return View(kind, kind, placed, tuple(target for objective in placed for target in objective.target_names))
+    return SampleSpec(kind, kind, placed, tuple(target for objective in placed for target in objective.target_names))
 
 
-def dataset(corpus: Corpus, vocabulary: Vocabulary, *views: View, **options: Any) -> PretrainingDataset:
+def dataset(corpus: Corpus, vocabulary: Vocabulary, *views: SampleSpec, **options: Any) -> PretrainingDataset:
     return PretrainingDataset(corpus, vocabulary, views, PairingConfig(tokens_per_sample=LENGTH), **options)
 
 
@@ -307,9 +306,9 @@ def test_width_is_a_multiple(corpus: Corpus, vocabulary: Vocabulary) -> None:
 
 def test_views(corpus: Corpus, vocabulary: Vocabulary) -> None:
     mlm, nsp, shift, sop = objectives("mlm", "nsp", "bigram_shift", "sop")
-    common = View("common", "nsp", (mlm, nsp), ("mlm", "nsp"))
-    own = View("bigram_shift", "nsp", (mlm, nsp, shift), ("bigram_shift",))
-    order = View("sop", "sop", (mlm, sop), ("sop",))
+    common = SampleSpec("common", "nsp", (mlm, nsp), ("mlm", "nsp"))
+    own = SampleSpec("bigram_shift", "nsp", (mlm, nsp, shift), ("bigram_shift",))
+    order = SampleSpec("sop", "sop", (mlm, sop), ("sop",))
     data = dataset(corpus, vocabulary, common, own, order, fixed_epoch=1)
     count = int(data.starts[1])
     assert data._indices[0] is data._indices[1]

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from hmtl_plugin.data.pair_index import PairIndex, PairingConfig
-from hmtl_plugin.data.pairing import build_pairs
+from hmtl_plugin.data.pairing import PairIndex, PairingConfig, build_pairs
 
 
 def pairs_of(layout: str, seed: int = 1) -> tuple[PairIndex, np.ndarray, np.ndarray]:

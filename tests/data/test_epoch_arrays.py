@@ -17,10 +17,11 @@ from fairseq.data import Dictionary
 
 from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
 from hmtl_plugin.data import dataset as dataset_module
-from hmtl_plugin.data import epoch_arrays, ordering, pairing
+from hmtl_plugin.data import ordering, pairing
+from hmtl_plugin.data import shared_arrays as epoch_arrays
 from hmtl_plugin.data.corpus import Corpus
-from hmtl_plugin.data.dataset import PretrainingDataset, View
-from hmtl_plugin.data.pair_index import PairIndex, PairingConfig
+from hmtl_plugin.data.dataset import PretrainingDataset, SampleSpec
+from hmtl_plugin.data.pairing import PairIndex, PairingConfig
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.objectives.base import build_objectives
 
@@ -49,7 +50,7 @@ def open_dataset(prefix: str, *kinds: str, layout: str = "segments", **options: 
     for number in range(55):
         dictionary.add_symbol(f"\u2581w{number}")
     mlm = tuple(build_objectives(("mlm",)).values())
-    views = [View(kind, kind, mlm, ("mlm",)) for kind in kinds or ("nsp",)]
+    views = [SampleSpec(kind, kind, mlm, ("mlm",)) for kind in kinds or ("nsp",)]
     config = PairingConfig(tokens_per_sample=48, layout=layout)
     return PretrainingDataset(Corpus(prefix), Vocabulary.from_dictionary(dictionary), views, config, **options)
 

@@ -8,7 +8,7 @@ import pytest
 
 from hmtl_plugin.data.manifest import check_manifest, read_manifest
 from hmtl_plugin.errors import UserError
-from tests.data.texts import documents, prepare, write_sentences
+from tests.preparation.texts import documents, prepare, write_sentences
 from tests.training.runs import arguments, error_of
 
 

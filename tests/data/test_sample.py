@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from hmtl_plugin.data.sample import Sample
+from hmtl_plugin.data.dataset import Sample
 
 
 def sample(number: int = 3) -> Sample:

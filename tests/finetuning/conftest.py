@@ -7,9 +7,9 @@ import pytest
 import torch
 from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 
-from hmtl_plugin.data.sentencepiece_tokenizer import SentencePieceTokenizer
-from hmtl_plugin.data.tokenizer import Tokenizer
-from hmtl_plugin.data.tokenizer_training import train_tokenizer
+from hmtl_plugin.tokenizers.base import Tokenizer
+from hmtl_plugin.tokenizers.sentencepiece import SentencePieceTokenizer
+from hmtl_plugin.tokenizers.training import train_tokenizer
 from tests.training.runs import arguments, train
 
 WORDS = "the cat sat on a mat and dogs sing while birds fly over old grey towns".split()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.files.run_lock import alone_in
 from hmtl_plugin.finetuning.training import PLUGIN, fairseq_train
-from hmtl_plugin.run_lock import alone_in
 from tests.training.runs import ROOT
 
 
@@ -42,7 +42,10 @@ def test_the_command_and_its_log(child: Callable[[str], None], tmp_path: Path) -
     first, _, second, _ = (folder / "train.log").read_text().splitlines()
     shared = f"--user-dir {PLUGIN} --save-dir {folder} --log-format json"
     assert first == f"-m fairseq_cli.train data --lr 1 {shared}"
-    assert second == f"-P {PLUGIN / 'torchrun.py'} --standalone --nproc_per_node 2 -m fairseq_cli.train data {shared}"
+    assert (
+        second
+        == f"-P {PLUGIN / 'fairseq_hooks' / 'torchrun.py'} --standalone --nproc_per_node 2 -m fairseq_cli.train data {shared}"
+    )
 
 
 def test_progress_is_that_of_this_run(child: Callable[[str], None], tmp_path: Path) -> None:
@@ -92,7 +95,7 @@ def test_a_process_ends_with_who_started_it(child: Callable[[str], None], tmp_pa
 HOLD = """
 import sys, time
 from pathlib import Path
-from hmtl_plugin.run_lock import alone_in, hold_save_dir
+from hmtl_plugin.files.run_lock import alone_in, hold_save_dir
 folder = Path(sys.argv[2])
 if sys.argv[1] == "command":
     context = alone_in(folder)

@@ -14,37 +14,38 @@ from hmtl_plugin.checkpoints import load_checkpoint, load_vocabulary
 from hmtl_plugin.conformance import make_data
 from hmtl_plugin.criterions.weighting import parse_warmup
 from hmtl_plugin.data.corpus import Corpus
-from hmtl_plugin.data.exclude import read_excluded
 from hmtl_plugin.data.manifest import check_manifest
-from hmtl_plugin.data.prepare import PrepareOptions, prepare_corpus
-from hmtl_plugin.data.tokenizer import Tokenizer
-from hmtl_plugin.data.tokenizer_training import train_tokenizer
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.glue.dataset import open_split
-from hmtl_plugin.finetuning.glue.prepare import prepare_glue, read_glue_manifest
-from hmtl_plugin.finetuning.glue.tasks import find_task
 from hmtl_plugin.finetuning.grid import parse_grid, parse_seeds
-from hmtl_plugin.finetuning.squad.dataset import SquadSplit
-from hmtl_plugin.finetuning.squad.prepare import prepare_squad, read_squad_manifest
-from hmtl_plugin.finetuning.start import Start
+from hmtl_plugin.finetuning.pretrained import PretrainedCheckpoint
+from hmtl_plugin.glue.dataset import open_split
+from hmtl_plugin.glue.prepare import prepare_glue, read_glue_manifest
+from hmtl_plugin.glue.tasks import find_task
 from hmtl_plugin.hierarchy import Hierarchy, HierarchyError
 from hmtl_plugin.interop.importing import import_bert
 from hmtl_plugin.models.transfer import OPERATORS
 from hmtl_plugin.objectives.base import known_objectives
+from hmtl_plugin.preparation.exclude import read_excluded
+from hmtl_plugin.preparation.prepare import PrepareOptions, prepare_corpus
 from hmtl_plugin.probing.tasks import read_task
 from hmtl_plugin.reporting.finetuning import glue_table, squad_table
-from hmtl_plugin.reporting.results import read_results
+from hmtl_plugin.results import read_results
+from hmtl_plugin.squad.dataset import SquadSplit
+from hmtl_plugin.squad.prepare import prepare_squad, read_squad_manifest
 from hmtl_plugin.study.profile import read_profile
 from hmtl_plugin.study.records import Records
 from hmtl_plugin.study.variants import read_variants
+from hmtl_plugin.tokenizers.base import Tokenizer
+from hmtl_plugin.tokenizers.loading import load_tokenizer, tokenizer_from_bytes
+from hmtl_plugin.tokenizers.training import train_tokenizer
 from tests.conftest import REPOSITORY
-from tests.data.test_wordpiece import vocabulary_file
-from tests.data.texts import documents
 from tests.finetuning.squad.texts import random_squad
 from tests.fuzzing.engine import Door
 from tests.fuzzing.mutations import damaged, odd_archive, odd_json, odd_lines, odd_text
 from tests.interop.checkpoints import save_checkpoint
+from tests.preparation.texts import documents
 from tests.probing.texts import sentences, write_task
+from tests.tokenizers.test_wordpiece import vocabulary_file
 
 DOCS = documents(12, length=4)
 _TOKENIZER: list[Tokenizer] = []
@@ -54,7 +55,7 @@ def tokenizer() -> Tokenizer:
     """Of the texts below; trained once."""
     if not _TOKENIZER:
         lines = [sentence for doc in documents(200) for sentence in doc] + sentences(200)
-        _TOKENIZER.append(Tokenizer.from_bytes("sentencepiece.bpe.model", train_tokenizer(lines, 120)))
+        _TOKENIZER.append(tokenizer_from_bytes("sentencepiece.bpe.model", train_tokenizer(lines, 120)))
     return _TOKENIZER[0]
 
 
@@ -110,7 +111,7 @@ def _tokenizer_file(kind: str) -> Callable[[Path], Path]:
             return folder / "sentencepiece.bpe.model"
         vocabulary_file(folder, do_lower_case=True)
         if kind == "json":
-            content = Tokenizer.load(folder / "vocab.txt").to_bytes()
+            content = load_tokenizer(folder / "vocab.txt").to_bytes()
             (folder / "tokenizer.json").write_bytes(content)
             return folder / "tokenizer.json"
         return folder / kind
@@ -119,7 +120,7 @@ def _tokenizer_file(kind: str) -> Callable[[Path], Path]:
 
 
 def _use_tokenizer(path: Path) -> None:
-    opened = Tokenizer.load(path.parent / "vocab.txt" if path.name == "tokenizer_config.json" else path)
+    opened = load_tokenizer(path.parent / "vocab.txt" if path.name == "tokenizer_config.json" else path)
     ids = opened.encode("The cat sees <mask> 12 文.")
     assert all(0 <= number < len(opened) for number in ids)
     opened.decode(ids)
@@ -254,7 +255,7 @@ def _make_checkpoint(head: str) -> Callable[[Path], Path]:
 
 
 def _read_checkpoint(path: Path) -> None:
-    Start.find(path)
+    PretrainedCheckpoint.find(path)
     load_vocabulary(path)
     loaded = load_checkpoint(path)
     states = loaded.model.encoder(torch.tensor([[0, 7, 8, 2]]), [3])

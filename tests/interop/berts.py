@@ -7,7 +7,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from tests.data.test_wordpiece import VOCABULARY, vocabulary_file
+from tests.tokenizers.test_wordpiece import VOCABULARY, vocabulary_file
 
 
 def save_bert(

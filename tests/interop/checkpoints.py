@@ -6,13 +6,14 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from hmtl_plugin.checkpoints import PRETRAINING, build_model
-from hmtl_plugin.data.tokenizer import Tokenizer
+from hmtl_plugin.checkpoints import build_model
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertConfig
+from hmtl_plugin.tasks import PRETRAINING
 from hmtl_plugin.tasks.glue import GlueConfig
 from hmtl_plugin.tasks.pretraining import HmtlPretrainingConfig
 from hmtl_plugin.tasks.squad import SquadConfig
-from hmtl_plugin.vocabulary_state import vocabulary_state
+from hmtl_plugin.tokenizers.base import Tokenizer
+from hmtl_plugin.tokenizers.vocabulary_state import vocabulary_state
 
 _SIZES = {
     "encoder_layers": 3,

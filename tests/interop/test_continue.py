@@ -14,14 +14,14 @@ from torch.nn import functional as F
 pytest.importorskip("transformers")
 from hmtl_plugin.checkpoints import load_checkpoint
 from hmtl_plugin.corruption.vocabulary import Vocabulary
-from hmtl_plugin.data.prepare import prepare_corpus
-from hmtl_plugin.data.prepare_options import PrepareOptions
 from hmtl_plugin.data.splits import open_split
 from hmtl_plugin.interop.importing import import_bert
+from hmtl_plugin.preparation.options import PrepareOptions
+from hmtl_plugin.preparation.prepare import prepare_corpus
 from tests.conftest import REPOSITORY
-from tests.data.texts import documents, write_sentences
 from tests.interop.berts import save_bert
 from tests.interop.test_importing import their_ids
+from tests.preparation.texts import documents, write_sentences
 
 pytestmark = pytest.mark.slow
 SIZES = ["--encoder-layers", "3", "--encoder-embed-dim", "32", "--encoder-ffn-embed-dim", "48"]

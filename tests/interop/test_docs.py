@@ -7,13 +7,14 @@ import pytest
 
 for package in ("transformers", "onnxscript", "onnxruntime"):
     pytest.importorskip(package)
-from hmtl_plugin.data.tokenizer import SENTENCEPIECE, Tokenizer  # noqa: E402
-from hmtl_plugin.data.tokenizer_training import train_tokenizer  # noqa: E402
 from hmtl_plugin.interop.exporting import export_hf  # noqa: E402
 from hmtl_plugin.interop.onnx import export_onnx  # noqa: E402
+from hmtl_plugin.tokenizers.base import SENTENCEPIECE  # noqa: E402
+from hmtl_plugin.tokenizers.loading import tokenizer_from_bytes  # noqa: E402
+from hmtl_plugin.tokenizers.training import train_tokenizer  # noqa: E402
 from tests.conftest import REPOSITORY  # noqa: E402
-from tests.data.texts import documents  # noqa: E402
 from tests.interop.checkpoints import save_checkpoint  # noqa: E402
+from tests.preparation.texts import documents  # noqa: E402
 
 PAGE = (REPOSITORY / "docs" / "interchange.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -24,7 +25,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """hf/my and my.onnx, of a checkpoint with random weights."""
     folder = tmp_path_factory.mktemp("docs")
     sentences = [s for doc in documents(60) for s in doc]
-    run = save_checkpoint(folder / "run", Tokenizer.from_bytes(SENTENCEPIECE, train_tokenizer(sentences, 120)))
+    run = save_checkpoint(folder / "run", tokenizer_from_bytes(SENTENCEPIECE, train_tokenizer(sentences, 120)))
     export_hf(run, folder / "hf" / "my")
     export_onnx(run, folder / "my.onnx")
     return folder

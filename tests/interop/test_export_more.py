@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.tokenizers.loading import tokenizer_from_bytes
 
 transformers = pytest.importorskip("transformers")
 from hmtl_plugin.checkpoints import load_checkpoint  # noqa: E402
-from hmtl_plugin.data.tokenizer import SENTENCEPIECE, Tokenizer  # noqa: E402
 from hmtl_plugin.interop.exporting import export_hf  # noqa: E402
-from tests.data.texts import documents  # noqa: E402
+from hmtl_plugin.tokenizers.base import SENTENCEPIECE, Tokenizer  # noqa: E402
 from tests.interop.checkpoints import save_checkpoint  # noqa: E402
+from tests.preparation.texts import documents  # noqa: E402
 
 SENTENCES = [s for doc in documents(100) for s in doc]
 TEXTS = [
@@ -36,7 +37,7 @@ def _model(**options: Any) -> Tokenizer:
     content = io.BytesIO()
     settings = {"vocab_size": 140, "model_type": "unigram", "minloglevel": 2, **options}
     sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(SENTENCES), model_writer=content, **settings)
-    return Tokenizer.from_bytes(SENTENCEPIECE, content.getvalue())
+    return tokenizer_from_bytes(SENTENCEPIECE, content.getvalue())
 
 
 @pytest.mark.parametrize(

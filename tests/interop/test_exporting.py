@@ -8,17 +8,18 @@ import pytest
 import torch
 
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.tokenizers.loading import tokenizer_from_bytes
 
 transformers = pytest.importorskip("transformers")
 from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint  # noqa: E402
-from hmtl_plugin.data.tokenizer import SENTENCEPIECE, Tokenizer  # noqa: E402
-from hmtl_plugin.data.tokenizer_training import train_tokenizer, train_wordpiece  # noqa: E402
 from hmtl_plugin.interop.exporting import export_hf  # noqa: E402
 from hmtl_plugin.interop.importing import import_bert  # noqa: E402
 from hmtl_plugin.interop.tokenizer_files import id_order  # noqa: E402
-from tests.data.texts import documents  # noqa: E402
+from hmtl_plugin.tokenizers.base import SENTENCEPIECE, Tokenizer  # noqa: E402
+from hmtl_plugin.tokenizers.training import train_tokenizer, train_wordpiece  # noqa: E402
 from tests.interop.berts import batch, save_bert  # noqa: E402
 from tests.interop.checkpoints import save_checkpoint  # noqa: E402
+from tests.preparation.texts import documents  # noqa: E402
 
 TOLERANCE = 1e-5
 SENTENCES = [s for doc in documents(100) for s in doc]
@@ -28,8 +29,8 @@ PAIRS = [("The cat sees the dog.", "It ran."), ("A dog", "sleeps in the old hous
 @pytest.fixture(scope="module", params=["wordpiece", "unigram", "bpe"])
 def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     if request.param == "wordpiece":
-        return Tokenizer.from_bytes("tokenizer.json", train_wordpiece(SENTENCES, 140, lowercase=True))
-    return Tokenizer.from_bytes(SENTENCEPIECE, train_tokenizer(SENTENCES, 140, request.param, 1.0))
+        return tokenizer_from_bytes("tokenizer.json", train_wordpiece(SENTENCES, 140, lowercase=True))
+    return tokenizer_from_bytes(SENTENCEPIECE, train_tokenizer(SENTENCES, 140, request.param, 1.0))
 
 
 def _open(folder: Path, kind: str = "AutoModel") -> tuple[Any, Any]:
@@ -242,9 +243,9 @@ def test_ids_of_real_sentences_are_the_same(tmp_path: Path, real_data: Callable[
     ]
     assert len(sentences) == 10_000
     if kind == "wordpiece":
-        tokenizer = Tokenizer.from_bytes("tokenizer.json", train_wordpiece(sentences[:4000], 3000, lowercase=False))
+        tokenizer = tokenizer_from_bytes("tokenizer.json", train_wordpiece(sentences[:4000], 3000, lowercase=False))
     else:
-        tokenizer = Tokenizer.from_bytes(SENTENCEPIECE, train_tokenizer(sentences[:4000], 3000, kind))
+        tokenizer = tokenizer_from_bytes(SENTENCEPIECE, train_tokenizer(sentences[:4000], 3000, kind))
     export_hf(save_checkpoint(tmp_path / "run", tokenizer), tmp_path / "hf")
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
     order = id_order(tokenizer, tokenizer.symbols)

@@ -15,12 +15,12 @@ pytest.importorskip("transformers")
 import transformers
 
 from hmtl_plugin.checkpoints import LoadedCheckpoint, load_checkpoint
-from hmtl_plugin.data.wordpiece_tokenizer import wordpiece_file
 from hmtl_plugin.interop.exporting import export_hf
 from hmtl_plugin.interop.importing import import_bert
-from tests.data.test_wordpiece import VOCABULARY
+from hmtl_plugin.tokenizers.wordpiece import wordpiece_file
+from tests.commands.running import run_script
 from tests.interop.berts import batch, save_bert
-from tests.scripts import run_script
+from tests.tokenizers.test_wordpiece import VOCABULARY
 
 TOLERANCE = 1e-5
 

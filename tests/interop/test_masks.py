@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from hmtl_plugin import HierarchicalBert
-from hmtl_plugin.data.tokenizer import SENTENCEPIECE, Tokenizer
-from hmtl_plugin.data.tokenizer_training import train_tokenizer
 from hmtl_plugin.interop.exporting import export_hf
-from tests.data.texts import documents
+from hmtl_plugin.tokenizers.base import SENTENCEPIECE, Tokenizer
+from hmtl_plugin.tokenizers.loading import tokenizer_from_bytes
+from hmtl_plugin.tokenizers.training import train_tokenizer
 from tests.interop.checkpoints import save_checkpoint
+from tests.preparation.texts import documents
 
 PLAIN = [s for doc in documents(60) for s in doc]
 FORMS = (
@@ -39,9 +40,9 @@ KINDS: dict[str, dict[str, Any]] = {
 
 def _wordpiece() -> Tokenizer:
     pytest.importorskip("tokenizers")
-    from hmtl_plugin.data.tokenizer_training import train_wordpiece
+    from hmtl_plugin.tokenizers.training import train_wordpiece
 
-    return Tokenizer.from_bytes("tokenizer.json", train_wordpiece(SENTENCES, 200, lowercase=True))
+    return tokenizer_from_bytes("tokenizer.json", train_wordpiece(SENTENCES, 200, lowercase=True))
 
 
 def _sentencepiece(**options: Any) -> Tokenizer:
@@ -50,7 +51,7 @@ def _sentencepiece(**options: Any) -> Tokenizer:
     model = io.BytesIO()
     settings = {"vocab_size": 160, "minloglevel": 2, "hard_vocab_limit": False, **options}
     sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(SENTENCES), model_writer=model, **settings)
-    return Tokenizer.from_bytes(SENTENCEPIECE, model.getvalue())
+    return tokenizer_from_bytes(SENTENCEPIECE, model.getvalue())
 
 
 def _hub(folder: Path, kind: str) -> HierarchicalBert:
@@ -81,7 +82,7 @@ def test_ids_are_those_of_the_text_with_the_word_in_place(tmp_path: Path, kind: 
 
 def test_text_around_masks_comes_back(tmp_path: Path) -> None:
     """As it was, punctuation too; also the masks that are not filled."""
-    tokenizer = Tokenizer.from_bytes(SENTENCEPIECE, train_tokenizer(SENTENCES, 140, character_coverage=1.0))
+    tokenizer = tokenizer_from_bytes(SENTENCEPIECE, train_tokenizer(SENTENCES, 140, character_coverage=1.0))
     model = HierarchicalBert.from_pretrained(save_checkpoint(tmp_path / "run", tokenizer))
     for text in ("The <mask>.", "<mask>, the cat", "the <mask>'s cat <mask>", "<mask> the <mask>!"):
         assert model.decode(model.encode(text)) == text

@@ -8,16 +8,17 @@ import pytest
 import torch
 
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.tokenizers.loading import tokenizer_from_bytes
 
 for package in ("onnx", "onnxscript", "onnxruntime", "tokenizers"):
     pytest.importorskip(package)
 from hmtl_plugin.checkpoints import load_checkpoint  # noqa: E402
-from hmtl_plugin.data.tokenizer import SENTENCEPIECE, Tokenizer  # noqa: E402
-from hmtl_plugin.data.tokenizer_training import train_tokenizer, train_wordpiece  # noqa: E402
 from hmtl_plugin.interop import onnx  # noqa: E402
 from hmtl_plugin.interop.tokenizer_files import id_order  # noqa: E402
-from tests.data.texts import documents  # noqa: E402
+from hmtl_plugin.tokenizers.base import SENTENCEPIECE  # noqa: E402
+from hmtl_plugin.tokenizers.training import train_tokenizer, train_wordpiece  # noqa: E402
 from tests.interop.checkpoints import save_checkpoint  # noqa: E402
+from tests.preparation.texts import documents  # noqa: E402
 
 SENTENCES = [s for doc in documents(60) for s in doc]
 
@@ -50,9 +51,9 @@ def _run(file: Path, ids: np.ndarray, mask: np.ndarray) -> list[np.ndarray]:
 )
 def test_outputs_are_ours(tmp_path: Path, kind: str, options: dict[str, Any], outputs: list[str]) -> None:
     if kind == "wordpiece":
-        tokenizer = Tokenizer.from_bytes("tokenizer.json", train_wordpiece(SENTENCES, 120, lowercase=True))
+        tokenizer = tokenizer_from_bytes("tokenizer.json", train_wordpiece(SENTENCES, 120, lowercase=True))
     else:
-        tokenizer = Tokenizer.from_bytes(SENTENCEPIECE, train_tokenizer(SENTENCES, 120))
+        tokenizer = tokenizer_from_bytes(SENTENCEPIECE, train_tokenizer(SENTENCES, 120))
     run = save_checkpoint(tmp_path / "run", tokenizer, **options)
     summary = onnx.export_onnx(run, tmp_path / "my.onnx", all_layers=True)
     assert summary.outputs == outputs
@@ -85,7 +86,7 @@ def test_outputs_are_ours(tmp_path: Path, kind: str, options: dict[str, Any], ou
 
 
 def test_what_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tokenizer = Tokenizer.from_bytes(SENTENCEPIECE, train_tokenizer(SENTENCES, 120))
+    tokenizer = tokenizer_from_bytes(SENTENCEPIECE, train_tokenizer(SENTENCES, 120))
     run = save_checkpoint(tmp_path / "run", tokenizer)
     monkeypatch.setattr(onnx, "TOLERANCE", 0.0)
     with pytest.raises(UserError, match=r"differs by .* nothing was kept"):
@@ -97,7 +98,7 @@ def test_what_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_no_number_is_a_difference(tmp_path: Path) -> None:
-    run = save_checkpoint(tmp_path / "run", Tokenizer.from_bytes(SENTENCEPIECE, train_tokenizer(SENTENCES, 120)))
+    run = save_checkpoint(tmp_path / "run", tokenizer_from_bytes(SENTENCEPIECE, train_tokenizer(SENTENCES, 120)))
     state = torch.load(run / "model.pt", weights_only=True)
     state["model"]["encoder.layers.0.fc1.bias"][0] = float("nan")
     torch.save(state, run / "model.pt")
@@ -106,14 +107,14 @@ def test_no_number_is_a_difference(tmp_path: Path) -> None:
 
 
 def test_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:
-    run = save_checkpoint(tmp_path / "run", Tokenizer.from_bytes(SENTENCEPIECE, train_tokenizer(SENTENCES, 120)))
+    run = save_checkpoint(tmp_path / "run", tokenizer_from_bytes(SENTENCEPIECE, train_tokenizer(SENTENCES, 120)))
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"--out .*: cannot be written .*; nothing was kept"):
         onnx.export_onnx(run, tmp_path / "file" / "my.onnx")
 
 
 def test_all_positions_rows_of_padding_and_short_models(tmp_path: Path) -> None:
-    tokenizer = Tokenizer.from_bytes(SENTENCEPIECE, train_tokenizer(SENTENCES, 120))
+    tokenizer = tokenizer_from_bytes(SENTENCEPIECE, train_tokenizer(SENTENCES, 120))
     run = save_checkpoint(tmp_path / "run", tokenizer, max_positions=8)
     onnx.export_onnx(run, tmp_path / "my.onnx")
     model = load_checkpoint(run).model
@@ -128,7 +129,7 @@ def test_all_positions_rows_of_padding_and_short_models(tmp_path: Path) -> None:
 
 def test_length_is_free_up_to_learned_positions(tmp_path: Path) -> None:
     """As the page says; rotary ones have no end."""
-    tokenizer = Tokenizer.from_bytes(SENTENCEPIECE, train_tokenizer(SENTENCES, 120))
+    tokenizer = tokenizer_from_bytes(SENTENCEPIECE, train_tokenizer(SENTENCES, 120))
     for positions, length in (("learned", 96), ("rotary", 150)):
         run = save_checkpoint(tmp_path / positions, tokenizer, positions=positions)
         onnx.export_onnx(run, tmp_path / f"{positions}.onnx")

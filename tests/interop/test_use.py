@@ -10,10 +10,11 @@ import pytest
 
 pytest.importorskip("transformers")
 from hmtl_plugin import HierarchicalBert
-from hmtl_plugin.data.tokenizer import SENTENCEPIECE, Tokenizer
-from hmtl_plugin.data.tokenizer_training import train_tokenizer, train_wordpiece
 from hmtl_plugin.interop.importing import import_bert
 from hmtl_plugin.study.toy import write_toy_data
+from hmtl_plugin.tokenizers.base import SENTENCEPIECE
+from hmtl_plugin.tokenizers.loading import tokenizer_from_bytes
+from hmtl_plugin.tokenizers.training import train_tokenizer, train_wordpiece
 from tests.conftest import REPOSITORY
 from tests.interop.berts import save_bert
 from tests.interop.checkpoints import save_checkpoint
@@ -38,9 +39,9 @@ def test_the_hub_answers_from_an_imported_bert(tmp_path: Path) -> None:
 
 def test_words_are_moved_whole(tmp_path: Path) -> None:
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "un", "##want", "##ed", "cat", "##s", "sat", "."]
-    from hmtl_plugin.data.wordpiece_tokenizer import wordpiece_file
+    from hmtl_plugin.tokenizers.wordpiece import wordpiece_file
 
-    tokenizer = Tokenizer.from_bytes("tokenizer.json", wordpiece_file(vocabulary, lowercase=True))
+    tokenizer = tokenizer_from_bytes("tokenizer.json", wordpiece_file(vocabulary, lowercase=True))
     run = save_checkpoint(tmp_path / "run", tokenizer, "bigram_shift@1,mlm@2")
     words = HierarchicalBert.from_pretrained(run).word_order("Unwanted cats sat.")
     assert [word.word for word in words] == ["unwanted", "cats", "sat", "."]
@@ -50,7 +51,7 @@ def test_words_are_moved_whole(tmp_path: Path) -> None:
 def test_finetuning_and_probing(tmp_path: Path) -> None:
     data = write_toy_data(tmp_path / "toy")
     sentences = (data / "text.txt").read_text(encoding="utf-8").split("\n")
-    tokenizer = Tokenizer.from_bytes("tokenizer.json", train_wordpiece(filter(None, sentences), 600, lowercase=False))
+    tokenizer = tokenizer_from_bytes("tokenizer.json", train_wordpiece(filter(None, sentences), 600, lowercase=False))
     run = save_checkpoint(
         tmp_path / "run", tokenizer, "bigram_shift@1,nsp@2,mlm@3", "nsp>mlm:concat", max_positions=128
     )
@@ -131,7 +132,7 @@ def test_scripts_in_and_out(tmp_path: Path) -> None:
     )
     code = f"{without}from hmtl_plugin.interop.exporting import export_hf; from pathlib import Path; "
     plain = save_checkpoint(
-        tmp_path / "plain", Tokenizer.from_bytes(SENTENCEPIECE, train_tokenizer(["a b c d"] * 20, 11))
+        tmp_path / "plain", tokenizer_from_bytes(SENTENCEPIECE, train_tokenizer(["a b c d"] * 20, 11))
     )
     code += f"export_hf({str(plain)!r}, Path({str(tmp_path / 'bare_hf')!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -18,8 +18,8 @@ from hmtl_plugin.errors import UserError
 from hmtl_plugin.hierarchy import Hierarchy
 from hmtl_plugin.models.adaptation import Adaptation, adapt
 from hmtl_plugin.models.config import EncoderConfig
+from hmtl_plugin.models.finetuned_heads import SentenceHead
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
-from hmtl_plugin.models.sentence_head import SentenceHead
 from hmtl_plugin.objectives.base import build_objectives
 from hmtl_plugin.optim.adamw import HmtlAdamW, HmtlAdamWConfig
 from tests.optim.test_adamw import fp16_config

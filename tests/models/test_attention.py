@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hmtl_plugin.models import attention
-from hmtl_plugin.models.attention import SelfAttention
+from hmtl_plugin.models import encoder as attention
+from hmtl_plugin.models.encoder import SelfAttention
 from hmtl_plugin.models.sequences import Sequences
 
 

@@ -5,10 +5,9 @@ import torch
 
 from hmtl_plugin import precision
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.models.attention import SelfAttention, _attend_packed
 from hmtl_plugin.models.config import EncoderConfig
-from hmtl_plugin.models.dropout import add_dropout, cpu_keep_mask, dropout
-from hmtl_plugin.models.encoder import Encoder
+from hmtl_plugin.models.cpu import add_dropout, cpu_keep_mask, dropout
+from hmtl_plugin.models.encoder import Encoder, SelfAttention, _attend_packed
 from hmtl_plugin.models.parts import ACTIVATIONS
 from hmtl_plugin.models.sequences import Packing, Sequences, attention_mask
 

@@ -133,7 +133,7 @@ def test_sparse_mlm_is_the_dense_one():
 def test_sentence_heads_read_the_first_token(hierarchy):
     model = learned(build(hierarchy)).eval()
     with torch.no_grad():
-        first_BH = model(TOKENS_BT, layer=model.solver.layers["nsp"])[0][:, 0]
+        first_BH = model(TOKENS_BT, layer=model.plan.layers["nsp"])[0][:, 0]
         head = model.heads["nsp"]
         embedding_VH = model.encoder.embeddings.token.weight
         expected = head.classify(head.transform(first_BH), embedding_VH, torch.zeros(0).long())["nsp"]

@@ -44,7 +44,7 @@ def test_rows_that_are_not_needed_change_nothing(hierarchy: str, pooling: str) -
     """The highest layer finishes only the rows that heads read; with a token objective there it finishes all."""
     few = learned(build(hierarchy, sentence_pooling=pooling)).eval()
     many = copy.deepcopy(few)
-    many.solver.few_rows_at_top = False
+    many.plan.few_rows_at_top = False
     with torch.no_grad():
         for name, logits in few(TOKENS_BT, TARGETS)[0].items():
             torch.testing.assert_close(logits, many(TOKENS_BT, TARGETS)[0][name], atol=1e-5, rtol=1e-5)

@@ -13,8 +13,7 @@ from hmtl_plugin.models import parts
 from hmtl_plugin.models.config import EncoderConfig, option_name
 from hmtl_plugin.models.encoder import Encoder
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertConfig
-from hmtl_plugin.models.parts import ACTIVATIONS, FEED_FORWARDS
-from hmtl_plugin.models.positions import RotaryPositions, rotated
+from hmtl_plugin.models.parts import ACTIVATIONS, FEED_FORWARDS, RotaryPositions, rotated
 from hmtl_plugin.models.sequences import Sequences
 from tests.models.test_encoder import CONFIG, TOKENS_BT
 from tests.models.test_hierarchical_bert import build as build_model

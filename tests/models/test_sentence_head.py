@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hmtl_plugin.models.finetuned_heads import SentenceHead, head_poolings, needs_pairs
 from hmtl_plugin.models.initialisation import generator_for, initialise
 from hmtl_plugin.models.pooling import POOLINGS, pool
-from hmtl_plugin.models.sentence_head import SentenceHead, head_poolings, needs_pairs
 from hmtl_plugin.models.sentence_pooling import SENTENCE_POOLINGS
 from tests.models.test_sentence_pooling import MASK, ROWS, slow_means
 

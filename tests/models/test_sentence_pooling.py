@@ -132,7 +132,7 @@ def test_the_head_reads_what_is_pooled(name: str, hierarchy: str) -> None:
     tokens_BT = TOKENS_BT.clone()
     tokens_BT[0, 2] = MASK
     with torch.no_grad():
-        state_BTH = model(tokens_BT, layer=model.solver.layers["nsp"])[0]
+        state_BTH = model(tokens_BT, layer=model.plan.layers["nsp"])[0]
         if name == "first":
             read_BH = state_BTH[:, 0]
         elif name == "mean":
@@ -151,7 +151,7 @@ def test_the_head_reads_what_is_pooled(name: str, hierarchy: str) -> None:
 
 def test_few_rows_are_computed_at_the_top_where_they_are_enough() -> None:
     few = {
-        (name, hierarchy): build(hierarchy, sentence_pooling=name).solver.few_rows_at_top
+        (name, hierarchy): build(hierarchy, sentence_pooling=name).plan.few_rows_at_top
         for name in SENTENCE_POOLINGS
         for hierarchy in ("nsp@2,mlm@3", "nsp@3,mlm@3")
     }

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from hmtl_plugin import precision
 from hmtl_plugin.models.config import EncoderConfig
+from hmtl_plugin.models.finetuned_heads import SentenceHead, SpanHead, head_poolings
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
-from hmtl_plugin.models.sentence_head import SentenceHead, head_poolings
-from hmtl_plugin.models.span_head import SpanHead
 
 HEADS: dict[str, Callable[[], nn.Module]] = {"span": lambda: SpanHead(32, 0.0)} | {
     f"sentence {pooling}": lambda pooling=pooling: SentenceHead(32, 3, pooling, 0.0, 4) for pooling in head_poolings()

@@ -6,9 +6,10 @@ import numpy as np
 from fairseq.data import Dictionary
 
 from hmtl_plugin.corruption.batch import FlatBatch
+from hmtl_plugin.corruption.corrupt import corrupt_batch
 from hmtl_plugin.corruption.random import BatchRandom
 from hmtl_plugin.corruption.vocabulary import Vocabulary
-from hmtl_plugin.objectives.base import build_objectives, corrupt_batch
+from hmtl_plugin.objectives.base import build_objectives
 
 
 def make_dictionary(words: int = 60, endings: int = 20, marked: bool = True) -> Dictionary:

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from hmtl_plugin.conformance import Trial
 from hmtl_plugin.corruption.batch import IGNORE, FlatBatch
+from hmtl_plugin.corruption.corrupt import corrupt_batch
 from hmtl_plugin.corruption.random import BatchRandom
 from hmtl_plugin.corruption.vocabulary import Vocabulary
 from hmtl_plugin.data.splits import open_split
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.evaluation import evaluate
+from hmtl_plugin.evaluation.held_out import evaluate
 from hmtl_plugin.objectives import base
 from hmtl_plugin.objectives.base import (
     Head,
@@ -29,7 +30,6 @@ from hmtl_plugin.objectives.base import (
     PooledHead,
     Targets,
     build_objectives,
-    corrupt_batch,
     register_objective,
 )
 from hmtl_plugin.objectives.measure import CLASSES

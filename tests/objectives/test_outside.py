@@ -125,7 +125,7 @@ def test_an_installed_package_needs_no_option(trained: tuple[Path, Path], tmp_pa
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: lengths\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text(f"[hmtl_plugin.objectives]\nlength = {value}\n")
-    code = "import hmtl_plugin; from hmtl_plugin.objectives.base import objective_names; print(objective_names())"
+    code = "import hmtl_plugin.tasks; from hmtl_plugin.objectives.base import objective_names; print(objective_names())"
     done = run([sys.executable, "-c", code], PYTHONPATH=f"{tmp_path}:{ROOT}")
     if value == "sample_length":
         assert "'length'" in done.stdout, done.stderr

@@ -4,8 +4,8 @@ import pytest
 from torch import nn
 
 from hmtl_plugin.models.adaptation import Adaptation, adapt
+from hmtl_plugin.models.finetuned_heads import SentenceHead
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
-from hmtl_plugin.models.sentence_head import SentenceHead
 from hmtl_plugin.optim.marks import LR_SCALE, lr_scale, mark, mark_layers, mark_matrix, matrix_blocks
 from tests.models.test_adaptation import config
 from tests.models.test_hierarchical_bert import build

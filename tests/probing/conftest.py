@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from hmtl_plugin.data.tokenizer import Tokenizer
-from hmtl_plugin.data.tokenizer_training import train_tokenizer
 from hmtl_plugin.models.config import EncoderConfig
 from hmtl_plugin.models.encoder import Encoder
 from hmtl_plugin.probing.encoders import About, TransformerEncoder
+from hmtl_plugin.tokenizers.base import Tokenizer
+from hmtl_plugin.tokenizers.loading import tokenizer_from_bytes
+from hmtl_plugin.tokenizers.training import train_tokenizer
 from tests.probing.texts import sentences, write_task
 
 
@@ -25,7 +26,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
-    return Tokenizer.from_bytes("sentencepiece.bpe.model", train_tokenizer(sentences(500), 60))
+    return tokenizer_from_bytes("sentencepiece.bpe.model", train_tokenizer(sentences(500), 60))
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from hmtl_plugin import HierarchicalBert
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.probing import probe
 from hmtl_plugin.probing.loading import checkpoint_encoder, untrained_encoder
+from tests.commands.running import run_script
 from tests.probing.texts import sentences, write_task
-from tests.scripts import run_script
 from tests.training.runs import arguments, train
 
 pytest.importorskip("matplotlib")

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.pooling import pool
 from hmtl_plugin.probing import encoders, features
 from hmtl_plugin.probing.encoders import GivenEncoder, TransformerEncoder
 from hmtl_plugin.probing.features import drop_features, layer_features
 from hmtl_plugin.probing.tasks import read_task
+from hmtl_plugin.tokenizers.base import Tokenizer
 from tests.probing.texts import sentences
 
 

@@ -11,7 +11,7 @@ from hmtl_plugin.errors import UserError
 from hmtl_plugin.probing import GivenEncoder, probe, run
 from hmtl_plugin.probing.tasks import read_task
 from hmtl_plugin.reporting.probing.table import probing_table
-from hmtl_plugin.reporting.results import read_results
+from hmtl_plugin.results import read_results
 from tests.probing.texts import sentences, write_task
 
 LAYERS = 3

@@ -8,9 +8,9 @@ import pytest
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.reporting.finetuning import Line, glue_table, interval, squad_table, summarise
-from hmtl_plugin.reporting.results import append_results
 from hmtl_plugin.reporting.text_table import text_table
-from tests.scripts import run_script
+from hmtl_plugin.results import append_results
+from tests.commands.running import run_script
 
 BOTH = {"GLUE": "no GLUE results yet", "SQuAD": "no SQuAD results yet"}
 

@@ -35,7 +35,7 @@ class Study:
     """
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, profile: Profile = PROFILE) -> None:
-        self.context = Context(folder, folder / "data", folder, profile)
+        self.context = Context(folder, folder / "data", profile)
         self.done: list[str] = []
         self.troubles: dict[str, Exception] = {}
         self.during: Callable[[str], object] = lambda name: None

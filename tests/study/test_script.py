@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hmtl_plugin.errors import UserError
-from tests.scripts import run_script
+from tests.commands.running import run_script
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def run_of(name: str, profile: Profile = PROFILE) -> Run:
 
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
-    return Context(tmp_path / "study", tmp_path / "study" / "data", tmp_path / "scripts", PROFILE)
+    return Context(tmp_path / "study", tmp_path / "study" / "data", PROFILE)
 
 
 def options(command: Sequence[str]) -> dict[str, list[str]]:
@@ -178,13 +178,14 @@ class TestCommands:
     def given(self, context: Context, commands: Commands, run: Run, name: str, slot: Slot = CPU) -> list[str]:
         do(context, run, name, slot)
         (command, environment) = commands.given[-1]
-        assert command[0] == sys.executable and environment["OMP_NUM_THREADS"] == str(slot.threads)
-        return command[1:]
+        assert command[:4] == [sys.executable, "-P", "-m", "hmtl_plugin"]
+        assert environment["OMP_NUM_THREADS"] == str(slot.threads)
+        return command[4:]
 
     def test_evaluation(self, context: Context, commands: Commands) -> None:
         command = self.given(context, commands, run_of("flat"), "evaluate")
         folder = context.study / "runs" / "flat-seed3"
-        assert command[0].endswith("scripts/evaluate.py") and command[1] == str(folder / "pretrain" / MODEL)
+        assert command[0] == "evaluate" and command[1] == str(folder / "pretrain" / MODEL)
         found = options(command)
         assert found["--data"] == [str(context.data / "corpus")] and found["--samples"] == ["1000"]
         assert found["--device"] == ["cpu"] and found["--autocast"] == ["bf16"]
@@ -192,7 +193,7 @@ class TestCommands:
 
     def test_glue(self, context: Context, commands: Commands) -> None:
         command = self.given(context, commands, run_of("flat"), "RTE")
-        assert command[0].endswith("scripts/finetune_glue.py") and command[2] == "RTE"
+        assert command[0] == "finetune_glue" and command[2] == "RTE"
         found = options(command)
         assert found["--glue-dir"] == [str(context.data / "glue")] and found["--seeds"] == ["300,301"]
         assert found["--variant"] == ["flat"] and found["--tokens-per-sample"] == ["64"]
@@ -201,7 +202,7 @@ class TestCommands:
 
     def test_squad_on_two_gpus(self, context: Context, commands: Commands) -> None:
         command = self.given(context, commands, run_of("lower"), "SQuAD", PAIR)
-        assert command[0].endswith("scripts/finetune_squad.py")
+        assert command[0] == "finetune_squad"
         found = options(command)
         assert found["--train"] == [str(context.data / "squad" / "train.json")]
         assert found["--dev"] == [str(context.data / "squad" / "dev.json")]
@@ -210,7 +211,7 @@ class TestCommands:
 
     def test_probing(self, context: Context, commands: Commands) -> None:
         command = self.given(context, commands, run_of("flat"), "probe", PAIR)
-        assert command[0].endswith("scripts/probe.py")
+        assert command[0] == "probe"
         found = options(command)
         assert found["--tasks"] == [str(context.data / "probing")] and found["--device"] == ["cuda"]
         assert (found["--pooling"], found["--probe"], found["--seeds"]) == (["cls"], ["mlp"], ["3"])

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from hmtl_plugin.finetuning.glue.files import find_files
-from hmtl_plugin.finetuning.glue.tasks import TASKS
+from hmtl_plugin.glue.files import find_files
+from hmtl_plugin.glue.tasks import TASKS
 from hmtl_plugin.probing.tasks import find_tasks
 from hmtl_plugin.study.toy import write_toy_data
 

@@ -7,7 +7,7 @@ import torch
 
 from hmtl_plugin.checkpoints import load_checkpoint, save_for_use
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.evaluation import evaluate
+from hmtl_plugin.evaluation.held_out import evaluate
 from tests.training.runs import arguments, error_of, make_data, train
 
 

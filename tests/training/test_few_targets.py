@@ -9,7 +9,7 @@ import pytest
 import torch
 from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 
-from tests.scripts import run_script
+from tests.commands.running import run_script
 from tests.training.runs import arguments, make_data, train
 
 

@@ -6,9 +6,8 @@ import pytest
 
 from hmtl_plugin import HierarchicalBert
 from hmtl_plugin.checkpoints import load_checkpoint
-from hmtl_plugin.evaluation import evaluate
+from hmtl_plugin.evaluation.held_out import evaluate
 from hmtl_plugin.interop.card import model_card
-from hmtl_plugin.interop.exporting import Exported
 from hmtl_plugin.models.mix import centre_of, in_words
 from tests.training.runs import arguments, assert_same_weights, train, weights
 
@@ -42,5 +41,5 @@ def test_it_trains_resumes_and_is_measured(data: Path, tmp_path: Path) -> None:
     assert found["mlm"].shares is None and found["nsp@1"].shares is None
     assert depths[-1] == pytest.approx(centre_of(mixes["nsp"]), abs=0.05)
     loaded = load_checkpoint(whole)
-    card = model_card(loaded, Exported(tmp_path, "BertModel", 2, 0, []))
+    card = model_card(loaded, "BertModel", 2, [])
     assert f"`nsp` reads a learnt mix of {in_words(mixes['nsp'])}" in card

@@ -10,7 +10,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
 from hmtl_plugin.checkpoints import load_checkpoint
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.start import Start
+from hmtl_plugin.finetuning.pretrained import PretrainedCheckpoint
 from hmtl_plugin.interop.exporting import make_plan
 from hmtl_plugin.models.config import CARRIED, RECORDED, EncoderConfig
 from tests.finetuning.conftest import pretrained, tokenizer  # noqa: F401  fixtures
@@ -63,7 +63,7 @@ def test_packed_validation_is_that_of_padded_rows(data: Path, whole: Path, tmp_p
 
 
 def test_fine_tuning_is_told_of_the_same_encoder(whole: Path, tmp_path: Path) -> None:
-    options = Start.find(whole).options(64, False)
+    options = PretrainedCheckpoint.find(whole).options(64, False)
     parsed = fairseq_options.parse_args_and_arch(
         fairseq_options.get_training_parser(), [*arguments("data", tmp_path), *options]
     )
@@ -72,10 +72,10 @@ def test_fine_tuning_is_told_of_the_same_encoder(whole: Path, tmp_path: Path) ->
     for option in EncoderConfig.options(RECORDED, CARRIED):
         assert getattr(built, option.name) == getattr(wanted, option.name) or option.name == "ffn", option.name
     assert (wanted.positions, wanted.norm, wanted.feed_forward) == ("rotary", "rms", "gated")
-    longer = Start.find(whole).options(100, False)  # no table: nothing has to be resized
+    longer = PretrainedCheckpoint.find(whole).options(100, False)  # no table: nothing has to be resized
     assert longer[longer.index("--max-positions") + 1] == "100"
     with pytest.raises(UserError, match=r"--resize-positions: the positions of .* are no table: leave it out"):
-        Start.find(whole).options(100, True)
+        PretrainedCheckpoint.find(whole).options(100, True)
 
 
 def test_it_is_fine_tuned(

@@ -12,7 +12,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
 from hmtl_plugin.checkpoints import load_checkpoint
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.start import Start
+from hmtl_plugin.finetuning.pretrained import PretrainedCheckpoint
 from hmtl_plugin.hub import HierarchicalBert
 from hmtl_plugin.models import state
 from hmtl_plugin.models.config import CARRIED, RECORDED, EncoderConfig
@@ -76,7 +76,7 @@ def test_it_trains_on_as_it_would_have(kind: str, data: Path, tmp_path: Path, ca
 
 @pytest.mark.parametrize("kind", OPTIONS)
 def test_fine_tuning_is_told_of_the_same_encoder(kind: str, tmp_path: Path) -> None:
-    start = Start.find(file_of(kind))
+    start = PretrainedCheckpoint.find(file_of(kind))
     options = start.options(48, False)
     assert not set(PART_OPTIONS) & set(options)
     args = [*arguments("data", tmp_path), *options]

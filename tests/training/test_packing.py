@@ -14,8 +14,8 @@ import hmtl_plugin.objectives  # noqa: F401  registers the objectives
 from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
 from hmtl_plugin.data.batching import pack
 from hmtl_plugin.data.corpus import Corpus
-from hmtl_plugin.data.dataset import PretrainingDataset, View
-from hmtl_plugin.data.pair_index import PairingConfig
+from hmtl_plugin.data.dataset import PretrainingDataset, SampleSpec
+from hmtl_plugin.data.pairing import PairingConfig
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
 from hmtl_plugin.models.sequences import Sequences
@@ -44,7 +44,7 @@ def dataset(corpus: Corpus, model: HierarchicalBertModel, packed: bool, kinds: t
         dictionary.add_symbol(f"\u2581{number:x}")
     objectives = tuple(model.objectives.values())
     names = tuple(name for objective in objectives for name in objective.target_names)
-    views = [View(kind, kind, objectives, names) for kind in kinds]
+    views = [SampleSpec(kind, kind, objectives, names) for kind in kinds]
     config = PairingConfig(tokens_per_sample=LENGTH)
     return PretrainingDataset(corpus, Vocabulary.from_dictionary(dictionary), views, config, packed=packed)
 

@@ -67,7 +67,7 @@ def test_what_is_wrong_in_two_processes_is_said_once(hierarchy: str, said: str, 
     )
     script = tmp_path / "train.py"
     script.write_text(f"{kill}\nfrom fairseq_cli.train import cli_main; cli_main()")
-    torchrun = ["-P", f"{PLUGIN}/torchrun.py", "--nproc_per_node", "2", "--master_port", "29542"]
+    torchrun = ["-P", f"{PLUGIN}/fairseq_hooks/torchrun.py", "--nproc_per_node", "2", "--master_port", "29542"]
     result = run([sys.executable, *torchrun, str(script), *args])
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and said in errors[0] and result.stderr.splitlines()[-1] == errors[0]

@@ -1,6 +1,5 @@
 """A run that is resumed has as many threads as before: sums over two round otherwise than sums over one."""
 
-import importlib.util
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from hmtl_plugin import resuming
-from hmtl_plugin.resuming import CHOSEN, keep_threads
-from tests.conftest import REPOSITORY
+from hmtl_plugin.commands.openmp_waiting import settings
+from hmtl_plugin.fairseq_hooks import resuming
+from hmtl_plugin.fairseq_hooks.resuming import CHOSEN, keep_threads
 from tests.training.runs import arguments, assert_same_weights, fairseq_command, run, train, weights
 
 OPTIONS = ("--lr", "1e-3", "--dropout", "0", "--attention-dropout", "0")
@@ -25,15 +24,10 @@ def _threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_the_mark_is_the_scripts() -> None:
-    path = REPOSITORY / "scripts" / "openmp_waiting.py"
-    spec = importlib.util.spec_from_file_location("openmp_waiting", path)
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    chosen, _ = script.settings({}, 4, lambda seconds: 1.0)
+def test_the_mark_is_that_of_openmp_waiting() -> None:
+    chosen, _ = settings({}, 4, lambda seconds: 1.0)
     assert chosen.items() >= CHOSEN.items() and chosen["OMP_NUM_THREADS"] == "3"
-    other, _ = script.settings({"OMP_NUM_THREADS": "4"}, 4, lambda seconds: 1.0)
+    other, _ = settings({"OMP_NUM_THREADS": "4"}, 4, lambda seconds: 1.0)
     assert not other.items() >= CHOSEN.items()
 
 
@@ -57,7 +51,7 @@ def test_the_number_is_kept_unless_the_user_has_one(
 ) -> None:
     monkeypatch.setattr(resuming, "cpu_count", lambda: PROCESSORS)
     now = torch.get_num_threads()
-    with caplog.at_level(logging.INFO, "hmtl_plugin.resuming"):
+    with caplog.at_level(logging.INFO, "hmtl_plugin.fairseq_hooks.resuming"):
         keep_threads(stored, environ)
     assert torch.get_num_threads() == (OTHER if kept else now)
     assert len(caplog.messages) == bool(stored)

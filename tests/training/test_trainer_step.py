@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from hmtl_plugin import trainer_step
 from hmtl_plugin.criterions.hierarchical import HierarchicalCriterion
+from hmtl_plugin.fairseq_hooks import trainer_step
 from hmtl_plugin.optim.adamw import HmtlAdamW, HmtlAdamWConfig
 from hmtl_plugin.tasks import pretraining
 from tests.training.runs import arguments, train, weights

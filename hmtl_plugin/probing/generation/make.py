@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from hmtl_plugin.data.output import OutputFolder
-from hmtl_plugin.data.parallel import cpu_count
-from hmtl_plugin.data.progress import progress_bar
-from hmtl_plugin.data.readers.text import check_readable
-from hmtl_plugin.data.sources import gather_sources
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.files.output_folder import OutputFolder
+from hmtl_plugin.parallel import cpu_count
+from hmtl_plugin.preparation.readers.text import check_readable
+from hmtl_plugin.preparation.sources import gather_sources
 from hmtl_plugin.probing.generation import bigram_shift, odd_man_out, sentence_length, word_content
 from hmtl_plugin.probing.generation.options import ProbingOptions
 from hmtl_plugin.probing.generation.rows import Rows, Sizes, lacking
 from hmtl_plugin.probing.generation.sample import Sample, draw_sample
 from hmtl_plugin.probing.generation.split import SPLITS
 from hmtl_plugin.probing.generation.write import count_labels, fingerprints, write_manifest, write_task
+from hmtl_plugin.progress import progress_bar
 
 Maker = Callable[[Sample, Sizes, np.random.Generator], Rows]
 

@@ -4,8 +4,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hmtl_plugin.data.prepare_options import FORMATS, PrepareOptions
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.preparation.options import FORMATS, PrepareOptions
 
 SHARES = (60.0, 20.0, 20.0)
 SPLIT_UNITS = ("document", "sentence")

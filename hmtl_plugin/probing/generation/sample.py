@@ -14,9 +14,9 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from hmtl_plugin.data.deduplication import SeenKeys, Uint64Array, key, split_keys
-from hmtl_plugin.data.gather import Spool
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.preparation.deduplication import SeenKeys, Uint64Array, key, split_keys
+from hmtl_plugin.preparation.gather import Spool
 from hmtl_plugin.probing.generation.options import ProbingOptions
 from hmtl_plugin.probing.generation.split import split_sentences
 from hmtl_plugin.probing.generation.vocabulary import BoolArray, IntArray, Vocabulary, number_words

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from hmtl_plugin.data.deduplication import Uint64Array
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.preparation.deduplication import Uint64Array
 from hmtl_plugin.probing.generation.vocabulary import IntArray
 
 SPLITS = ("tr", "va", "te")

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from hmtl_plugin.data.manifest import file_sha256
-from hmtl_plugin.data.progress import progress_bar
 from hmtl_plugin.probing.generation.rows import Rows
 from hmtl_plugin.probing.generation.split import SPLITS
+from hmtl_plugin.progress import progress_bar
 
 FILE_NAME = "probing.json"
 SCHEMA = 1

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 
-from hmtl_plugin.reporting.probing.study import ProbedEncoder, Study
+from hmtl_plugin.probing.results import ProbedEncoder, ProbingResults
 
 
 class Shade(NamedTuple):
@@ -106,7 +106,7 @@ def contrast(first: str, second: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def delta_limit(study: Study) -> float:
+def delta_limit(study: ProbingResults) -> float:
     """Where the colours of differences end: one scale for all maps of a study, in steps of 5 points."""
     largest = max((abs(v) for d in study.differences.values() for v in d.delta.tolist() if v == v), default=0.0)
     return max(5.0, 5.0 * -(-largest // 5))

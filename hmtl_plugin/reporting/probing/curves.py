@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
+from hmtl_plugin.probing.results import FloatArray, ProbedEncoder, ProbedTask, ProbingResults
 from hmtl_plugin.reporting.probing.colours import INK, MUTED, PAPER, RULE, LineStyle, line_styles
 from hmtl_plugin.reporting.probing.heatmaps import DAGGER
 from hmtl_plugin.reporting.probing.labels import MARGIN, distinct, plain, shorten, text_width
-from hmtl_plugin.reporting.probing.study import FloatArray, ProbedEncoder, ProbedTask, Study
 
 _COLUMNS = 4
 _NOTE, _TICK = 7.5, 7.0  # points
@@ -32,7 +32,7 @@ class Line:
     best: int | None = None
 
 
-def accuracy_curves(study: Study, pooling: str) -> Figure:
+def accuracy_curves(study: ProbingResults, pooling: str) -> Figure:
     """Accuracies with 95 % intervals; majority and bag of words as horizontal lines, the best layer ringed."""
     lines = {
         (encoder, task): Line(probed.accuracy, probed.low, probed.high, probed.best)
@@ -46,7 +46,7 @@ def accuracy_curves(study: Study, pooling: str) -> Figure:
     return _small_multiples(study, f"Accuracy by layer, {pooling} pooling", "accuracy (%)", lines, levels)
 
 
-def selectivity_curves(study: Study, pooling: str) -> Figure:
+def selectivity_curves(study: ProbingResults, pooling: str) -> Figure:
     """Accuracy less that on the control task: what a probe owes to the representation rather than to its own memory."""
     lines = {
         (encoder, task): Line(probed.accuracy - probed.control, best=probed.best)
@@ -58,7 +58,7 @@ def selectivity_curves(study: Study, pooling: str) -> Figure:
 
 
 def _small_multiples(
-    study: Study, title: str, unit: str, lines: dict[tuple[str, str], Line], levels: Sequence[dict[str, float]]
+    study: ProbingResults, title: str, unit: str, lines: dict[tuple[str, str], Line], levels: Sequence[dict[str, float]]
 ) -> Figure:
     across = _across(len(study.tasks))
     down = max(-(-len(study.tasks) // across), 1)
@@ -105,7 +105,7 @@ def _heading(axes: Axes, task: ProbedTask, width: float) -> None:
 
 def _panel(
     axes: Axes,
-    study: Study,
+    study: ProbingResults,
     number: int,
     lines: dict[tuple[str, str], Line],
     levels: dict[str, float],
@@ -166,7 +166,7 @@ def _common_depth(encoders: Sequence[ProbedEncoder]) -> int | None:
 _Entry = tuple[Line2D | None, str, float]
 
 
-def _legend(study: Study, baselines: Sequence[str], room: float) -> list[list[_Entry]]:
+def _legend(study: ProbingResults, baselines: Sequence[str], room: float) -> list[list[_Entry]]:
     """Samples with their texts and widths, on as many lines as they need."""
     styles, names = line_styles(study.encoders), distinct((e.name for e in study.encoders), _NAME, _NOTE)
     own = {name for task in study.tasks for name in task.in_distribution}

@@ -5,17 +5,17 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from hmtl_plugin.probing.results import ProbedEncoder, ProbedTask, ProbingResults
 from hmtl_plugin.reporting.probing.colours import delta_colour, delta_limit, share_colour
 from hmtl_plugin.reporting.probing.hierarchy_strip import hierarchy_strip
 from hmtl_plugin.reporting.probing.labels import plain
 from hmtl_plugin.reporting.probing.layer_maps import Cell, LayerMap, Scale, draw_layer_map
-from hmtl_plugin.reporting.probing.study import ProbedEncoder, ProbedTask, Study
 
 DAGGER = "†"
 _STEPS = 9
 
 
-def accuracy_map(study: Study, encoder: ProbedEncoder, pooling: str) -> Figure:
+def accuracy_map(study: ProbingResults, encoder: ProbedEncoder, pooling: str) -> Figure:
     """Layers x tasks: number is the accuracy, colour the share of the way from the majority to 100 %."""
     columns = [_accuracy_column(study, encoder, task, pooling) for task in study.tasks]
     footer = [("majority", [number(task.majority) for task in study.tasks])]
@@ -43,7 +43,7 @@ def accuracy_map(study: Study, encoder: ProbedEncoder, pooling: str) -> Figure:
     )
 
 
-def difference_map(study: Study, encoder: ProbedEncoder, pooling: str) -> Figure:
+def difference_map(study: ProbingResults, encoder: ProbedEncoder, pooling: str) -> Figure:
     """Layers that the encoder and the baseline both have x tasks: percentage points, starred where significant."""
     limit = delta_limit(study)
     baseline = next(e for e in study.encoders if e.name == study.baseline)
@@ -86,7 +86,9 @@ def signed(value: float) -> str:
     return "0.0" if text[1:] == "0.0" else text
 
 
-def _accuracy_column(study: Study, encoder: ProbedEncoder, task: ProbedTask, pooling: str) -> list[Cell | None]:
+def _accuracy_column(
+    study: ProbingResults, encoder: ProbedEncoder, task: ProbedTask, pooling: str
+) -> list[Cell | None]:
     cells: list[Cell | None] = [None] * (encoder.layers + 1)
     probed = study.probed.get((encoder.name, task.name, pooling))
     if probed is None:
@@ -102,7 +104,7 @@ def _accuracy_column(study: Study, encoder: ProbedEncoder, task: ProbedTask, poo
 
 
 def _difference_column(
-    study: Study, encoder: ProbedEncoder, task: ProbedTask, pooling: str, layers: int, limit: float
+    study: ProbingResults, encoder: ProbedEncoder, task: ProbedTask, pooling: str, layers: int, limit: float
 ) -> list[Cell | None]:
     cells: list[Cell | None] = [None] * layers
     difference = study.differences.get((encoder.name, task.name, pooling))
@@ -123,5 +125,5 @@ def _trained(encoder: ProbedEncoder) -> str:
     return f" · transfer {encoder.transfer}" if encoder.transfer else ""
 
 
-def _strip_width(study: Study) -> float:
+def _strip_width(study: ProbingResults) -> float:
     return max((hierarchy_strip(encoder).width for encoder in study.encoders), default=0.0)

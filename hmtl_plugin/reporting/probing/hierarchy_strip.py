@@ -7,9 +7,9 @@ from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path as Curve
 
 from hmtl_plugin.hierarchy import Hierarchy, HierarchyError, Transfer
+from hmtl_plugin.probing.results import ProbedEncoder
 from hmtl_plugin.reporting.probing.colours import INK, MUTED, PILL
 from hmtl_plugin.reporting.probing.labels import shorten, text_width
-from hmtl_plugin.reporting.probing.study import ProbedEncoder
 
 _POINTS = 7.5
 _WIDEST = 2.0

@@ -7,19 +7,19 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from hmtl_plugin.publishing import write_whole
+from hmtl_plugin.files.publishing import write_whole
+from hmtl_plugin.probing.results import ProbingResults
 from hmtl_plugin.reporting.probing import html_tables
 from hmtl_plugin.reporting.probing.colours import THEME, line_styles
 from hmtl_plugin.reporting.probing.heatmaps import DAGGER
 from hmtl_plugin.reporting.probing.inline_svg import inline_svg
 from hmtl_plugin.reporting.probing.labels import plain
 from hmtl_plugin.reporting.probing.plots import plots
-from hmtl_plugin.reporting.probing.study import Study
 
 _TEMPLATE = "report.html.jinja"
 
 
-def write_html(study: Study, file: Path) -> None:
+def write_html(study: ProbingResults, file: Path) -> None:
     """Write the report; the file is there whole or not at all, and equal for equal studies."""
     file.parent.mkdir(parents=True, exist_ok=True)
     # A name may hold what UTF-8 cannot: it came from a path.
@@ -27,7 +27,7 @@ def write_html(study: Study, file: Path) -> None:
         part.write_text(html(study), encoding="utf-8", errors="replace")
 
 
-def html(study: Study) -> str:
+def html(study: ProbingResults) -> str:
     """The page's text."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hmtl_plugin.probing.results import Probed, ProbedEncoder, ProbedTask, ProbingResults
 from hmtl_plugin.reporting.probing.heatmaps import DAGGER, number, signed
-from hmtl_plugin.reporting.probing.study import Probed, ProbedEncoder, ProbedTask, Study
 
 
 class Verdict(NamedTuple):
@@ -63,7 +63,7 @@ def task_title(task: ProbedTask) -> str:
     return task.title + (DAGGER if task.in_distribution else "")
 
 
-def summary(study: Study, pooling: str) -> list[Row]:
+def summary(study: ProbingResults, pooling: str) -> list[Row]:
     """The best layer (on va) of each encoder and task: accuracy on te, interval, layer, verdict."""
     return [
         Row(
@@ -75,7 +75,7 @@ def summary(study: Study, pooling: str) -> list[Row]:
     ]
 
 
-def averages(study: Study, pooling: str) -> tuple[int, tuple[str, ...]]:
+def averages(study: ProbingResults, pooling: str) -> tuple[int, tuple[str, ...]]:
     """Means at the best layers: over how many tasks, those that all encoders with this pooling have and none was pre-trained on; of each encoder."""
     pooled = [
         e.name for e in study.encoders if any((e.name, task.name, pooling) in study.probed for task in study.tasks)
@@ -89,7 +89,7 @@ def averages(study: Study, pooling: str) -> tuple[int, tuple[str, ...]]:
     return len(whole), tuple(means.get(encoder.name, "–") for encoder in study.encoders)
 
 
-def centres(study: Study, pooling: str) -> list[Row]:
+def centres(study: ProbingResults, pooling: str) -> list[Row]:
     """Centres of gravity with their intervals."""
 
     def entry(probed: Probed | None, own: bool) -> Entry | None:
@@ -103,7 +103,7 @@ def centres(study: Study, pooling: str) -> list[Row]:
     return [_row(study, task, pooling, entry) for task in study.tasks]
 
 
-def selectivities(study: Study, pooling: str) -> list[Row]:
+def selectivities(study: ProbingResults, pooling: str) -> list[Row]:
     """Selectivity at the best layer, and what it is made of."""
 
     def entry(probed: Probed | None, own: bool) -> Entry | None:
@@ -117,19 +117,19 @@ def selectivities(study: Study, pooling: str) -> list[Row]:
     return [_row(study, task, pooling, entry) for task in study.tasks]
 
 
-def has_control(study: Study) -> bool:
+def has_control(study: ProbingResults) -> bool:
     """Whether any control task was run."""
     return any(probed.control is not None for probed in study.probed.values())
 
 
-def columns(study: Study) -> tuple[str, ...]:
+def columns(study: ProbingResults) -> tuple[str, ...]:
     """Heads of the full numbers, in the order of their texts."""
     control = ("control",) if has_control(study) else ()
     difference = ("difference", "p", "p (Holm)") if study.differences else ()
     return ("accuracy", "low", "high", "sd", "va", *control, *difference, "chosen on va")
 
 
-def full_numbers(study: Study, pooling: str) -> Iterator[Block]:
+def full_numbers(study: ProbingResults, pooling: str) -> Iterator[Block]:
     """Every number of a pooling."""
     for encoder in study.encoders:
         for task in study.tasks:
@@ -140,7 +140,7 @@ def full_numbers(study: Study, pooling: str) -> Iterator[Block]:
                 yield Block(encoder, task.title + mark, rows)
 
 
-def _layer_rows(study: Study, probed: Probed, key: tuple[str, str, str]) -> Iterator[LayerRow]:
+def _layer_rows(study: ProbingResults, probed: Probed, key: tuple[str, str, str]) -> Iterator[LayerRow]:
     difference = study.differences.get(key)
     for layer in range(len(probed.accuracy)):
         texts = [number(float(array[layer])) for array in (probed.accuracy, probed.low, probed.high)]
@@ -157,7 +157,7 @@ def _layer_rows(study: Study, probed: Probed, key: tuple[str, str, str]) -> Iter
         yield LayerRow(str(layer) if layer else "emb", tuple(texts), layer == probed.best)
 
 
-def _row(study: Study, task: ProbedTask, pooling: str, entry: _EntryOf) -> Row:
+def _row(study: ProbingResults, task: ProbedTask, pooling: str, entry: _EntryOf) -> Row:
     cells = tuple(
         entry(study.probed.get((encoder.name, task.name, pooling)), encoder.name in task.in_distribution)
         for encoder in study.encoders
@@ -165,7 +165,7 @@ def _row(study: Study, task: ProbedTask, pooling: str, entry: _EntryOf) -> Row:
     return Row(task_title(task), (), cells)
 
 
-def _summary_entry(study: Study, encoder: ProbedEncoder, task: ProbedTask, pooling: str) -> Entry | None:
+def _summary_entry(study: ProbingResults, encoder: ProbedEncoder, task: ProbedTask, pooling: str) -> Entry | None:
     probed = study.probed.get((encoder.name, task.name, pooling))
     if probed is None or not _known(probed):
         return None

@@ -12,11 +12,11 @@ from pathlib import Path
 import matplotlib.style
 from matplotlib.figure import Figure
 
-from hmtl_plugin.publishing import write_whole
+from hmtl_plugin.files.publishing import write_whole
+from hmtl_plugin.probing.results import ProbingResults
 from hmtl_plugin.reporting.probing.curves import accuracy_curves, selectivity_curves
 from hmtl_plugin.reporting.probing.heatmaps import accuracy_map, difference_map
 from hmtl_plugin.reporting.probing.labels import FONT, plain, slugs
-from hmtl_plugin.reporting.probing.study import Study
 
 DPI = 150
 _STYLE = {
@@ -62,7 +62,7 @@ class Plot:
         return re.sub(r"(?<=font-family: )'DejaVu Sans'[^;\"]*(?=[;\"])", _FAMILIES, text)
 
 
-def plots(study: Study) -> list[Plot]:
+def plots(study: ProbingResults) -> list[Plot]:
     """All figures that the study can fill, in the order of a report."""
     found: list[Plot] = []
     if not study.tasks or not study.encoders:
@@ -94,7 +94,7 @@ def plots(study: Study) -> list[Plot]:
     return found
 
 
-def write_plots(study: Study, folder: Path) -> list[Path]:
+def write_plots(study: ProbingResults, folder: Path) -> list[Path]:
     """Write every figure as PNG and SVG; a file is there whole or not at all.
 
     Returns:

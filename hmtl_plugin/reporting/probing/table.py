@@ -3,7 +3,7 @@
 import numpy as np
 
 from hmtl_plugin.models.mix import in_words
-from hmtl_plugin.reporting.probing.study import Probed, ProbedEncoder, ProbedTask, Study
+from hmtl_plugin.probing.results import Probed, ProbedEncoder, ProbedTask, ProbingResults
 from hmtl_plugin.reporting.text_table import text_table
 
 _LEGEND = "accuracy on te in percent; [best layer on va]"
@@ -11,7 +11,7 @@ _DIFFERENCE = "; * differs from {baseline} (paired test, Holm over tasks and lay
 _OWN = "; + pre-trained on this very task; averages leave out tasks that any encoder was pre-trained on or lacks"
 
 
-def probing_table(study: Study) -> str:
+def probing_table(study: ProbingResults) -> str:
     """One table an encoder and pooling, averages last, and what the marks mean."""
     tables = [
         f"{_title(encoder)}, {pooling} pooling\n{_table(study, encoder, pooling)}"
@@ -33,7 +33,7 @@ def _title(encoder: ProbedEncoder) -> str:
     return f"{encoder.name} ({where})" if where else encoder.name
 
 
-def _table(study: Study, encoder: ProbedEncoder, pooling: str) -> str:
+def _table(study: ProbingResults, encoder: ProbedEncoder, pooling: str) -> str:
     layers = [f"{layer}" if layer else "emb" for layer in range(encoder.layers + 1)]
     header = ["task", *layers, "best", "95 % interval", "majority", "words", "control"]
     rows, averaged = [], []
@@ -52,13 +52,13 @@ def _table(study: Study, encoder: ProbedEncoder, pooling: str) -> str:
     return text_table(header, rows)
 
 
-def _comparable(study: Study, task: ProbedTask, pooling: str) -> bool:
+def _comparable(study: ProbingResults, task: ProbedTask, pooling: str) -> bool:
     """Whether all encoders with this pooling have the task, and none was pre-trained on it."""
     with_pooling = {name for name, _, how in study.probed if how == pooling}
     return not task.in_distribution and all((name, task.name, pooling) in study.probed for name in with_pooling)
 
 
-def _cells(study: Study, key: tuple[str, str, str], probed: Probed) -> list[str]:
+def _cells(study: ProbingResults, key: tuple[str, str, str], probed: Probed) -> list[str]:
     difference = study.differences.get(key)
     marked = difference.significant if difference else np.zeros(0, dtype=bool)
     cells = []

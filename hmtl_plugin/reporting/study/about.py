@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from hmtl_plugin.reporting.study.data import StudyReport
 from hmtl_plugin.reporting.study.findings import ALWAYS_DIFFERS, GIVEN_TEXT, OWN_TEXT, PAPER_OPEN
-from hmtl_plugin.reporting.study.study import StudyReport
 from hmtl_plugin.reporting.study.tables import Table
 
 QUESTION = "Does a hierarchy of pre-training tasks make better embeddings than solving all of them at the last layer"

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from hmtl_plugin.errors import UserError
+from hmtl_plugin.evaluation.word_bits import WORDS
 from hmtl_plugin.hierarchy import Hierarchy
 from hmtl_plugin.objectives.base import known_objectives
 from hmtl_plugin.objectives.measure import Metric, find_metric
 from hmtl_plugin.probing.tasks import known_task
-from hmtl_plugin.reporting.study.study import (
+from hmtl_plugin.reporting.study.data import (
     BASELINE,
     PRIMARY,
     PROBES,
@@ -25,7 +26,6 @@ from hmtl_plugin.reporting.study.study import (
 )
 from hmtl_plugin.study.plan import PRETRAIN
 from hmtl_plugin.study.records import Line, Records
-from hmtl_plugin.word_bits import WORDS
 
 STUDY = "study.json"
 AVERAGE = "probing"

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from hmtl_plugin.reporting.study.data import BASELINE, PRIMARY, Measure, StudyReport
 from hmtl_plugin.reporting.study.statistics import LEVEL, SEEDS_FOR_TEST, Comparison
-from hmtl_plugin.reporting.study.study import BASELINE, PRIMARY, Measure, StudyReport
 from hmtl_plugin.reporting.study.tables import COUNTS, signed
 
 PAPER_OPEN = (

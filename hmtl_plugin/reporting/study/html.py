@@ -8,7 +8,7 @@ from hmtl_plugin.reporting.probing import html as probing_html
 from hmtl_plugin.reporting.probing.colours import THEME
 from hmtl_plugin.reporting.probing.inline_svg import inline_svg
 from hmtl_plugin.reporting.study import about, tables
-from hmtl_plugin.reporting.study.report import Report
+from hmtl_plugin.reporting.study.contents import Report
 
 _TEMPLATE = "study.html.jinja"
 

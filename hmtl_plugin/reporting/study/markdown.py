@@ -2,7 +2,7 @@
 
 from hmtl_plugin.reporting.prose import wrapped
 from hmtl_plugin.reporting.study import about, tables
-from hmtl_plugin.reporting.study.report import HTML, PLOTS, VALUES, Report
+from hmtl_plugin.reporting.study.contents import HTML, PLOTS, VALUES, Report
 from hmtl_plugin.reporting.study.tables import Table
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy import optimize, stats
 
 from hmtl_plugin.probing.statistics import holm
-from hmtl_plugin.reporting.study.study import BASELINE, Measure, StudyReport
+from hmtl_plugin.reporting.study.data import BASELINE, Measure, StudyReport
 
 LEVEL, POWER = 0.05, 0.8
 SEEDS_FOR_TEST = 6  # 2 ** 6 sign patterns: the smallest p is 1/32

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hmtl_plugin.errors import UserError
-from tests.scripts import run_script
+from tests.commands.running import run_script
 from tests.training.runs import PLUGIN, train
 
 GRID = ["--grid", "lr=1e-3,1e-2", "batch-size=16", "epochs=2"]

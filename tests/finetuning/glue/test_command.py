@@ -18,8 +18,8 @@ import pytest
 import torch
 
 from hmtl_plugin.errors import UserError
+from tests.commands.running import run_script
 from tests.finetuning.glue.runs import CELLS, GRID, RUNS, Trainer, finetune, records, table
-from tests.scripts import run_script
 from tests.training.runs import ROOT, weights
 
 

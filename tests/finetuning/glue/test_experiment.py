@@ -11,10 +11,10 @@ import torch
 from scipy import stats
 
 from hmtl_plugin.checkpoints import load_checkpoint
-from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.finetuning.experiment import Run, choose
-from hmtl_plugin.interop.origin import find_origin
+from hmtl_plugin.interop.provenance import find_provenance
+from hmtl_plugin.tokenizers.base import Tokenizer
 from tests.finetuning.glue.runs import (
     CELLS,
     DOCUMENTED,
@@ -153,7 +153,7 @@ def test_another_option_has_folders_of_its_own(copied: Path, glue: Path, trainer
     finetune(copied, glue, "RTE", "--grid", *cell.split(",")[:3], *odd, "--tokens-per-sample", "60")
     assert re.fullmatch(rf"{cell},options=[0-9a-f]{{10}}/seed1", trainer.runs[1]) and len(trainer.runs) == 2
     assert _score(folder / CELLS[0] / "seed1") == before
-    origin = find_origin(load_checkpoint(folder / "model.pt"))
+    origin = find_provenance(load_checkpoint(folder / "model.pt"))
     assert origin.cell == {"lr": "1e-3", "batch-size": "16", "epochs": "2"} and origin.seed == 1
     assert origin.metrics["score"] == _score(folder / trainer.runs[1])
 

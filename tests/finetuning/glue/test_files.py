@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from hmtl_plugin.data.readers import text as text_module
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.glue.files import GlueRows, find_files, read_rows
-from hmtl_plugin.finetuning.glue.tasks import TASKS, find_task
+from hmtl_plugin.glue.files import GlueRows, find_files, read_rows
+from hmtl_plugin.glue.tasks import TASKS, find_task
+from hmtl_plugin.preparation.readers import text as text_module
 
 RTE_HEADER = "index\tsentence1\tsentence2\tlabel\n"
 OFFICIAL_ROWS = {

@@ -8,9 +8,9 @@ import torch
 
 from hmtl_plugin import HierarchicalBert
 from hmtl_plugin.checkpoints import load_checkpoint
-from hmtl_plugin.finetuning.glue.tasks import find_task
-from hmtl_plugin.finetuning.heads import default_pooling
-from hmtl_plugin.finetuning.start import Start
+from hmtl_plugin.finetuning.pretrained import PretrainedCheckpoint
+from hmtl_plugin.glue.tasks import find_task
+from hmtl_plugin.models.finetuned_heads import default_pooling
 from hmtl_plugin.models.sentence_pooling import PairPooling
 from tests.finetuning.glue.runs import Trainer, finetune, records
 from tests.training.runs import weights
@@ -88,8 +88,10 @@ def test_a_head_reads_what_pre_training_read(
     finetune(begun, glue, "RTE", "--grid", "epochs=1", "head-pooling=cls")
     assert [record["pooling"] for record in records(begun)][1:] == ["max", "cls"]
     model = begun.parent / "glue" / "RTE" / "model.pt"
-    assert Start.find(begun).pooling == pre_training
-    assert Start.find(model).pooling == load_checkpoint(model).config["task"]["head_pooling"]  # its head's, not first
+    assert PretrainedCheckpoint.find(begun).pooling == pre_training
+    assert (
+        PretrainedCheckpoint.find(model).pooling == load_checkpoint(model).config["task"]["head_pooling"]
+    )  # its head's, not first
 
 
 def test_a_run_that_compares_goes_on_where_it_was_stopped(start: Path, glue: Path, trainer: Trainer) -> None:

@@ -11,15 +11,15 @@ from fairseq import hub_utils
 
 from hmtl_plugin import HierarchicalBert
 from hmtl_plugin.checkpoints import save_for_use
-from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.fairseq_hub import from_hub_utils
 from hmtl_plugin.finetuning.experiment import Settings
-from hmtl_plugin.finetuning.glue.experiment import GlueExperiment
-from hmtl_plugin.finetuning.glue.prepare import prepare_glue, read_glue_manifest
-from hmtl_plugin.finetuning.glue.tasks import find_task
-from hmtl_plugin.finetuning.start import Start
+from hmtl_plugin.finetuning.glue import GlueExperiment
+from hmtl_plugin.finetuning.pretrained import PretrainedCheckpoint
+from hmtl_plugin.glue.prepare import prepare_glue, read_glue_manifest
+from hmtl_plugin.glue.tasks import find_task
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
+from hmtl_plugin.tokenizers.base import Tokenizer
 from tests.finetuning.conftest import WORDS
 from tests.training.runs import PLUGIN, train
 
@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer, pretr
             (folder / "glue" / task / f"{name}.tsv").write_text("\n".join(lines) + "\n")
     tasks = [find_task(name) for name in TASKS]
     list(prepare_glue(tasks, folder / "glue", folder / "data", tokenizer.dictionary(), tokenizer, 1))
-    start = Start.find(pretrained)
+    start = PretrainedCheckpoint.find(pretrained)
     settings = Settings(start, "", folder / "results.jsonl", "", [1], autocast="none")
     for name in TASKS:
         manifest = read_glue_manifest(folder / "data" / name)

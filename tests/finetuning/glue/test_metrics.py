@@ -5,8 +5,8 @@ import warnings
 import numpy as np
 import pytest
 
-from hmtl_plugin.finetuning.glue.metrics import METRICS, compute, constant, score
-from hmtl_plugin.finetuning.glue.tasks import TASKS, find_task
+from hmtl_plugin.glue.metrics import METRICS, compute, constant, score
+from hmtl_plugin.glue.tasks import TASKS, find_task
 
 
 def test_every_task_s_metrics_exist_and_perfect_predictions_score_100() -> None:

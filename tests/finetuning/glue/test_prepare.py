@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.glue.prepare import PreparedTask, prepare_glue, read_glue_manifest
-from hmtl_plugin.finetuning.glue.tasks import find_task
+from hmtl_plugin.glue.prepare import PreparedTask, prepare_glue, read_glue_manifest
+from hmtl_plugin.glue.tasks import find_task
+from hmtl_plugin.tokenizers.base import Tokenizer
 from tests.conftest import REPOSITORY
 from tests.finetuning.conftest import WORDS
 
@@ -93,7 +93,7 @@ def test_one_sentence_and_numbers(glue: Path, tmp_path: Path, tokenizer: Tokeniz
 def test_workers_change_no_byte(
     glue: Path, tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hmtl_plugin.data.readers.text.SPAN_BYTES", 300)
+    monkeypatch.setattr("hmtl_plugin.preparation.readers.text.SPAN_BYTES", 300)
     one, two = (prepare(glue, tmp_path / str(n), tokenizer, "RTE", workers=n)[0].folder for n in (1, 2))
     files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
     assert len(files) == 21

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.glue.submission import answers, write_predictions, zip_submission
-from hmtl_plugin.finetuning.glue.tasks import TASKS, TEST, find_task
+from hmtl_plugin.glue.submission import answers, write_predictions, zip_submission
+from hmtl_plugin.glue.tasks import TASKS, TEST, find_task
 
 # as https://gluebenchmark.com asks for them
 LABELS = {

@@ -13,11 +13,11 @@ import torch
 
 from hmtl_plugin.checkpoints import load_checkpoint, load_vocabulary
 from hmtl_plugin.data.corpus import Corpus
-from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.glue.dataset import SentenceDataset
-from hmtl_plugin.finetuning.glue.prepare import prepare_glue
-from hmtl_plugin.finetuning.glue.tasks import find_task
+from hmtl_plugin.glue.dataset import SentenceDataset
+from hmtl_plugin.glue.prepare import prepare_glue
+from hmtl_plugin.glue.tasks import find_task
+from hmtl_plugin.tokenizers.base import Tokenizer
 from tests.finetuning.conftest import WORDS
 from tests.training.runs import PLUGIN, assert_same_weights, error_of, run, train, weights
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hmtl_plugin.data.tokenizer import Tokenizer
+from hmtl_plugin.tokenizers.base import Tokenizer
 from tests.finetuning.squad.runs import Trained, train_words
 
 

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hmtl_plugin.checkpoints import save_for_use
-from hmtl_plugin.data.tokenizer import Tokenizer
 from hmtl_plugin.finetuning.experiment import Settings
-from hmtl_plugin.finetuning.squad.experiment import SquadExperiment
-from hmtl_plugin.finetuning.squad.prepare import prepare_squad, read_squad_manifest
-from hmtl_plugin.finetuning.start import Start
+from hmtl_plugin.finetuning.pretrained import PretrainedCheckpoint
+from hmtl_plugin.finetuning.squad import SquadExperiment
+from hmtl_plugin.squad.prepare import prepare_squad, read_squad_manifest
+from hmtl_plugin.tokenizers.base import Tokenizer
 from tests.finetuning.conftest import WORDS
 from tests.finetuning.squad.texts import entry, write
 from tests.training.runs import PLUGIN, train
@@ -100,7 +100,7 @@ def train_words(folder: Path, tokenizer: Tokenizer, version_2: bool) -> Trained:
 
 def experiment(data: Path, save_dir: Path, version_2: bool) -> SquadExperiment:
     """On prepared data, with the checkpoint of a run."""
-    start = Start.find(save_dir)
+    start = PretrainedCheckpoint.find(save_dir)
     settings = Settings(start, str(save_dir), save_dir / "results.jsonl", "tiny", [3], autocast="none")
     manifest = read_squad_manifest(data)
     assert manifest is not None

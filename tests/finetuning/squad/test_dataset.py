@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from hmtl_plugin.data.tokenizer import Tokenizer
-from hmtl_plugin.finetuning.squad.dataset import SquadDataset, SquadSplit
-from hmtl_plugin.finetuning.squad.files import SquadFile, read_squad
-from hmtl_plugin.finetuning.squad.prepare import prepare_squad
-from hmtl_plugin.finetuning.squad.windows import answer_positions
+from hmtl_plugin.squad.dataset import SquadDataset, SquadSplit
+from hmtl_plugin.squad.files import SquadFile, read_squad
+from hmtl_plugin.squad.prepare import prepare_squad
+from hmtl_plugin.squad.windows import answer_positions
+from hmtl_plugin.tokenizers.base import Tokenizer
 from tests.finetuning.squad.texts import entry, random_squad, write
 
 

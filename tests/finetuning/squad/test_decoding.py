@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hmtl_plugin.finetuning.squad.decoding import (
+from hmtl_plugin.squad.decoding import (
     LOWEST,
     WindowSpans,
     best_spans,

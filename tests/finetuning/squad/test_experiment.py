@@ -13,12 +13,12 @@ import pytest
 
 from hmtl_plugin.checkpoints import load_checkpoint
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.squad.experiment import FILES
-from hmtl_plugin.finetuning.squad.files import read_squad
-from hmtl_plugin.finetuning.squad.scoring import evaluate
+from hmtl_plugin.finetuning.squad import FILES
+from hmtl_plugin.squad.files import read_squad
+from hmtl_plugin.squad.scoring import evaluate
+from tests.commands.running import run_script
 from tests.finetuning.squad.runs import named_words
 from tests.finetuning.squad.texts import entry, write
-from tests.scripts import run_script
 from tests.training.runs import PLUGIN, ROOT, run, train
 
 GRID = "lr=3e-3,batch-size=16,epochs=1"

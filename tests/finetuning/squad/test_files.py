@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.squad.files import Question, read_squad
+from hmtl_plugin.squad.files import Question, read_squad
 from tests.finetuning.squad.texts import entry, write
 
 CONTEXT = "  \u4e2d\u6587 and \U0001f680\t old grey  towns"

@@ -13,8 +13,8 @@ from hmtl_plugin import HierarchicalBert
 from hmtl_plugin.checkpoints import save_for_use
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.fairseq_hub import from_hub_utils
-from hmtl_plugin.finetuning.squad.files import read_squad
 from hmtl_plugin.models.hierarchical_bert import HierarchicalBertModel
+from hmtl_plugin.squad.files import read_squad
 from tests.finetuning.conftest import WORDS
 from tests.finetuning.squad.runs import ASKED, OTHERS, WINDOWS, Trained
 

@@ -8,15 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hmtl_plugin.data.offsets import encode_with_offsets
-from hmtl_plugin.data.tokenizer import Tokenizer
-from hmtl_plugin.finetuning.squad.dataset import SquadSplit
-from hmtl_plugin.finetuning.squad.decoding import LOWEST
-from hmtl_plugin.finetuning.squad.files import Question, SquadFile, read_squad
-from hmtl_plugin.finetuning.squad.measure import QuestionScores, SquadScorer
-from hmtl_plugin.finetuning.squad.prepare import prepare_squad
-from hmtl_plugin.finetuning.squad.report import report
-from hmtl_plugin.finetuning.squad.scoring import (
+from hmtl_plugin.squad.dataset import SquadSplit
+from hmtl_plugin.squad.decoding import LOWEST
+from hmtl_plugin.squad.files import Question, SquadFile, read_squad
+from hmtl_plugin.squad.measure import QuestionScores, SquadScorer
+from hmtl_plugin.squad.prepare import prepare_squad
+from hmtl_plugin.squad.report import report
+from hmtl_plugin.squad.scoring import (
     FloatArray,
     GoldAnswers,
     answer_lengths,
@@ -24,7 +22,9 @@ from hmtl_plugin.finetuning.squad.scoring import (
     random_span_baseline,
     score_questions,
 )
-from hmtl_plugin.finetuning.squad.windows import Windows
+from hmtl_plugin.squad.windows import Windows
+from hmtl_plugin.tokenizers.base import Tokenizer
+from hmtl_plugin.tokenizers.offsets import encode_with_offsets
 from tests.finetuning.squad.runs import Trained
 from tests.finetuning.squad.texts import random_squad
 

@@ -9,15 +9,15 @@ from fairseq.data import Dictionary, data_utils
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hmtl_plugin.data.offsets import encode_with_offsets
-from hmtl_plugin.data.sentencepiece_tokenizer import SentencePieceTokenizer
-from hmtl_plugin.data.tokenizer import Tokenizer
-from hmtl_plugin.data.tokenizer_training import train_tokenizer
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.squad.answers import answer_tokens
-from hmtl_plugin.finetuning.squad.dataset import SquadSplit
-from hmtl_plugin.finetuning.squad.files import Question, SquadFile, read_squad
-from hmtl_plugin.finetuning.squad.prepare import PreparedSquad, prepare_squad, read_squad_manifest
+from hmtl_plugin.squad.answers import answer_tokens
+from hmtl_plugin.squad.dataset import SquadSplit
+from hmtl_plugin.squad.files import Question, SquadFile, read_squad
+from hmtl_plugin.squad.prepare import PreparedSquad, prepare_squad, read_squad_manifest
+from hmtl_plugin.tokenizers.base import Tokenizer
+from hmtl_plugin.tokenizers.offsets import encode_with_offsets
+from hmtl_plugin.tokenizers.sentencepiece import SentencePieceTokenizer
+from hmtl_plugin.tokenizers.training import train_tokenizer
 from tests.finetuning.squad.texts import entry, random_squad, write
 
 

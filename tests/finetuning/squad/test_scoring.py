@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.squad.files import Question, SquadFile, read_squad
-from hmtl_plugin.finetuning.squad.scoring import (
+from hmtl_plugin.squad.files import Question, SquadFile, read_squad
+from hmtl_plugin.squad.scoring import (
     GoldAnswers,
     answer_lengths,
     best_threshold,

@@ -15,12 +15,12 @@ import torch
 
 from hmtl_plugin.checkpoints import load_checkpoint
 from hmtl_plugin.criterions.span_qa import SpanQuestionAnswering
-from hmtl_plugin.data.tokenizer import Tokenizer
-from hmtl_plugin.finetuning.squad.dataset import SquadDataset, SquadSplit
-from hmtl_plugin.finetuning.squad.files import read_squad
-from hmtl_plugin.finetuning.squad.prepare import prepare_squad
-from hmtl_plugin.finetuning.squad.scoring import evaluate
-from hmtl_plugin.finetuning.squad.windows import answer_positions
+from hmtl_plugin.squad.dataset import SquadDataset, SquadSplit
+from hmtl_plugin.squad.files import read_squad
+from hmtl_plugin.squad.prepare import prepare_squad
+from hmtl_plugin.squad.scoring import evaluate
+from hmtl_plugin.squad.windows import answer_positions
+from hmtl_plugin.tokenizers.base import Tokenizer
 from tests.finetuning.squad.runs import WINDOWS, Trained, arguments, experiment
 from tests.finetuning.squad.texts import entry, write
 from tests.training.runs import assert_same_weights, run, train, weights

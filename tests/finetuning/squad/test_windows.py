@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.finetuning.squad.windows import Windows, answer_positions, make_windows
+from hmtl_plugin.squad.windows import Windows, answer_positions, make_windows
 
 
 @st.composite

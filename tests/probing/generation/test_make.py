@@ -8,8 +8,8 @@ import pytest
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.probing.tasks import find_tasks
+from tests.commands.running import run_script
 from tests.probing.generation import texts
-from tests.scripts import run_script
 
 TASKS = ("sentence_length", "word_content", "bigram_shift", "odd_man_out")
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hmtl_plugin.data.gather import Spool
-from hmtl_plugin.data.sources import gather_sources
+from hmtl_plugin.preparation.gather import Spool
+from hmtl_plugin.preparation.sources import gather_sources
 from hmtl_plugin.probing.generation.make import Summary, make_probing
 from hmtl_plugin.probing.generation.options import ProbingOptions
 from hmtl_plugin.probing.generation.sample import Sample, draw_sample

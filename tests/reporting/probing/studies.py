@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hmtl_plugin.reporting.probing.study import Difference, FloatArray, Probed, ProbedEncoder, ProbedTask, Study
+from hmtl_plugin.probing.results import Difference, FloatArray, Probed, ProbedEncoder, ProbedTask, ProbingResults
 
 TITLES = (
     "Sentence length|Word content|Tree depth|Top constituents|Bigram shift|Tense|Subject number|Object number|"
@@ -26,7 +26,7 @@ class Shape:
     seed: int = 0
 
 
-def invented(shape: Shape = Shape()) -> Study:
+def invented(shape: Shape = Shape()) -> ProbingResults:
     """A flat encoder, hierarchies (the last one with bigram shift), and an untrained encoder as baseline."""
     encoders = _encoders(shape)
     draw = np.random.default_rng(shape.seed)
@@ -53,7 +53,7 @@ def invented(shape: Shape = Shape()) -> Study:
                 if encoder.name != baseline:
                     key = (encoder.name, task.name, pooling)
                     differences[key] = _difference(probed[key], probed[baseline, task.name, pooling])
-    return Study(encoders, tasks, shape.poolings, probed, baseline, differences, SETTINGS)
+    return ProbingResults(encoders, tasks, shape.poolings, probed, baseline, differences, SETTINGS)
 
 
 SETTINGS = {

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from hmtl_plugin.probing.results import ProbingResults
 from hmtl_plugin.reporting.probing import html_tables
 from hmtl_plugin.reporting.probing.html import html, write_html
-from hmtl_plugin.reporting.probing.study import Study
 from tests.reporting.probing.studies import Shape, invented
 
 _VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -55,12 +55,12 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def study() -> Study:
+def study() -> ProbingResults:
     return invented()
 
 
 @pytest.fixture(scope="module")
-def text(study: Study) -> str:
+def text(study: ProbingResults) -> str:
     return html(study)
 
 
@@ -100,7 +100,7 @@ def test_can_be_read_without_seeing_it(page: Page) -> None:
     assert page.all("html") == [{"lang": "en"}]
 
 
-def test_full_numbers_hold_every_layer(study: Study, page: Page) -> None:
+def test_full_numbers_hold_every_layer(study: ProbingResults, page: Page) -> None:
     cells = Counter(page.said("td"))
     for probed in study.probed.values():
         for value in (*probed.accuracy.tolist(), *probed.low.tolist(), *probed.high.tolist()):
@@ -110,7 +110,7 @@ def test_full_numbers_hold_every_layer(study: Study, page: Page) -> None:
     assert {len(row.texts) for block in blocks for row in block.rows} == {len(html_tables.columns(study))}
 
 
-def test_sections_stand_for_what_was_run(study: Study, page: Page) -> None:
+def test_sections_stand_for_what_was_run(study: ProbingResults, page: Page) -> None:
     everything = ["summary", "heat-maps", "differences", "curves", "centres", "control", "numbers", "method", "legend"]
     assert [a["id"] for a in page.all("h2")] == ["probed", *everything]
     assert page.all("details") == [{}, {}]
@@ -128,7 +128,7 @@ def test_says_what_the_tests_cannot_tell_and_whose_objective_is_probed(page: Pag
     assert "This holds for runs/books-hierarchy." in said
 
 
-def test_names_do_no_harm(study: Study) -> None:
+def test_names_do_no_harm(study: ProbingResults) -> None:
     small = invented(Shape(tasks=2, poolings=(HOSTILE,), names=(HOSTILE,)))
     task = replace(small.tasks[0], title=HOSTILE, in_distribution=frozenset([HOSTILE]))
     hostile = replace(small, tasks=(task, small.tasks[1]), settings={HOSTILE: {HOSTILE: [HOSTILE]}})
@@ -140,21 +140,21 @@ def test_names_do_no_harm(study: Study) -> None:
     assert len({a["id"] for _, a in parsed.elements if "id" in a}) == sum("id" in a for _, a in parsed.elements)
 
 
-def test_half_done_work_shows_as_gaps(study: Study) -> None:
+def test_half_done_work_shows_as_gaps(study: ProbingResults) -> None:
     first = dict(list(study.probed.items())[:7])
     half = Page(html(replace(study, probed=first, differences={})))
     assert half.said("span").count("not probed") > 100
-    nothing = Page(html(Study((), (), (), {})))
+    nothing = Page(html(ProbingResults((), (), (), {})))
     assert not nothing.all("figure") and len(nothing.all("h2")) > 5
 
 
-def test_file_is_the_same_each_time_and_whole(study: Study, text: str, tmp_path: Path) -> None:
+def test_file_is_the_same_each_time_and_whole(study: ProbingResults, text: str, tmp_path: Path) -> None:
     write_html(study, tmp_path / "deep" / "report.html")
     assert [file.name for file in (tmp_path / "deep").iterdir()] == ["report.html"]
     assert (tmp_path / "deep" / "report.html").read_text(encoding="utf-8") == text
 
 
-def test_settings_of_any_shape_are_shown(study: Study) -> None:
+def test_settings_of_any_shape_are_shown(study: ProbingResults) -> None:
     settings = {"seeds": [1, 2], "grid": {"l2": [1e-4, 0.5], "deep": {"er": "yes it is"}}, "amp": False, "none": None}
     said = Page(html(replace(study, tasks=(), settings=settings))).said("dt", "dd", "code")
     assert [text for text in said if text in {"seeds", "1, 2", "0.0001, 0.5", "er", "yes it is", "no", "none"}] == [
@@ -162,7 +162,7 @@ def test_settings_of_any_shape_are_shown(study: Study) -> None:
     ]
 
 
-def test_verdicts_follow_the_intervals(study: Study) -> None:
+def test_verdicts_follow_the_intervals(study: ProbingResults) -> None:
     for pooling in study.poolings:
         for task, row in zip(study.tasks, html_tables.summary(study, pooling)):
             own = study.probed["untrained", task.name, pooling]
@@ -177,7 +177,7 @@ def test_verdicts_follow_the_intervals(study: Study) -> None:
                 assert entry.verdict == (above if low > task.majority else html_tables.NEITHER)
 
 
-def test_averages_leave_out_own_objectives_and_tasks_that_an_encoder_lacks(study: Study) -> None:
+def test_averages_leave_out_own_objectives_and_tasks_that_an_encoder_lacks(study: ProbingResults) -> None:
     count, means = html_tables.averages(study, "cls")
     assert count == len(study.tasks) - 1 and len(means) == len(study.encoders)
     probed = {key: value for key, value in study.probed.items() if key != ("untrained", study.tasks[0].name, "cls")}

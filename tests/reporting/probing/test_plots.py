@@ -14,13 +14,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from hmtl_plugin.probing.results import ProbedEncoder, ProbingResults
 from hmtl_plugin.reporting.probing import colours
 from hmtl_plugin.reporting.probing.curves import accuracy_curves, selectivity_curves
 from hmtl_plugin.reporting.probing.heatmaps import accuracy_map, difference_map, signed
 from hmtl_plugin.reporting.probing.hierarchy_strip import hierarchy_strip
 from hmtl_plugin.reporting.probing.labels import slugs
 from hmtl_plugin.reporting.probing.plots import plots, write_plots
-from hmtl_plugin.reporting.probing.study import ProbedEncoder, Study
 from tests.reporting.probing.studies import Shape, invented
 
 LONG = tuple(f"runs/books/a-long-name-of-a-pre-training-with-many-options-{n}/checkpoint_best.pt" for n in range(5))
@@ -40,7 +40,7 @@ def _texts(figure: Figure) -> dict[tuple[int, int], str]:
     return {place: text.get_text() for place, text in _named(figure, "cell").items() if isinstance(text, Text)}
 
 
-def _encoder(study: Study, name: str) -> ProbedEncoder:
+def _encoder(study: ProbingResults, name: str) -> ProbedEncoder:
     return next(encoder for encoder in study.encoders if encoder.name == name)
 
 

@@ -8,9 +8,10 @@ import pytest
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.reporting.study.collect import read_study
-from hmtl_plugin.reporting.study.report import HTML, MARKDOWN, VALUES, Report, write_report
+from hmtl_plugin.reporting.study.contents import HTML, MARKDOWN, VALUES, Report
+from hmtl_plugin.reporting.study.report import write_report
+from tests.commands.running import run_script
 from tests.reporting.study.made_up import write_study
-from tests.scripts import run_script
 
 pytest.importorskip("matplotlib")
 EFFECTS = {"random": -3.0, "flat": 0.0, "shift-lowest": 0.5, "hierarchy": 1.0}

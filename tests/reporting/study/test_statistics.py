@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from hmtl_plugin.reporting.study.data import Measure
 from hmtl_plugin.reporting.study.statistics import SEEDS_FOR_TEST, detectable, paired, sign_flip
-from hmtl_plugin.reporting.study.study import Measure
 
 
 def _paired(values: list[float], comparisons: int = 1):

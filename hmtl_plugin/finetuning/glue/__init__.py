@@ -1,1 +1,0 @@
-"""GLUE: the table of tasks, its files, batches, metrics, runs and predictions."""

@@ -1,0 +1,6 @@
+#!/usr/bin/env python3
+"""`hmtl_plugin.commands.python_prose`, where it is explained; or see --help."""
+
+from hmtl_plugin.commands.run import run_command
+
+run_command("python_prose")
