@@ -5,6 +5,9 @@
 # first of python3.11, 3.12, 3.13 found, or with $PYTHON). Run it as often as you like: it does nothing when nothing changed.
 #
 #   --python           print only the path of the environment's Python on standard output (for other scripts)
+#   --wheel DIR        keep the fairseq that was compiled (three minutes) as a wheel in DIR, in a folder for its torch, and
+#                      install that wherever DIR has it: a second environment, or a machine alike, takes seconds
+#                      (or HMTL_WHEELS=DIR, for recipes and continuous integration)
 #   HMTL_TORCH_INDEX   where to get torch when there is none, for example https://download.pytorch.org/whl/cpu:
 #                      a CPU build of 200 MB in place of pip's usual one, which brings 3 GB of CUDA libraries on Linux
 #   HMTL_EXTRAS        what to install beside the package, for example dev,hf (default: what was installed before, or dev)
@@ -12,9 +15,13 @@ set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 constraints=$repo/constraints.txt
-print_python=
+print_python= wheels=${HMTL_WHEELS:-}
 case "${1:-}" in
     --python) print_python=1 ;;
+    --wheel)
+        [ $# = 2 ] || { echo "error: --wheel: give the folder to keep the wheel in" >&2; exit 1; }
+        wheels=$2
+        ;;
     "") ;;
     *) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac
@@ -151,8 +158,19 @@ torchaudio_is_ours=$prefix/.hmtl-torchaudio
 # fairseq is compiled against the torch and numpy that will run it. Its isolated build would fetch a torch of its own.
 pip "installing torch and the build tools (1/2: a minute, more where torch is downloaded)" \
     install "torch>=2.8" numpy Cython "setuptools<81" wheel ${torch_index[@]+"${torch_index[@]}"}
-pip "installing fairseq and the rest (2/2: about three minutes, most of it compiling)" \
-    install --no-build-isolation -e "$repo[$extras]"
+links=() how="about three minutes, most of it compiling"
+if [ -n "$wheels" ]; then
+    fairseq=$(sed -n 's/.*"\(fairseq-fixed==[^"]*\)".*/\1/p' "$repo/setup.py")
+    built=$wheels/$("$python" -c 'import platform, torch; print(f"torch-{torch.__version__}-{platform.machine()}")')
+    tag=$("$python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
+    if ! compgen -G "$built/fairseq_fixed-${fairseq#*==}-$tag-*.whl" >/dev/null; then
+        mkdir -p "$built" || fail "--wheel $wheels: cannot be written: name another folder"
+        pip "compiling fairseq into $built (three minutes)" wheel --no-build-isolation --no-deps -w "$built" "$fairseq"
+    fi
+    links=(--find-links "$built") how="with $(basename "$built")'s fairseq of $wheels"
+fi
+pip "installing fairseq and the rest (2/2: $how)" \
+    install --no-build-isolation ${links[@]+"${links[@]}"} -e "$repo[$extras]"
 
 # 5. The torchaudio that pip finds is linked to CUDA: beside a CPU torch it cannot be imported, and takes other packages
 # (transformers) down with it, which import whatever is installed. One that works stays, and so does one that was here before.

@@ -25,6 +25,12 @@ with open(here / "calls", "a") as calls:
     print(*words, torch, file=calls)
 if os.environ.get("PIP_FAILS"):
     sys.exit("no matching distribution")
+if words[1].startswith("torch"):
+    (here / "torch.py").write_text("__version__ = '2.13.0'")
+if words[0] == "wheel":
+    place = pathlib.Path(words[words.index("-w") + 1])
+    tag = "cp%d%d" % sys.version_info[:2]
+    (place / f"{words[-1].replace('-', '_', 1).replace('==', '-')}-{tag}-{tag}-linux.whl").touch()
 if "-e" in words:
     repository = words[words.index("-e") + 1].partition("[")[0]
     (here / "hmtl_plugin.pth").write_text(repository)
@@ -132,6 +138,29 @@ def test_keeps_a_torch_that_will_do(machine: Machine, present: str | None, used:
         machine.has("torch", present)
     machine.setup()
     assert all(call.endswith(f" torch=={used}") for call in machine.calls)
+
+
+@pytest.mark.parametrize("by_option", [True, False])
+def test_keeps_what_it_compiled(machine: Machine, tmp_path: Path, by_option: bool) -> None:
+    """A second environment finds the wheel, in a folder for the torch that it was compiled for."""
+    place = tmp_path / "the wheels"
+    given = (("--wheel", str(place)), {}) if by_option else ((), {"HMTL_WHEELS": str(place)})
+    assert machine.setup(*given[0], **given[1]).returncode == 0
+    compiled, rest = machine.calls[1:3]
+    (built,) = place.glob("torch-2.13.0-*")
+    assert compiled.startswith("wheel --no-build-isolation --no-deps -w ") and "fairseq-fixed==0.12.3.1" in compiled
+    assert rest.startswith("install --no-build-isolation --find-links ") and str(built) in rest and "-e" in rest
+    (machine.site / "fairseq.py").unlink()
+    count = len(machine.calls)
+    assert machine.setup(*given[0], **given[1]).returncode == 0
+    assert not any(call.startswith("wheel") for call in machine.calls[count:])
+
+
+def test_a_folder_for_wheels_that_cannot_be(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "--wheel" in error_of(machine.setup("--wheel", str(tmp_path / "file")))
+    done = machine.setup("--wheel")
+    assert done.returncode == 1 and "give the folder" in done.stderr
 
 
 def test_asks_the_index_given_for_a_torch_that_is_missing(machine: Machine) -> None:

@@ -5,7 +5,7 @@ between them and their heads.
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, make_dataclass
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any, Optional, cast
 
 import torch
@@ -190,6 +190,8 @@ def _select(state: Tensor, rows: Rows, pooling: nn.Module | None, sequences: Seq
 
 
 logger = logging.getLogger(__name__)
+HUB = "hmtl_plugin.fairseq_hub:from_pretrained"
+"""What opens checkpoints, by its name: it is made of models and all that stands on them."""
 
 
 @dataclass
@@ -331,9 +333,7 @@ class HierarchicalBertModel(BaseFairseqModel):
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
         """The hub interface over a checkpoint, where fairseq's users look for it; see `fairseq_hub.from_pretrained`."""
-        return import_module("hmtl_plugin.fairseq_hub").from_pretrained(
-            *args, **kwargs
-        )  # which stands above the models
+        return resolve_name(HUB)(*args, **kwargs)
 
     @property
     def objective_names(self) -> tuple[str, ...]:
