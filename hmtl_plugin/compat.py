@@ -1,7 +1,7 @@
 """All that a living Python, torch and numpy need of fairseq 0.12, in one place, each with its reason.
 
-No file of an installed package is edited. Importing this module imports fairseq, quietly and in a version that works, and
-does the rest: whatever of this package imports fairseq imports this before, a package in its ``__init__``.
+No file of an installed package is edited. Importing this module imports fairseq, quietly and in a version that works,
+and does the rest: whatever of this package imports fairseq imports this before, a package in its ``__init__``.
 """
 
 import argparse
@@ -58,7 +58,8 @@ def _installed(name: str) -> bool:
 def _quiet_import() -> None:
     """Importing fairseq must not turn on debug logging for the whole process.
 
-    One of its model files calls ``logging.basicConfig(level=DEBUG)``, which does nothing once the root logger has a handler.
+    One of its model files calls ``logging.basicConfig(level=DEBUG)``, which does nothing once the root logger has a
+    handler.
     """
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
@@ -116,8 +117,8 @@ def _write_whole_checkpoints() -> None:
     """Checkpoints appear whole, and a full disk is one line.
 
     ``checkpoint_last.pt`` is a copy that fairseq writes in place: a kill there would leave half a file. Where a disk is
-    full, fairseq writes again, and a third time, behind what it had written, and leaves the file there. And to see whether
-    it can write into a folder, it empties and removes a file there that may be somebody's, "dummy".
+    full, fairseq writes again, and a third time, behind what it had written, and leaves the file there. And to see
+    whether it can write into a folder, it empties and removes a file there that may be somebody's, "dummy".
     """
     import torch
     from fairseq import checkpoint_utils

@@ -215,7 +215,7 @@ def check_a_sample_depends_on_nothing_else(trial: Trial) -> None:
 
 
 def check_corruption_keeps_to_the_contract(trial: Trial) -> None:
-    """Alone and among others, see `objectives.contract`; and there is something to learn."""
+    """Alone and among others, see `corruption.contract`; and there is something to learn."""
     data = trial.data(trial.name, trial.partner)
     data.set_epoch(1)
     objectives = data.views[0].corrupting

@@ -67,8 +67,8 @@ def no_room(error: BaseException) -> str | None:
 
 
 def logged_error(log: Path, start: int) -> str | None:
-    """Why a command failed, from what it wrote to ``log`` after byte ``start``: our own line of the error, else Python's
-    last.
+    """Why a command failed, from what it wrote to ``log`` after byte ``start``: our own line of the error, else
+    Python's last.
     """
     with log.open("rb") as file:
         file.seek(start)

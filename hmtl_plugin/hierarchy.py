@@ -51,8 +51,8 @@ class HierarchyError(ValueError):
 
 @dataclass(frozen=True)
 class Placement:
-    """One objective at one layer, or at a mix of several. ``layer`` is as written: '8', '-1', '50%', 'mix' or 'mix:1-8';
-    ``weight`` multiplies its loss.
+    """One objective at one layer, or at a mix of several. ``layer`` is as written: '8', '-1', '50%', 'mix' or
+    'mix:1-8'; ``weight`` multiplies its loss.
     """
 
     objective: str
@@ -116,8 +116,8 @@ class Transfer:
 
     Attributes:
         stop_gradient: no gradient flows back into the source ('!').
-        permuted: a sample gets the representation of another one of its batch ('~'): a control with the operator's parameters
-            and without its information.
+        permuted: a sample gets the representation of another one of its batch ('~'): a control with the operator's
+            parameters and without its information.
     """
 
     source: str

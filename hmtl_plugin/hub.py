@@ -273,8 +273,8 @@ class HierarchicalBert(nn.Module):
         """What a head says of sentences or pairs of them.
 
         Args:
-            head: the GLUE task that the checkpoint was fine-tuned on, or an objective that it was pre-trained on and that
-                asks of whole samples, as ``nsp`` does.
+            head: the GLUE task that the checkpoint was fine-tuned on, or an objective that it was pre-trained on and
+                that asks of whole samples, as ``nsp`` does.
 
         Raises:
             UserError: if the checkpoint has no such head, or the task takes another number of sentences.

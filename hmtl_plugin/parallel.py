@@ -98,8 +98,8 @@ def _nothing() -> None:
 
 
 def _end_openmp_threads() -> None:
-    """End the threads that OpenMP keeps for this one, of torch and of all others; they are made anew when needed. A fork
-    does not have them, takes them for there, and waits for them for ever once it computes in parallel.
+    """End the threads that OpenMP keeps for this one, of torch and of all others; they are made anew when needed. A
+    fork does not have them, takes them for there, and waits for them for ever once it computes in parallel.
     """
     try:
         maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")

@@ -63,8 +63,8 @@ def _emulated_bf16() -> Iterator[None]:
 
 
 def recomputing() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-    """Contexts of a checkpointed forward pass and of its repetition in the backward pass, where the emulation has ended (torch's autocast is
-    restored by torch).
+    """Contexts of a checkpointed forward pass and of its repetition in the backward pass, where the emulation has ended
+    (torch's autocast is restored by torch).
     """
     return nullcontext(), _RoundedProducts() if _emulated else nullcontext()
 

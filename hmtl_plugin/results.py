@@ -106,8 +106,8 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 
 
 def parse_results(content: bytes, path: Path) -> Iterator[dict[str, Any]]:
-    """The whole results among the lines of ``content``, which is that of the store ``path``. Lines of kinds that are not
-    ours are given as they are.
+    """The whole results among the lines of ``content``, which is that of the store ``path``. Lines of kinds that are
+    not ours are given as they are.
 
     Raises:
         UserError: for a line that is no result.

@@ -3,7 +3,8 @@
 
     python recipes/probe_hugging_face.py path/to/model --tasks senteval/data/probing --out reports/model
 
-Any model in any library is probed like this: a function from sentences to (sentences, layers, width). Needs transformers.
+Any model in any library is probed like this: a function from sentences to (sentences, layers, width). Needs
+transformers.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Fetches GLUE, SNLI and SQuAD as they were published; called by download_glue.sh and download_squad.sh.
 
-Every file is checked by the sha256 in checksums.tsv before anything reads it. Needs nothing but Python 3.9: it runs before
-the project is installed.
+Every file is checked by the sha256 in checksums.tsv before anything reads it. Needs nothing but Python 3.9: it runs
+before the project is installed.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ hypothesis.settings.register_profile(
 )  # what a test finds must not depend on how busy the machine is
 hypothesis.settings.load_profile("untimed")
 
-os.environ["HMTL_CHECK_OBJECTIVES"] = "1"  # of this process and of those that it starts: see objectives/contract.py
+os.environ["HMTL_CHECK_OBJECTIVES"] = "1"  # of this process and of those that it starts: see corruption/contract.py
 
 # Installed beside a CPU torch it cannot be imported, and transformers imports it when it is installed.
 sys.modules["torchaudio"] = None  # type: ignore[assignment]

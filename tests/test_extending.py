@@ -1,5 +1,5 @@
-"""The examples of docs/extending.md that are no objectives (`objectives.test_outside` has these): parts of an encoder, an
-optimizer and a probing task in a folder outside of the project.
+"""The examples of docs/extending.md that are no objectives (`objectives.test_outside` has these): parts of an encoder,
+an optimizer and a probing task in a folder outside of the project.
 """
 
 import re

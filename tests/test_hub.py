@@ -196,7 +196,9 @@ def test_evaluation_agrees_with_validation(folder: Path) -> None:
 
 
 def test_bigram_counts_find_moved_words_where_order_is_all(tmp_path: Path) -> None:
-    """Every sentence counts upwards: pairs of neighbours tell nearly all. The mask of one tells nothing of the next piece."""
+    """Every sentence counts upwards: pairs of neighbours tell nearly all. The mask of one tells nothing of the next
+    piece.
+    """
     data = tmp_path / "data"
     make_data(data, documents=60)
     for split in ("train", "valid"):

@@ -3,7 +3,8 @@
     python scripts/export_hf.py runs/my --out hf/my
     python scripts/export_hf.py runs/my/glue/RTE --out hf/my-rte
 
-What Hugging Face's classes cannot hold (heads below the last layer, transfers, bigram shift) is named here and on the model card.
+What Hugging Face's classes cannot hold (heads below the last layer, transfers, bigram shift) is named here and on the
+model card.
 """
 
 import argparse

@@ -3,10 +3,11 @@
     python scripts/finetune_glue.py runs/books RTE STS-B --glue-dir glue --seeds 1,2,3
     python scripts/finetune_glue.py runs/books all --glue-dir glue --grid lr=1e-4,3e-4 batch-size=16,32
 
-TASK: CoLA SST-2 MRPC STS-B QQP MNLI (with its mismatched sets and AX) QNLI RTE WNLI SNLI, or all of which there are files.
-What comes out is in RUN/glue/TASK: model.pt, the leaderboard's files, a folder for each run; RUN/glue/submission.zip; and
-a line for each run in RUN/results.jsonl. The head reads what pre-training's --sentence-pooling read, of single sentences
-their mean where that is made for pairs; --grid head-pooling=cls gives it BERT's <s>.
+TASK: CoLA SST-2 MRPC STS-B QQP MNLI (with its mismatched sets and AX) QNLI RTE WNLI SNLI, or all of which there are
+files. What comes out is in RUN/glue/TASK: model.pt, the leaderboard's files, a folder for each run;
+RUN/glue/submission.zip; and a line for each run in RUN/results.jsonl. The head reads what pre-training's
+--sentence-pooling read, of single sentences their mean where that is made for pairs; --grid head-pooling=cls gives it
+BERT's <s>.
 """
 
 import itertools

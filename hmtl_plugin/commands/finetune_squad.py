@@ -3,8 +3,8 @@
     python scripts/finetune_squad.py runs/books --train squad/train-v1.1.json --dev squad/dev-v1.1.json
     python scripts/finetune_squad.py runs/books --train squad/train-v2.0.json --dev squad/dev-v2.0.json --version-2
 
-What comes out is in RUN/squad (RUN/squad2 with --version-2): model.pt, predictions.json, nbest.json and null_odds.json of the
-best run in the official layout, a folder for each run; and a line for each run in RUN/results.jsonl.
+What comes out is in RUN/squad (RUN/squad2 with --version-2): model.pt, predictions.json, nbest.json and null_odds.json
+of the best run in the official layout, a folder for each run; and a line for each run in RUN/results.jsonl.
 """
 
 from pathlib import Path

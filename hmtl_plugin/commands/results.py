@@ -2,8 +2,8 @@
 
 python scripts/results.py runs/books/results.jsonl runs/flat/results.jsonl
 
-For each pre-training and task the cell of the grid with the best median score over its seeds. The interval is one of the
-mean, for other validation rows and other seeds. Scores are percentages.
+For each pre-training and task the cell of the grid with the best median score over its seeds. The interval is one of
+the mean, for other validation rows and other seeds. Scores are percentages.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Running a command: ``python scripts/NAME.py``, ``python -m hmtl_plugin NAME`` and, where the package is installed,
 ``hmtl-NAME`` are the same.
 
-This module imports neither torch nor fairseq. Before a command imports them, which takes seconds, Ctrl-C becomes one line,
-fairseq's log quiet, and the threads of commands that compute are chosen by what else the machine does
+This module imports neither torch nor fairseq. Before a command imports them, which takes seconds, Ctrl-C becomes one
+line, fairseq's log quiet, and the threads of commands that compute are chosen by what else the machine does
 (`openmp_waiting`), since OpenMP reads its variables once.
 """
 
@@ -65,8 +65,8 @@ def run_cli(main: Callable[[], None]) -> None:
     """Run ``main``: a `UserError`, or a file that the system refuses, becomes one line on stderr and exit status 1;
     Ctrl-C exits 130.
 
-    ``--user-dir DIR`` is taken out of the arguments before, and code of the user's own imported, see `user_dir`. A termination signal ends it as an
-    exception does, so that processes it started end with it.
+    ``--user-dir DIR`` is taken out of the arguments before, and code of the user's own imported, see `user_dir`. A
+    termination signal ends it as an exception does, so that processes it started end with it.
     """
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:

@@ -3,8 +3,8 @@
     python scripts/study.py --profile cpu --data data --out study
     python scripts/study.py --profile gpu --data data --out study --time-limit 25m
 
-The same command again does what is not done. Records are in STUDY/records; scripts/study_report.py makes the report of them,
-at any time. recipes/reproduce.sh does both.
+The same command again does what is not done. Records are in STUDY/records; scripts/study_report.py makes the report of
+them, at any time. recipes/reproduce.sh does both.
 """
 
 import argparse

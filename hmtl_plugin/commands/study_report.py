@@ -3,7 +3,8 @@
     python scripts/study_report.py study
     python scripts/study_report.py study --out docs/results/study/cpu
 
-STUDY is what scripts/study.py wrote, or a report's own folder, which holds all it is made of: study.json and records.jsonl.gz.
+STUDY is what scripts/study.py wrote, or a report's own folder, which holds all it is made of: study.json and
+records.jsonl.gz.
 """
 
 import argparse

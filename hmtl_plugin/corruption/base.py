@@ -43,7 +43,9 @@ class Corruption(ABC):
         return (self.name,)
 
     def reserve(self, batch: FlatBatch, random: BatchRandom) -> npt.NDArray[np.bool_] | None:
-        """(N,) which tokens of the clean batch it will predict, if any: all objectives are asked before the first one corrupts."""
+        """(N,) which tokens of the clean batch it will predict, if any: all objectives are asked before the first one
+        corrupts.
+        """
         return None
 
     @abstractmethod

@@ -1,4 +1,5 @@
-"""Does an objective's corruption keep to what all others rely on? Checked on samples before a validation, and under tests.
+"""Does an objective's corruption keep to what all others rely on? Checked on samples before a validation, and under
+tests.
 
 Numbers of a validation compare across hierarchies, and targets of one objective tell nothing of another's, only as long
 as every corruption leaves alone what is not its own.

@@ -15,7 +15,8 @@ def corrupt_batch(
     still: Collection[str] = (),
     checked: bool | None = None,
 ) -> None:
-    """Reserve, then corrupt, by rank. So what one reserves does not depend on what another changes, and tells nothing about it.
+    """Reserve, then corrupt, by rank. So what one reserves does not depend on what another changes, and tells nothing
+    about it.
 
     Args:
         still: names of those that may change no token, because earlier samples showed none that they did.

@@ -104,10 +104,11 @@ class Vocabulary:
     def from_dictionary(cls, dictionary: DictionaryLike) -> "Vocabulary":
         """Read the tables off a fairseq dictionary that holds ``<mask>``.
 
-        Word boundaries come from sentencepiece's marks, or from WordPiece's, which stand on the pieces that go on with a word (its
-        words are runs of letters, and single marks of punctuation). A dictionary without a single mark is one of whole words
-        (what ``fairseq-preprocess`` writes for tokenised text), so each of its symbols begins a word. One with very
-        few of sentencepiece's is of a script that writes no spaces: each piece is a unit and ``has_words`` is false.
+        Word boundaries come from sentencepiece's marks, or from WordPiece's, which stand on the pieces that go on with
+        a word (its words are runs of letters, and single marks of punctuation). A dictionary without a single mark is
+        one of whole words (what ``fairseq-preprocess`` writes for tokenised text), so each of its symbols begins a
+        word. One with very few of sentencepiece's is of a script that writes no spaces: each piece is a unit and
+        ``has_words`` is false.
         """
         symbols: Sequence[str] = dictionary.symbols
         mask = symbols.index(MASK)

@@ -48,7 +48,9 @@ class BigramCounts:
         return (self.given_left(left, ids) + self.given_right(ids, right)) / 2
 
     def fit(self, left: Ids, ids: Ids, right: Ids) -> Probabilities:
-        """(M,) how much likelier a piece is beside its neighbours than anywhere, in nats: pointwise mutual information with either, added; 0 where nothing is known."""
+        """(M,) how much likelier a piece is beside its neighbours than anywhere, in nats: pointwise mutual information
+        with either, added; 0 where nothing is known.
+        """
         unigram = self._unigram_V.take(ids)
         with np.errstate(divide="ignore", invalid="ignore"):
             found = np.log(self.given_left(left, ids) / unigram) + np.log(self.given_right(ids, right) / unigram)

@@ -1,6 +1,6 @@
 """Next sentences by counting: how many pieces two segments share, how rare these are, and how long both are.
 
-Like `bigram_counts`, a baseline that needs no optimisation of an encoder: what it reaches and a model does not, the
+Like `counting.bigrams`, a baseline that needs no optimisation of an encoder: what it reaches and a model does not, the
 text would still give.
 """
 
@@ -30,8 +30,8 @@ _BATCH = 1_000
 
 
 class PairCounts:
-    """Two logistic regressions on pairs of the training text: on all `FEATURES`, and on the two sizes alone; of more than
-    two classes, one for each class against the rest.
+    """Two logistic regressions on pairs of the training text: on all `FEATURES`, and on the two sizes alone; of more
+    than two classes, one for each class against the rest.
 
     The second shows what the way of pairing gives away, for sizes know nothing of content.
 
@@ -189,7 +189,8 @@ class _Classes:
 
 
 class _Regression:
-    """Logistic regression of labels 0 and 1 on standardised features, by Newton's method; called, it gives log-odds of 1.
+    """Logistic regression of labels 0 and 1 on standardised features, by Newton's method; called, it gives the
+    log-odds of 1.
 
     Not `probing.logistic`: that one is made for many layers and penalties of wide features, and loads all of probing.
     """

@@ -108,10 +108,11 @@ class HierarchicalCriterion(FairseqCriterion):
         return norms
 
     def log_metrics(self, logging_outputs: Sequence[Mapping[str, Any]]) -> None:
-        """Log every objective's metrics, ``loss`` (fixed-weight sum of their means, see `_weighted_loss`) and ``objective`` (as optimised).
+        """Log every objective's metrics, ``loss`` (fixed-weight sum of their means, see `_weighted_loss`) and
+        ``objective`` (as optimised).
 
-        Values are derived from sums, so they are exact over batches of any size, ranks and log intervals. Sums stay on the
-        device until a value is printed.
+        Values are derived from sums, so they are exact over batches of any size, ranks and log intervals. Sums stay on
+        the device until a value is printed.
         """
         sums = {key: sum(log[key] for log in logging_outputs) for key in logging_outputs[0]}
         for key, value in sums.items():
@@ -152,9 +153,9 @@ class HierarchicalCriterion(FairseqCriterion):
         return round(self._objective_metrics(name, meters)[metric], 4)
 
     def _weighted_loss(self, training: bool, meters: MetersDict) -> float:
-        """Sum of w_k * S_k / C_k. An objective without a target adds nothing in validation, whose targets are always the
-        same; in training what it last was, so that neighbouring lines of the log compare. Where none has had any there is
-        no loss: as 0 it would be the best of all checkpoints.
+        """Sum of w_k * S_k / C_k. An objective without a target adds nothing in validation, whose targets are always
+        the same; in training what it last was, so that neighbouring lines of the log compare. Where none has had any
+        there is no loss: as 0 it would be the best of all checkpoints.
         """
         means = {name: self._objective_metrics(name, meters)["loss"] for name in self.objectives}
         means = {name: mean for name, mean in means.items() if mean == mean}

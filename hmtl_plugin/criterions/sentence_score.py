@@ -1,8 +1,8 @@
 """Criterion ``glue``: cross entropy or squared error of sentences, and their task's metrics over the whole set.
 
 In validation predictions are added up in a vector as long as the set, each at its row, over batches and ranks; metrics
-are computed from the whole of it. How often a row was seen is counted too, for ranks may be shown a batch twice. (fairseq's way to
-gather other things than sums needs a GPU.)
+are computed from the whole of it. How often a row was seen is counted too, for ranks may be shown a batch twice.
+(fairseq's way to gather other things than sums needs a GPU.)
 """
 
 from collections.abc import Mapping, Sequence

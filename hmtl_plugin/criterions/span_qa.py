@@ -1,7 +1,7 @@
 """Criterion ``span_qa``: cross entropy of an answer's first and last token, and the official scores of the whole set.
 
-As with GLUE (`sentence_score`), predictions are added up in a vector with a place for every window, so that any number of ranks
-measures the whole set.
+As with GLUE (`sentence_score`), predictions are added up in a vector with a place for every window, so that any number
+of ranks measures the whole set.
 """
 
 from collections.abc import Mapping, Sequence

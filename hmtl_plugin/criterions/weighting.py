@@ -13,7 +13,8 @@ from hmtl_plugin.errors import UserError
 from hmtl_plugin.files.shape import whole
 
 Weighting = Callable[[Mapping[str, Tensor], Mapping[str, float], int, Tensor], Tensor]
-"""(objective -> scaled loss sum, objective -> weight, tokens N, log-variances (K,)) -> scalar to minimise, of order N."""
+"""(objective -> scaled loss sum, objective -> weight, tokens N, log-variances (K,)) -> scalar to minimise, of order N.
+"""
 
 
 def fixed(sums: Mapping[str, Tensor], weights: Mapping[str, float], tokens: int, log_variances_K: Tensor) -> Tensor:
@@ -24,10 +25,11 @@ def fixed(sums: Mapping[str, Tensor], weights: Mapping[str, float], tokens: int,
 def uncertainty(
     sums: Mapping[str, Tensor], weights: Mapping[str, float], tokens: int, log_variances_K: Tensor
 ) -> Tensor:
-    """Homoscedastic uncertainty (Kendall, Gal, Cipolla 2018, for classification), weighted: w_k (exp(-s_k) L_k + s_k / 2).
+    """Homoscedastic uncertainty (Kendall, Gal, Cipolla 2018, for classification), weighted: the sum of
+    w_k (exp(-s_k) L_k + s_k / 2).
 
-    The weight stands before the whole term: before the loss alone, s_k would learn it away. N * s_k / 2 instead of s_k / 2
-    keeps the sum additive.
+    The weight stands before the whole term: before the loss alone, s_k would learn it away. N * s_k / 2 instead of
+    s_k / 2 keeps the sum additive.
     """
     terms = [
         weights[name] * (torch.exp(-log_variance) * value + 0.5 * tokens * log_variance)

@@ -49,7 +49,9 @@ class NumberedDataset(FairseqDataset, ABC):
         max_sentences: int | None = None,
         required_batch_size_multiple: int = 1,
     ) -> list[Int64Array]:
-        """fairseq's batches, and what they leave out: up to ``required_batch_size_multiple - 1`` last samples, the longest."""
+        """fairseq's batches, and what they leave out: up to ``required_batch_size_multiple - 1`` last samples, the
+        longest.
+        """
         batches = list(super().batch_by_size(indices, max_tokens, max_sentences, required_batch_size_multiple))
         covered = sum(map(len, batches))
         if covered < len(indices):
@@ -60,8 +62,8 @@ class NumberedDataset(FairseqDataset, ABC):
 def pack(sizes_S: npt.NDArray[np.integer], max_tokens: int | None, max_sentences: int | None) -> list[slice]:
     """Runs of samples, each of at most so many tokens (padding does not count) and samples, that cover all of them.
 
-    A run holds the samples whose first token falls into one stretch of ``max_tokens`` less the longest sample's: nothing is
-    sequential, and all runs but the last are full to within one sample.
+    A run holds the samples whose first token falls into one stretch of ``max_tokens`` less the longest sample's:
+    nothing is sequential, and all runs but the last are full to within one sample.
 
     Raises:
         UserError: if a sample alone is longer than ``max_tokens``.
@@ -86,8 +88,8 @@ class ByLengthDataset(NumberedDataset):
     """A data set whose batches hold samples of like length, so that they need little padding.
 
     Args:
-        seed: in training each epoch blurs the lengths anew, else the same samples would always meet; None keeps samples of one
-            length in their order (validation).
+        seed: in training each epoch blurs the lengths anew, else the same samples would always meet; None keeps samples
+            of one length in their order (validation).
     """
 
     def __init__(self, seed: int | None) -> None:

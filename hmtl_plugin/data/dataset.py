@@ -26,7 +26,9 @@ from hmtl_plugin.data.shared_arrays import Arrays, EpochArrays
 
 
 class Sample(dict[str, Any]):
-    """A dictionary of tensors, numbers and such dictionaries; pickled without shared memory, and a plain one when unpickled."""
+    """A dictionary of tensors, numbers and such dictionaries; pickled without shared memory, and a plain one when
+    unpickled.
+    """
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _tensors, (_arrays(self),)
@@ -151,7 +153,8 @@ class PretrainingDataset(NumberedDataset):
         return int(self.starts[-1])
 
     def ordered_indices(self) -> Int64Array:
-        """All samples: by length, so that batches need little padding, equal lengths in random order; packed, in random order.
+        """All samples: by length, so that batches need little padding, equal lengths in random order; packed, in random
+        order.
 
         The order depends on seed and epoch alone, not on numpy's global generator.
         """

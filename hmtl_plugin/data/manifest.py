@@ -96,8 +96,8 @@ def read_manifest(folder: Path | str) -> Manifest | None:
 
 
 def words_in(manifest: Manifest | None) -> bool:
-    """Whether what the dictionary marks as words are words, by their length in the text: what stands between the blanks of
-    Thai or Khmer are phrases. True where it is not known, as in corpora prepared by earlier versions.
+    """Whether what the dictionary marks as words are words, by their length in the text: what stands between the blanks
+    of Thai or Khmer are phrases. True where it is not known, as in corpora prepared by earlier versions.
     """
     return manifest is None or manifest.get("word_characters", 0.0) <= LONGEST_WORDS
 

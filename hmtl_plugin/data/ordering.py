@@ -13,8 +13,8 @@ def order_by_length(sizes: npt.NDArray[np.int32], random: np.random.Generator) -
     """All samples, shuffled and then stably sorted by length.
 
     What a stable argsort of the shuffled sizes gives, by counting: where the samples of each length begin is known, so
-    blocks of the shuffled samples, each sorted while it is in the cache, go to their places one after the other. Beside the
-    result this holds 4 bytes a sample; sorting all at once held 28 more and waited for memory.
+    blocks of the shuffled samples, each sorted while it is in the cache, go to their places one after the other. Beside
+    the result this holds 4 bytes a sample; sorting all at once held 28 more and waited for memory.
 
     Args:
         sizes: (samples,) tokens of each, below 65536.

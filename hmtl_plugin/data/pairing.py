@@ -79,12 +79,13 @@ class PairingConfig:
 
 
 def row_type(items: int) -> np.dtype:
-    """What a sample is, for a corpus of so many items. One row, not a column each: batches take samples at random, and from
-    memory that is far larger than the cache a row costs one wait, columns five.
+    """What a sample is, for a corpus of so many items. One row, not a column each: batches take samples at random, and
+    from memory that is far larger than the cache a row costs one wait, columns five.
 
-    Fields: ``a_start``, ``a_count`` first sentence of A (item number of the corpus) and how many; ``b_start``, ``b_count`` the same for B, count 0
-    where there is none; ``label`` -1 no pair, else what the kind's objective asks for (nsp: 1 B follows A, 0 it does not). Counts fit 16 bits: a segment holds no more
-    sentences than its target has tokens.
+    Fields: ``a_start``, ``a_count`` first sentence of A (item number of the corpus) and how many; ``b_start``,
+    ``b_count`` the same for B, count 0 where there is none; ``label`` -1 no pair, else what the kind's objective asks
+    for (nsp: 1 B follows A, 0 it does not). Counts fit 16 bits: a segment holds no more sentences than its target has
+    tokens.
     """
     item = np.uint32 if items < 1 << 32 else np.int64
     return np.dtype(
@@ -94,7 +95,8 @@ def row_type(items: int) -> np.dtype:
 
 @dataclass
 class PairIndex:
-    """The samples of an epoch, S in all, in order of document and position; 17 bytes a sample, 25 in a corpus of 2^32 items and more.
+    """The samples of an epoch, S in all, in order of document and position; 17 bytes a sample, 25 in a corpus of 2^32
+    items and more.
 
     Attributes:
         rows: (S,) of `row_type`.

@@ -1,16 +1,16 @@
 """Arrays that the processes of a node share: built by the first that asks, mapped from a file by all.
 
-A corpus of 100 million sentences has half a gigabyte of samples, and as many ranks as a node has GPUs would each build and
-hold them. Files are in a private folder of the temporary folder (``TMPDIR``), a folder of plain ``.npy`` a key:
+A corpus of 100 million sentences has half a gigabyte of samples, and as many ranks as a node has GPUs would each build
+and hold them. Files are in a private folder of the temporary folder (``TMPDIR``), a folder of plain ``.npy`` a key:
 
     hmtl-USER-HOST/KEY/NAME.npy     an array
     hmtl-USER-HOST/KEY/held         every process that uses the arrays holds a shared lock on it (flock)
     hmtl-USER-HOST/KEY.part         being written; renamed when whole
     hmtl-USER-HOST/KEY.lock         exclusive lock of who builds, looks or removes
 
-The kernel gives locks back however a process ends, so that what nobody holds is of no use to anybody: who finds it removes it,
-be it of the same key (it may be of a machine that lost power). The folder's name holds the host's because a temporary
-folder may be on a network, where locks and maps of other hosts mean little.
+The kernel gives locks back however a process ends, so that what nobody holds is of no use to anybody: who finds it
+removes it, be it of the same key (it may be of a machine that lost power). The folder's name holds the host's because a
+temporary folder may be on a network, where locks and maps of other hosts mean little.
 """
 
 import contextlib
@@ -50,7 +50,8 @@ class _Held(NamedTuple):
 def node_has_several_ranks() -> bool:
     """Whether this is one of several processes of a training on this node.
 
-    torchrun says how many there are here; other launchers do not, and a rank that is alone after all shares with nobody.
+    torchrun says how many there are here; other launchers do not, and a rank that is alone after all shares with
+    nobody.
     """
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return False
@@ -61,8 +62,8 @@ def node_has_several_ranks() -> bool:
 class SharedArrays:
     """The shared arrays that this process uses.
 
-    They are held until `release`, or until this object or the process ends. A process that was forked (a loader's worker) may
-    read what its parent holds; a pickled copy holds nothing.
+    They are held until `release`, or until this object or the process ends. A process that was forked (a loader's
+    worker) may read what its parent holds; a pickled copy holds nothing.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,6 @@
-"""From a folder of binarised data to the data set of a hierarchy: which pairs, which views, do the files belong together."""
+"""From a folder of binarised data to the data set of a hierarchy: which pairs, which views, do the files belong
+together.
+"""
 
 import logging
 from collections.abc import Collection, Mapping
@@ -34,7 +36,7 @@ class SequenceOptions(Protocol):
 
 
 def pairing_kind(corpus: Corpus, objectives: Objectives, asked: str) -> str:
-    """Of `pair_index.KINDS`: what the hierarchy needs, or ``--pairing`` if that serves it.
+    """Of `pairing.KINDS`: what the hierarchy needs, or ``--pairing`` if that serves it.
 
     Raises:
         UserError: if the objectives need other pairs than asked for, or the corpus cannot give them.
@@ -104,7 +106,7 @@ def changing_tokens(
     """Names of those whose corruption changes some token of some 64 samples.
 
     Raises:
-        UserError: if one does what the others cannot bear, see `objectives.contract`.
+        UserError: if one does what the others cannot bear, see `corruption.contract`.
     """
     start, end = (places[:_CHECKED_DOCUMENTS] for places in corpus.documents)
     index = build_pairs(corpus.sizes, (start, np.minimum(end, start + _CHECKED_SENTENCES)), config, seed, 1)

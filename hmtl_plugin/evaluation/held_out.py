@@ -48,7 +48,8 @@ class Estimate:
     """One value on held-out samples.
 
     Attributes:
-        target: what is predicted (``mlm``, ``nsp``, ``bigram_shift`` ...; `WORDS`); with ``@3`` read from layer 3 alone.
+        target: what is predicted (``mlm``, ``nsp``, ``bigram_shift`` ...; `WORDS`); with ``@3`` read from layer 3
+            alone.
         metric: name of a `measure.Metric`: ``loss`` (nats a masked token), ``accuracy`` (percent), ``auc``, ``bits`` (a
             character), or an objective's own.
         low, high: 95 % bootstrap interval over samples.
@@ -128,8 +129,9 @@ def evaluate(
             different vocabularies.
             ``training``: they are those of ``fairseq-train``'s validation.
 
-    An objective that reads a mix of layers is measured with each of them alone as well, ``nsp@3``: weights of normalised
-    states say little of how much a layer tells. Seed and epoch of the samples are fixed; MLM and NSP are measured in the view that is common to all hierarchies.
+    An objective that reads a mix of layers is measured with each of them alone as well, ``nsp@3``: weights of
+    normalised states say little of how much a layer tells. Seed and epoch of the samples are fixed; MLM and NSP are
+    measured in the view that is common to all hierarchies.
 
     A target that no sample holds has no value, and a line of the log says so.
 

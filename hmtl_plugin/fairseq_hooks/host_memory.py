@@ -1,8 +1,9 @@
 """Training on a CPU keeps the memory that a step has freed for the next one.
 
-glibc hands large blocks back to the kernel as soon as they are freed, and the kernel clears and maps each page of the next one anew. A step
-frees and takes its logits, its activations and the gradient of the embedding every time; what that costs with a vocabulary of 30,522 is in
-docs/benchmarks.md ("memory kept", `benchmarks/train_step.py`). Values do not change, nor does the peak of the memory, as the next step wants it again.
+glibc hands large blocks back to the kernel as soon as they are freed, and the kernel clears and maps each page of the
+next one anew. A step frees and takes its logits, its activations and the gradient of the embedding every time; what
+that costs with a vocabulary of 30,522 is in docs/benchmarks.md ("memory kept", `benchmarks/train_step.py`). Values do
+not change, nor does the peak of the memory, as the next step wants it again.
 """
 
 import ctypes

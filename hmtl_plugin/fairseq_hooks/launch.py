@@ -114,7 +114,9 @@ def check_parts(cfg: Any) -> None:
 
 
 def check_trainer(cfg: Any, environ: Mapping[str, str]) -> None:
-    """What can be checked when the processes have started (see the module's text); locks the save-dir, sets up the memory."""
+    """What can be checked when the processes have started (see the module's text); locks the save-dir, sets up the
+    memory.
+    """
     on_cpu = bool(cfg.common.cpu) or not torch.cuda.is_available()
     check_precision(cfg, on_cpu)
     check_parts(cfg)

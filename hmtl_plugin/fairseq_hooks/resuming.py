@@ -85,8 +85,8 @@ def _say_other_options(theirs: Mapping[str, Any], task: Any) -> None:
 
 
 def _say_other_batches(state: Mapping[str, Any], config: Mapping[str, Any], ours: Any) -> None:
-    """In one line, that a place in the middle of an epoch is another one, as fairseq counts it in batches; where the epoch
-    has no such place any more it refuses to go on.
+    """In one line, that a place in the middle of an epoch is another one, as fairseq counts it in batches; where the
+    epoch has no such place any more it refuses to go on.
     """
     place = ((state.get("extra_state") or {}).get("train_iterator") or {}).get("iterations_in_epoch", 0)
     if not place or ours.checkpoint.reset_dataloader:

@@ -1,9 +1,10 @@
 """What fairseq's training step costs beside the model, and how it is saved without editing fairseq.
 
-Once an update fairseq's trainer derives every metric that may be printed, and asks twice whether the gradient is finite. On a GPU
-each of these waits for the device, which then idles while Python prepares the next batch. `save_work` replaces the one
-method that does the first, and lets the optimizer answer the second an update later (`HmtlOptimizer.defer_check`). Around the comparison of
-norms between GPUs it puts another, so that numbers which are none are called that.
+Once an update fairseq's trainer derives every metric that may be printed, and asks twice whether the gradient is
+finite. On a GPU each of these waits for the device, which then idles while Python prepares the next batch. `save_work`
+replaces the one method that does the first, and lets the optimizer answer the second an update later
+(`HmtlOptimizer.defer_check`). Around the comparison of norms between GPUs it puts another, so that numbers which are
+none are called that.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,9 @@ from hmtl_plugin.optim.base import HmtlOptimizer
 
 
 def save_work(trainer: Any) -> None:
-    """Make a trainer of this plugin's tasks compute statistics when they are printed, and compile the model if asked to."""
+    """Make a trainer of this plugin's tasks compute statistics when they are printed, and compile the model if asked
+    to.
+    """
     trainer._reduce_and_log_stats = MethodType(_log_sums, trainer)
     trainer._check_grad_norms = MethodType(_check_norms, trainer)
     if trainer.cuda and not trainer.cfg.common.fp16:
@@ -38,7 +41,8 @@ def _build_optimizer(self: Any) -> None:
 
 
 def _check_norms(self: Any, grad_norm: Tensor) -> None:
-    """`Trainer._check_grad_norms`, which also calls norms inconsistent that are finite on no rank; of these the trainer says next what they are.
+    """`Trainer._check_grad_norms`, which also calls norms inconsistent that are finite on no rank; of these the trainer
+    says next what they are.
 
     Raises:
         FloatingPointError: if the ranks' norms differ, and one of them is finite.

@@ -1,4 +1,5 @@
-"""The file of a checkpoint: whole, plain data, and of the parts that fairseq writes; anything else is refused in one line.
+"""The file of a checkpoint: whole, plain data, and of the parts that fairseq writes; anything else is refused in one
+line.
 
 torch compares no checksum when it loads, so a changed bit of a weight would be taken for the weight. The archive has
 them: `check_whole` compares them, once a file and process.

@@ -31,8 +31,8 @@ def _is_ours(path: Path) -> bool:
 
 
 def finish_publishing(folder: Path) -> None:
-    """Finish what a run that was killed while it published has left in ``folder.old``, and remove what one that was killed
-    before has left beside the folder; what another run is preparing is left to that.
+    """Finish what a run that was killed while it published has left in ``folder.old``, and remove what one that was
+    killed before has left beside the folder; what another run is preparing is left to that.
 
     Raises:
         UserError: if there are files in it that are not of this project and have no place in the folder.

@@ -1,4 +1,6 @@
-"""Files that appear whole or not at all, written by one process at a time; and what a disk that takes no more is called."""
+"""Files that appear whole or not at all, written by one process at a time; and what a disk that takes no more is
+called.
+"""
 
 import contextlib
 import errno

@@ -1,4 +1,6 @@
-"""A fine-tuned model on text in memory: classes and scores of sentences, answers to questions. The hub interface is made of it."""
+"""A fine-tuned model on text in memory: classes and scores of sentences, answers to questions. The hub interface is
+made of it.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,7 +23,9 @@ _NBEST = 20
 
 
 class Answer(NamedTuple):
-    """A span of a context: ``context[start:end] == text``. Probabilities are over the best spans (and no answer, in 2.0)."""
+    """A span of a context: ``context[start:end] == text``. Probabilities are over the best spans (and no answer, in
+    2.0).
+    """
 
     text: str
     start: int

@@ -18,7 +18,9 @@ from hmtl_plugin.special_tokens import BOS, EOS, PAD
 
 
 def cut_pair(first: Int64Array, second: Int64Array, room: int) -> tuple[Int64Array, Int64Array]:
-    """Lengths of pairs that are at most ``room`` together: the longer sentence loses its end, of two as long the second."""
+    """Lengths of pairs that are at most ``room`` together: the longer sentence loses its end, of two as long the
+    second.
+    """
     kept = np.minimum(first, np.maximum(room - second, (room + 1) // 2))
     return kept, np.minimum(second, room - kept)
 
@@ -55,7 +57,9 @@ class SentenceDataset(ByLengthDataset):
         self._lengths = list(cut_pair(first, second, room))
 
     def collater(self, samples: list[int]) -> dict[str, Any]:
-        """``id`` (B,), ``set_size`` (rows in all), ``net_input``: ``src_tokens`` (B, T) and ``padded``, ``target`` (B,) if labels are known."""
+        """``id`` (B,), ``set_size`` (rows in all), ``net_input``: ``src_tokens`` (B, T) and ``padded``, ``target`` (B,)
+        if labels are known.
+        """
         if not samples:
             return {}
         rows_B = np.asarray(samples, dtype=np.int64)

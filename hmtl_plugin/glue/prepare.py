@@ -1,8 +1,8 @@
 """GLUE's files to binarised data in the layout of fairseq's ``sentence_prediction``, one folder a task.
 
     TASK/{input0,input1}/{dict.txt, SPLIT.bin, SPLIT.idx}     a sentence an item, ending in ``</s>``
-    TASK/label/{dict.txt, SPLIT.bin, SPLIT.idx}               a class an item; for regression SPLIT.label, a number a line
-    TASK/sentencepiece.bpe.model                              the tokenizer
+    TASK/label/{dict.txt, SPLIT.bin, SPLIT.idx}               a class an item; for regression SPLIT.label, a number a
+    line TASK/sentencepiece.bpe.model                              the tokenizer
     TASK/glue.json                                            label map, counts, fingerprints
 
 Splits are train, valid, test, and MNLI's valid_mm, test_mm and ax. Workers read and encode spans; this process writes.

@@ -119,7 +119,9 @@ def refuse_other_parts(encoder: EncoderConfig, path: Path) -> None:
 def config_of(
     encoder: EncoderConfig, family: Family, architecture: str, layers: int, vocabulary: int, tokenizer: Tokenizer
 ) -> dict[str, Any]:
-    """config.json of an encoder that is exported: its lowest ``layers`` layers, ``vocabulary`` ids in the order of `id_order`."""
+    """config.json of an encoder that is exported: its lowest ``layers`` layers, ``vocabulary`` ids in the order of
+    `id_order`.
+    """
     theirs = {ours: name for name, ours in reversed(ACTIVATIONS.items())}
     specials = special_ids(tokenizer)
     return {

@@ -2,8 +2,8 @@
 
 OUT/config.json, model.safetensors, README.md (the model card), and the tokenizer, see `tokenizer_files`
 
-The encoder always goes along. Heads do where Hugging Face's classes compute the same; what they cannot is named, in the summary and
-on the card. States above the highest layer that was trained are not exported: they mean nothing.
+The encoder always goes along. Heads do where Hugging Face's classes compute the same; what they cannot is named, in the
+summary and on the card. States above the highest layer that was trained are not exported: they mean nothing.
 """
 
 import json
@@ -85,7 +85,8 @@ def export_hf(run: str | Path, out: Path, encoder_only: bool = False) -> Exporte
     """Export a checkpoint into ``out``, which must not be there; it appears whole or not at all.
 
     Raises:
-        UserError: for a checkpoint without a tokenizer, a fine-tuned head that none of their classes has, or a folder that is there.
+        UserError: for a checkpoint without a tokenizer, a fine-tuned head that none of their classes has, or a folder
+            that is there.
     """
     refuse_existing(out)
     loaded = load_checkpoint(run)

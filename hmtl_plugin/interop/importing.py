@@ -1,4 +1,5 @@
-"""Hugging Face's folder of a BERT to a checkpoint of this project: encoder, pooler, masked-LM and next-sentence head, vocabulary.
+"""Hugging Face's folder of a BERT to a checkpoint of this project: encoder, pooler, masked-LM and next-sentence head,
+vocabulary.
 
 OUT/model.pt            as a run of fairseq-train leaves it, nothing of a trainer in it
 OUT/dict.txt, tokenizer.json, import.json
@@ -91,8 +92,8 @@ def import_bert(folder: Path, out: Path) -> Imported:
     """Import a folder into ``out``, which must not be there; it appears whole or not at all.
 
     Raises:
-        UserError: naming what cannot be: another architecture, weights missing or unknown, a vocabulary that does not fit, a
-            pickle that is not plain weights.
+        UserError: naming what cannot be: another architecture, weights missing or unknown, a vocabulary that does not
+            fit, a pickle that is not plain weights.
     """
     refuse_existing(out)
     config = read_config(folder)

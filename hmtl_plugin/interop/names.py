@@ -1,7 +1,7 @@
 """One table a family: which of our weights is which of Hugging Face's; both ways are read off it.
 
-BERT itself is their ``bert``. Encoders that normalise before each block are their ``roberta-prelayernorm``, which computes the same
-but for its masked-LM activation (always gelu), and begins its positions behind the padding's id.
+BERT itself is their ``bert``. Encoders that normalise before each block are their ``roberta-prelayernorm``, which
+computes the same but for its masked-LM activation (always gelu), and begins its positions behind the padding's id.
 
 Two things are no renaming: our queries, keys and values are rows of one matrix, and the rows of all that belongs to the
 vocabulary may stand in another order (our dictionary begins with fairseq's specials).
@@ -45,7 +45,8 @@ class Family:
         pooler, nsp, mlm, decoder: heads of pre-training (decoder: an output matrix that is not the input embedding).
         sentence, span: heads of fine-tuning.
         skips_padding: their positions begin behind the padding's id, not at 0.
-        decoder_bias: where the bias of an output matrix that is not the input embedding is stored, besides its usual name.
+        decoder_bias: where the bias of an output matrix that is not the input embedding is stored, besides its usual
+            name.
     """
 
     model_type: str

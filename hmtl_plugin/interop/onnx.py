@@ -1,8 +1,8 @@
 """A checkpoint's encoder (and fine-tuned head) as an ONNX model with dynamic batch and length, checked in onnxruntime.
 
-Inputs are those that the tokenizer of `exporting.export_hf` gives: ``input_ids`` and ``attention_mask``, (B, T). Segments are read
-off the ends of sentences, as everywhere here. Outputs: ``last_hidden_state`` (B, T, H); with all layers ``hidden_states``
-(L+1, B, T, H), embeddings first; of a fine-tuned checkpoint ``logits``.
+Inputs are those that the tokenizer of `exporting.export_hf` gives: ``input_ids`` and ``attention_mask``, (B, T).
+Segments are read off the ends of sentences, as everywhere here. Outputs: ``last_hidden_state`` (B, T, H); with all
+layers ``hidden_states`` (L+1, B, T, H), embeddings first; of a fine-tuned checkpoint ``logits``.
 """
 
 import contextlib
@@ -77,7 +77,8 @@ def export_onnx(run: str | Path, out: Path, all_layers: bool = False) -> OnnxSum
     """Export a checkpoint to the file ``out``, written beside and renamed once it is checked.
 
     Raises:
-        UserError: without the packages, without a tokenizer, for a file that is there, or if onnxruntime computes something else.
+        UserError: without the packages, without a tokenizer, for a file that is there, or if onnxruntime computes
+            something else.
     """
     refuse_existing(out)
     _need_packages()

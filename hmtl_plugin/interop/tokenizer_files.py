@@ -1,7 +1,8 @@
-"""A tokenizer of ours as a fast tokenizer of Hugging Face's that gives the same ids: tokenizer.json and its two settings files.
+"""A tokenizer of ours as a fast tokenizer of Hugging Face's that gives the same ids: tokenizer.json and its two
+settings files.
 
-WordPiece keeps the ids it was imported with. Sentencepiece models keep ours, the dictionary's. Written by hand and not by the
-library `tokenizers`, which exporting does not need then.
+WordPiece keeps the ids it was imported with. Sentencepiece models keep ours, the dictionary's. Written by hand and not
+by the library `tokenizers`, which exporting does not need then.
 """
 
 import base64

@@ -17,7 +17,8 @@ class Adaptation:
     """Choices of one fine-tuning run.
 
     Attributes:
-        freeze_up_to: highest frozen layer, counted from 0, the embeddings, or from the top, -1 being L; None freezes nothing.
+        freeze_up_to: highest frozen layer, counted from 0, the embeddings, or from the top, -1 being L; None freezes
+            nothing.
         reinit_layers: how many of the layers that end at the head's start from fresh weights (Zhang et al. 2021).
         layer_decay: factor from the learning rate of a layer to that of the one below; the head has the full rate
             (Howard and Ruder 2018; layer l has ``decay ** (t + 1 - l)``).

@@ -1,8 +1,8 @@
 """``--compile``: the parts of the model that every token passes, each compiled once by `torch.compile`.
 
-By region, not as a whole: all layers share one compiled graph, which takes a twelfth of the time to make, and what depends on the
-hierarchy stays plain Python. Shapes are dynamic, since no two batches have as many tokens or masks. Parameters keep their
-names, so checkpoints are the same with and without.
+By region, not as a whole: all layers share one compiled graph, which takes a twelfth of the time to make, and what
+depends on the hierarchy stays plain Python. Shapes are dynamic, since no two batches have as many tokens or masks.
+Parameters keep their names, so checkpoints are the same with and without.
 """
 
 from collections.abc import Mapping
@@ -12,11 +12,14 @@ import torch
 import torch._functorch.config
 
 _GRAPHS = 64
-"""Variants of one function before torch gives up compiling it: training and evaluation, with and without mask, top layer."""
+"""Variants of one function before torch gives up compiling it: training and evaluation, with and without mask, top
+layer.
+"""
 
 
 def compile_parts(model: Any, objectives: Mapping[str, Any], keeps_graph: bool = False) -> None:
-    """Compile embeddings, layers, heads and losses of a `HierarchicalBertModel` in place; the first batches take minutes.
+    """Compile embeddings, layers, heads and losses of a `HierarchicalBertModel` in place; the first batches take
+    minutes.
 
     Args:
         keeps_graph: gradients are asked for more than once a step (``--log-gradient-norms``).

@@ -1,4 +1,6 @@
-"""Every option of the encoder, written once: fairseq's options, the record in a checkpoint and what fine-tuning passes on derive from it."""
+"""Every option of the encoder, written once: fairseq's options, the record in a checkpoint and what fine-tuning passes
+on derive from it.
+"""
 
 import logging
 from collections.abc import Mapping
@@ -12,7 +14,9 @@ from hmtl_plugin.models.parts import ACTIVATIONS, FEED_FORWARDS, NORMS, POSITION
 logger = logging.getLogger(__name__)
 
 RECORDED, CARRIED, TRAINING = "recorded", "carried", "training"
-"""What an option means for those who go on from a checkpoint: it is compared and passed on, passed on, or theirs to choose."""
+"""What an option means for those who go on from a checkpoint: it is compared and passed on, passed on, or theirs to
+choose.
+"""
 
 
 def _option(
@@ -37,7 +41,8 @@ def _option(
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Sizes and parts of an encoder; the defaults are BERT base, and what checkpoints have that do not record an option.
+    """Sizes and parts of an encoder; the defaults are BERT base, and what checkpoints have that do not record an
+    option.
 
     ``hidden`` is a multiple of ``heads``.
     """

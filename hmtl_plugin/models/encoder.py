@@ -1,5 +1,5 @@
-"""The BERT encoder: token, position and segment embeddings, and layers of self-attention and feed-forward that run up to
-the highest tap.
+"""The BERT encoder: token, position and segment embeddings, and layers of self-attention and feed-forward that run up
+to the highest tap.
 """
 
 from collections.abc import Collection
@@ -35,8 +35,8 @@ class SelfAttention(nn.Module):
     ) -> Tensor:
         """Attended values in the shape of ``x``, (B, T, H) or packed (N, H), before the output projection `out`.
 
-        ``mask`` (B, 1, 1, T) is of the rows; packed sequences have one too, for devices without a kernel that does without.
-        ``rotation`` (T, D/2, 2), if any, turns queries and keys, see `positions`.
+        ``mask`` (B, 1, 1, T) is of the rows; packed sequences have one too, for devices without a kernel that does
+        without. ``rotation`` (T, D/2, 2), if any, turns queries and keys, see `positions`.
         """
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
         p = self.p if self.training else 0.0
@@ -48,7 +48,9 @@ class SelfAttention(nn.Module):
 
 
 def _split(qkv: Tensor, rotation: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries and keys, turned in fp32 if there is a rotation, and values of (..., T, 3, A, D), as views where they can be."""
+    """Queries and keys, turned in fp32 if there is a rotation, and values of (..., T, 3, A, D), as views where they can
+    be.
+    """
     if rotation is None:
         q, k, v = qkv.unbind(-3)
     else:
@@ -87,8 +89,8 @@ def _attend_packed(qkv_N3AD: Tensor, packing: Packing, p: float, rotation: Tenso
 
 
 def _attend_without_cudnn(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, p: float) -> Tensor:
-    """SDPA by torch's own kernels. cuDNN, which torch prefers on Hopper and Blackwell, plans anew for each shape, up to a second; our
-    batches have hundreds of shapes. With masks it has also given NaN gradients (pytorch/pytorch#196678).
+    """SDPA by torch's own kernels. cuDNN, which torch prefers on Hopper and Blackwell, plans anew for each shape, up to
+    a second; our batches have hundreds of shapes. With masks it has also given NaN gradients (pytorch/pytorch#196678).
     """
     with sdpa_kernel(_BACKENDS):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)
@@ -209,7 +211,8 @@ class Encoder(nn.Module):
             padded: whether ids (B, T) hold padding; False saves the mask, None (unknown) builds it.
             top_rows_R: positions. If given, the highest layer returns only these rows, (R, H), which saves most of its
                 feed-forward.
-            trunk: is given the same layers' states as the next layer reads them: before the output norm, where there is one.
+            trunk: is given the same layers' states as the next layer reads them: before the output norm, where there is
+                one.
             mixed: layers whose states are wanted in ``trunk`` alone.
 
         Returns:

@@ -1,5 +1,5 @@
-"""The heads of fine-tuning: for sentences and pairs of them BERT's pooler and classifier, for spans two scores a token; and
-which of them each task has, for training and for opening its checkpoints.
+"""The heads of fine-tuning: for sentences and pairs of them BERT's pooler and classifier, for spans two scores a token;
+and which of them each task has, for training and for opening its checkpoints.
 """
 
 from collections.abc import Callable, Mapping
@@ -87,7 +87,9 @@ class SpanHead(nn.Module):
 
 
 def check_pooling(task: GlueTask, pooling: str) -> None:
-    """Raise `UserError` if ``--head-pooling`` is not known, or made for pairs of sentences and the task has single ones."""
+    """Raise `UserError` if ``--head-pooling`` is not known, or made for pairs of sentences and the task has single
+    ones.
+    """
     check_part(head_poolings(), "--head-pooling", pooling)
     if needs_pairs(pooling) and len(task.text) == 1:
         raise UserError(
@@ -97,8 +99,8 @@ def check_pooling(task: GlueTask, pooling: str) -> None:
 
 
 def default_pooling(task: GlueTask, pooling: str) -> str:
-    """What the head of a task reads unless told otherwise: what pre-training read (``pooling``), and of single sentences
-    the mean where that was made for pairs, as the state of ``<s>`` has then learned nothing of the text.
+    """What the head of a task reads unless told otherwise: what pre-training read (``pooling``), and of single
+    sentences the mean where that was made for pairs, as the state of ``<s>`` has then learned nothing of the text.
     """
     return "mean" if needs_pairs(pooling) and len(task.text) == 1 else canonical(pooling)
 

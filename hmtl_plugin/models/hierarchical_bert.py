@@ -1,5 +1,5 @@
-"""The model ``hmtl_bert``: a BERT encoder and, in the order of a hierarchy, the taps that its objectives read, the transfers
-between them and their heads.
+"""The model ``hmtl_bert``: a BERT encoder and, in the order of a hierarchy, the taps that its objectives read, the
+transfers between them and their heads.
 """
 
 import logging
@@ -283,8 +283,8 @@ class HierarchicalBertModel(BaseFairseqModel):
     ) -> None:
         """Weights depend on ``seed`` alone; ``objectives`` holds at least those that ``hierarchy`` places.
 
-        ``sentence_pooling``: what objectives that ask about pairs read; ``mask``: id of ``<mask>``, which it leaves out;
-        ``bigram_head``: of `bigram_shift.HEADS`.
+        ``sentence_pooling``: what objectives that ask about pairs read; ``mask``: id of ``<mask>``, which it leaves
+        out; ``bigram_head``: of `bigram_shift.HEADS`.
 
         Raises:
             HierarchyError: if the hierarchy cannot be on this encoder.
@@ -375,8 +375,8 @@ class HierarchicalBertModel(BaseFairseqModel):
     def attach_head(self, head: nn.Module, name: str, layer: int, seed: int) -> None:
         """Add the head of a fine-tuning task, a function of (hidden_BTH, tokens_BT), on the states of ``layer``.
 
-        Its weights are drawn from ``seed``, like those of all other parts. Checkpoints remember ``name``: a head that was
-        trained on another task is not taken for this one's.
+        Its weights are drawn from ``seed``, like those of all other parts. Checkpoints remember ``name``: a head that
+        was trained on another task is not taken for this one's.
         """
         initialise(head, generator_for(seed, "task_head"), self.config.init_std)
         self.task_head, self.task_head_name, self.task_layer = head, name, layer
@@ -426,7 +426,8 @@ class HierarchicalBertModel(BaseFairseqModel):
         Returns:
             With targets (target name -> logits, {"taps": objective -> output of its layer}): mlm logits
             (M, V) at its positions. A tap is (B, T, H), packed (N, H), or only the rows that heads need, (R, H), at the
-            highest layer; before the output norm, where there is one, so that losses of layers above depend on it. Without: features (B, T, H), {"hidden_states": list or None}.
+            highest layer; before the output norm, where there is one, so that losses of layers above depend on it.
+            Without: features (B, T, H), {"hidden_states": list or None}.
 
         Raises:
             UserError: if T exceeds ``max_positions``.
@@ -469,8 +470,8 @@ class HierarchicalBertModel(BaseFairseqModel):
         state_dict.update({prefix + key: value for key, value in relative.items()})
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "HierarchicalBertModel":
-        """`nn.Module`'s; log-variances and weights of mixes keep fp32 under ``half()``: their steps are too small for 11
-        bits.
+        """`nn.Module`'s; log-variances and weights of mixes keep fp32 under ``half()``: their steps are too small for
+        11 bits.
         """
         kept = {
             name: weights.detach().clone()

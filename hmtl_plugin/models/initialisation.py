@@ -39,7 +39,8 @@ def _normal(like: Tensor, generator: torch.Generator, std: float) -> Tensor:
 def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
     """An `nn.Linear` without values: torch's own initialisation would draw from the global generator.
 
-    Not by `skip_init`, which imports what it does not use: sympy, a quarter of a second, and for embeddings the compiler.
+    Not by `skip_init`, which imports what it does not use: sympy, a quarter of a second, and for embeddings the
+    compiler.
     """
     layer = nn.Linear(inputs, outputs, bias=bias, device="meta")
     for name, parameter in list(layer.named_parameters()):

@@ -1,4 +1,5 @@
-"""The parts that an encoder is made of, by the names of their options: positions, norms, activations, feed-forward layers.
+"""The parts that an encoder is made of, by the names of their options: positions, norms, activations, feed-forward
+layers.
 
 Code of one's own adds to these tables by `register_part` (docs/extending.md).
 """
@@ -87,9 +88,11 @@ class LearnedPositions(Positions):
 
 
 class RotaryPositions(Positions):
-    """Neighbouring numbers of queries and keys are pairs, and pair i of the token at place t is turned by t / base^(2i/D).
+    """Neighbouring numbers of queries and keys are pairs, and pair i of the token at place t is turned by t /
+    base^(2i/D).
 
-    So the product of a query and a key depends on how far apart they stand (Su et al. 2021; interleaved pairs, as there).
+    So the product of a query and a key depends on how far apart they stand (Su et al. 2021; interleaved pairs, as
+    there).
     """
 
     has_table = False
@@ -225,7 +228,8 @@ ACTIVATIONS: dict[str, Activation] = {"gelu": F.gelu, "gelu_tanh": _gelu_tanh, "
 
 
 NORMS: dict[str, Callable[..., nn.Module]] = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
-"""``--norm``: called with the width and ``eps``. RMS norm is Zhang and Sennrich's (2019): no mean taken off, no bias."""
+"""``--norm``: called with the width and ``eps``. RMS norm is Zhang and Sennrich's (2019): no mean taken off, no bias.
+"""
 
 
 @dataclass(frozen=True)

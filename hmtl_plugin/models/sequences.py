@@ -22,7 +22,8 @@ class Packing(NamedTuple):
         sample_N, position_N: sequence of each token, and its place there.
         grid_N: where each token would lie in (B * longest) padded rows.
         longest: tokens of the longest sequence, or more; known on the host, so that nothing is read back.
-        has_kernel: the device computes attention on packed sequences in half precision (FlashAttention: Ampere and later).
+        has_kernel: the device computes attention on packed sequences in half precision (FlashAttention: Ampere and
+            later).
     """
 
     starts: Tensor
@@ -79,8 +80,8 @@ class Sequences:
     def mask(self) -> Tensor | None:
         """Attention mask of (padded) rows (B, 1, 1, T), True where a key may be attended; None where none is needed.
 
-        A row that is all padding attends everywhere, for a softmax over nothing would be NaN. No value is read back from
-        the device.
+        A row that is all padding attends everywhere, for a softmax over nothing would be NaN. No value is read back
+        from the device.
         """
         if self.packing is not None:
             return attention_mask(self.packing.keep())
@@ -100,7 +101,8 @@ class Sequences:
         return before.clamp_(max=1)
 
     def at_positions(self, table_PH: Tensor) -> Tensor:
-        """Rows of a position table, (T, H) of rows, packed (N, H), as they broadcast over states in the shape of the ids.
+        """Rows of a position table, (T, H) of rows, packed (N, H), as they broadcast over states in the shape of the
+        ids.
 
         Not by indexing: its gradient adds up packed tokens one by one, an embedding's in parallel.
         """
@@ -168,5 +170,7 @@ def attention_mask(keep_BT: Tensor) -> Tensor:
 
 
 def rows_at(state: Tensor, positions_R: Tensor) -> Tensor:
-    """(R, H) of states (B, T, H) or (N, H); a position may be there twice, not more often, or the GPU would choose the order of the gradient's sum."""
+    """(R, H) of states (B, T, H) or (N, H); a position may be there twice, not more often, or the GPU would choose the
+    order of the gradient's sum.
+    """
     return state.flatten(0, -2).index_select(0, positions_R)

@@ -198,7 +198,9 @@ def _bigram_head(state: dict[str, Tensor]) -> str:
 
 
 def _refuse_other_parts(state: dict[str, Tensor], own: dict[str, Tensor]) -> None:
-    """A head of other classes, or an operator whose code has changed, would answer from fresh weights, in part at least."""
+    """A head of other classes, or an operator whose code has changed, would answer from fresh weights, in part at
+    least.
+    """
     theirs, ours = _shapes(state), _shapes(own)
     for (kind, name), weights in theirs.items():
         current = ours.get((kind, name), weights)

@@ -157,7 +157,8 @@ def shape_source(
 
 
 def another_sample(z_Bx: Tensor) -> Tensor:
-    """Every sample's rows replaced by those of the sample before it in the batch, the first's by the last's; 0 in a batch of one.
+    """Every sample's rows replaced by those of the sample before it in the batch, the first's by the last's; 0 in a
+    batch of one.
 
     A cyclic shift leaves none at its own place, as a random permutation would. Batches are drawn anew every epoch.
     """

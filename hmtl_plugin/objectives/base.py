@@ -1,4 +1,5 @@
-"""What an objective is: options, a corruption of the batch, a head on a layer, a loss, and what is said of it elsewhere.
+"""What an objective is: options, a corruption of the batch, a head on a layer, a loss, and what is said of it
+elsewhere.
 
 To add an objective, write one file with a class under `@register_objective`, in this folder or outside of the project
 (docs/extending.md); nothing else changes.
@@ -94,8 +95,8 @@ class Loss:
 
 
 class Objective(Corruption):
-    """One pre-training objective: how it corrupts a batch (`Corruption`, where its first attributes are told), a head on a
-    layer, a loss, and what is said of it elsewhere.
+    """One pre-training objective: how it corrupts a batch (`Corruption`, where its first attributes are told), a head
+    on a layer, a loss, and what is said of it elsewhere.
 
     Attributes:
         sparse: the head needs only the rows that hold a target (masked positions).
@@ -174,8 +175,8 @@ def register_objective(name: str) -> Callable[[type[Objective]], type[Objective]
     """Class decorator: makes the objective known by ``name`` in hierarchies, and its options in the task's.
 
     Raises:
-        ValueError: for a name or an option that another objective, or an option that fairseq, has; for a class that says
-            too little or contradicts itself.
+        ValueError: for a name or an option that another objective, or an option that fairseq, has; for a class that
+            says too little or contradicts itself.
     """
 
     def register(cls: type[Objective]) -> type[Objective]:
@@ -332,8 +333,8 @@ class Labelling(Answering):
 class Scoring(Answering):
     """An objective with a number for each token or each sample, learnt by squared error.
 
-    What is left to write is `corrupt`, which puts the numbers (float) into ``batch.targets[self.name]``, NaN where there
-    is none. The loss is in the square of their unit: let them have a deviation of about 1.
+    What is left to write is `corrupt`, which puts the numbers (float) into ``batch.targets[self.name]``, NaN where
+    there is none. The loss is in the square of their unit: let them have a deviation of about 1.
     """
 
     numbers = True

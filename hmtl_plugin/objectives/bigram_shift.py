@@ -1,7 +1,7 @@
 """Bigram shift: have two neighbouring words changed places? SentEval's BShift probe made a pre-training objective.
 
-Words move with all their pieces. What could give the answer away without any knowledge of word order stays where it is: the
-first word of a sentence, words with punctuation attached, two equal words. Only words that could have moved carry a
+Words move with all their pieces. What could give the answer away without any knowledge of word order stays where it is:
+the first word of a sentence, words with punctuation attached, two equal words. Only words that could have moved carry a
 label, and all of these with the same probability, so no score can be earned without knowing word order.
 """
 
@@ -42,9 +42,9 @@ if TYPE_CHECKING:  # they count for objectives, and know them
     from hmtl_plugin.counting.training_text import TrainingText
 
 HEADS = ("hidden", "linear", "both")
-"""Before the scores of words: a layer as the masked-LM head has one; none, so that any linear probe of the states of the
-objective's layer, and of means of them, finds what the head knows; or the first, and a linear one that is trained beside
-it for the sake of the states (deep supervision, Lee et al. 2015) and scores nothing."""
+"""Before the scores of words: a layer as the masked-LM head has one; none, so that any linear probe of the states of
+the objective's layer, and of means of them, finds what the head knows; or the first, and a linear one that is trained
+beside it for the sake of the states (deep supervision, Lee et al. 2015) and scores nothing."""
 TOKEN, SENTENCE, READ_OUT = "bigram_shift", "bigram_shift_sentence", "bigram_shift_read_out"
 
 

@@ -79,10 +79,11 @@ class MaskedLMHead(Head):
 
 
 def aligned_linear(z: Tensor, matrix_VH: Tensor, bias_V: Tensor) -> Tensor:
-    """(M, V') logits of ``z`` (M, H): of the V words, and of as many impossible ones (probability 0) as make a multiple of 64.
+    """(M, V') logits of ``z`` (M, H): of the V words, and of as many impossible ones (probability 0) as make a multiple
+    of 64.
 
-    Fast matrix kernels of GPUs want rows of a multiple of 16 bytes, and neither BERT's 30,522 words nor a dictionary with ``<mask>`` behind
-    it give them.
+    Fast matrix kernels of GPUs want rows of a multiple of 16 bytes, and neither BERT's 30,522 words nor a dictionary
+    with ``<mask>`` behind it give them.
     """
     missing = -matrix_VH.shape[0] % ALIGNMENT
     if not missing:

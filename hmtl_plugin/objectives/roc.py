@@ -9,7 +9,9 @@ BINS, _RANGE = 512, 6.0
 
 
 def score_bin(selected_M2: Tensor, labels_M: Tensor) -> Tensor:
-    """(M,) int64 place of each log-odds in a histogram of 2 * BINS counts, those of label 0 first; no device synchronisation."""
+    """(M,) int64 place of each log-odds in a histogram of 2 * BINS counts, those of label 0 first; no device
+    synchronisation.
+    """
     odds_M = (selected_M2[:, 1] - selected_M2[:, 0]).detach().clamp(-_RANGE, _RANGE)
     # a loss that is not finite is reported as such, not as an index out of range here
     return ((torch.nan_to_num(odds_M) + _RANGE) * ((BINS - 1) / (2 * _RANGE))).long() + labels_M * BINS
@@ -29,7 +31,9 @@ def one_hot(selected_M2: Tensor, labels_M: Tensor) -> Tensor:
 
 
 def area_under_curve(histogram: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(...) probability that a 1 scores above a 0, ties counting one half, of (..., 2 * BINS) counts; NaN without either."""
+    """(...) probability that a 1 scores above a 0, ties counting one half, of (..., 2 * BINS) counts; NaN without
+    either.
+    """
     negative, positive = histogram[..., :BINS], histogram[..., BINS:]
     below = np.cumsum(negative, -1) - 0.5 * negative
     with np.errstate(invalid="ignore"):

@@ -17,9 +17,9 @@ logger = logging.getLogger(__name__)
 class HmtlOptimizer(FairseqOptimizer):
     """fairseq's face of a torch optimizer that a subclass puts into ``_optimizer``.
 
-    Its groups have an ``lr_scale`` each, the first of them the one whose rate is logged. Its step reads the attribute ``found_inf``
-    (a float on the device, 1 for a gradient that is not finite), as torch's fused steps do, and then changes nothing.
-    Subclasses give each parameter the rate that its marks ask for (`marks.LR_SCALE`).
+    Its groups have an ``lr_scale`` each, the first of them the one whose rate is logged. Its step reads the attribute
+    ``found_inf`` (a float on the device, 1 for a gradient that is not finite), as torch's fused steps do, and then
+    changes nothing. Subclasses give each parameter the rate that its marks ask for (`marks.LR_SCALE`).
     """
 
     own_options: tuple[str, ...] = ("lr", "weight_decay", LR_SCALE)
@@ -35,16 +35,16 @@ class HmtlOptimizer(FairseqOptimizer):
     def defer_check(self) -> None:
         """From now on no update waits for the device to tell whether its gradient is finite.
 
-        If it is not, the device itself leaves the weights as they are, and `clip_grad_norm` says so an update later. Not for
-        fp16, whose loss scale answers at once.
+        If it is not, the device itself leaves the weights as they are, and `clip_grad_norm` says so an update later.
+        Not for fp16, whose loss scale answers at once.
         """
         self._defers_check = True
 
     def clip_grad_norm(self, max_norm: float, aggregate_norm_fn: Optional[Callable[[Tensor], Tensor]] = None) -> Tensor:
         """Clip, and return the norm of the whole gradient; after `defer_check` that of the update before, at first 0.
 
-        The norm of this update is always `gradient_norm`, which stays on the device. fairseq's own function would put the norm on the GPU
-        wherever there is one, also under ``--cpu``.
+        The norm of this update is always `gradient_norm`, which stays on the device. fairseq's own function would put
+        the norm on the GPU wherever there is one, also under ``--cpu``.
         """
         gradients = [p.grad for p in self.params if p.grad is not None]
         norm = torch.zeros(())

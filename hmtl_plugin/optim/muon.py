@@ -1,8 +1,8 @@
 """``hmtl_muon``: Muon for the matrices of hidden layers (encoder, heads, poolings), fused AdamW for all else.
 
-Muon (K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024) moves each matrix by its momentum made
-orthogonal, so that all its directions learn. A weight that holds several matrices, as the fused one of queries, keys and values,
-is taken apart for that. The model marks these weights (`marks.mark_matrix`).
+Muon (K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024) moves each matrix by its
+momentum made orthogonal, so that all its directions learn. A weight that holds several matrices, as the fused one of
+queries, keys and values, is taken apart for that. The model marks these weights (`marks.mark_matrix`).
 """
 
 from collections.abc import Iterable

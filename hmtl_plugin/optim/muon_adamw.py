@@ -18,8 +18,8 @@ class MuonAdamW(torch.optim.Optimizer):
     """`torch.optim.AdamW` (fused) for groups without ``momentum``; for those with it the rule of `torch.optim.Muon`
     (nesterov, ``adjust_lr_fn="original"``), which has one momentum a parameter as its state.
 
-    Nothing is read back from the device. With an attribute ``found_inf`` (a float on the device) of 1 a step changes neither weights nor
-    state. Parameters without a gradient stay as they are.
+    Nothing is read back from the device. With an attribute ``found_inf`` (a float on the device) of 1 a step changes
+    neither weights nor state. Parameters without a gradient stay as they are.
     """
 
     found_inf: Optional[Tensor] = None
@@ -76,7 +76,9 @@ class MuonAdamW(torch.optim.Optimizer):
 
 
 class _Stack:
-    """The matrices (R, C) of a group, as blocks of its parameters, and their momentum (N, R, C), of which the parameters' state is views."""
+    """The matrices (R, C) of a group, as blocks of its parameters, and their momentum (N, R, C), of which the
+    parameters' state is views.
+    """
 
     def __init__(self, group: Group, shape: tuple[int, int], parameters: list[Tensor], state: Any) -> None:
         self.group, self.shape, self.parameters = group, shape, parameters

@@ -172,7 +172,8 @@ class Encoder:
         spool: path of the text file.
         rows: whether its lines are rows of two sentences.
         valid_D: bool, the documents of the validation split; empty when there is none.
-        word_start_V: bool, the ids that begin a word. blank: the id of sentencepiece's mark alone, -1 where there is none.
+        word_start_V: bool, the ids that begin a word. blank: the id of sentencepiece's mark alone, -1 where there is
+            none.
     """
 
     tokenizer: Tokenizer

@@ -89,7 +89,8 @@ def split_keys(document_keys: Uint64Array, seed: int) -> Uint64Array:
 
 
 def choose_validation(keys: Uint64Array, fraction: float, documents: int | None = None) -> npt.NDArray[np.bool_]:
-    """(D,) which documents go to the validation split; stable: a document added to the corpus moves no other, but where the least number decides.
+    """(D,) which documents go to the validation split; stable: a document added to the corpus moves no other, but where
+    the least number decides.
 
     With `documents` those with the smallest keys; else every document with its chance of `fraction`, but for a
     fraction above 0 at least two, as next-sentence prediction takes segments from two (one where fewer than four

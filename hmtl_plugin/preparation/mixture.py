@@ -1,7 +1,8 @@
 """Text of several formats as one file of documents: what tasks of sentence pairs and of paragraphs are trained on.
 
-A group of pairs that share a sentence becomes a document of their sentences, each once, in the order of the file: a premise and
-its hypotheses. So text of all formats is of one kind, sentences in documents, and one tokenizer and one pairing serve it.
+A group of pairs that share a sentence becomes a document of their sentences, each once, in the order of the file: a
+premise and its hypotheses. So text of all formats is of one kind, sentences in documents, and one tokenizer and one
+pairing serve it.
 """
 
 import contextlib

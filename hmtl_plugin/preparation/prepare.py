@@ -256,7 +256,8 @@ def _prepare(files: list[str], part: Path, options: PrepareOptions, tokenizer: T
     (part / "dict.txt").write_text(tokenizer.dictionary_text(), encoding="utf-8")
     (part / tokenizer.file_name).write_bytes(tokenizer.to_bytes())
     manifest = _manifest(part, spool, counts, options, tokenizer)
-    # Not what begins a sentence: of a script without blanks that is all that the dictionary marks, however short they are.
+    # Not what begins a sentence: of a script without blanks that is all that the dictionary marks, however short they
+    # are.
     within = text.words - sum(int(count["sentences"]) for count in counts.values())
     manifest["word_characters"] = round(text.characters / max(within, 1) - 1, 2)  # less the blank before each
     return manifest if held_out is None else manifest | {"held_out": held_out}

@@ -82,7 +82,9 @@ def _gather_text(
 
 
 def _check_format(file: str, options: PrepareOptions) -> None:
-    """Refuse JSON given as plain text, a slip that would train on braces; warn of paragraphs that are lines of a wrapped text."""
+    """Refuse JSON given as plain text, a slip that would train on braces; warn of paragraphs that are lines of a
+    wrapped text.
+    """
     with open(file, "rb") as stream:
         head = stream.read(_LOOK)
     if options.format != "jsonl" and head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b'{"', b'[{"', b"{'")):

@@ -54,18 +54,18 @@ def probe(
         study.probed["theirs", "past_present", "given"].accuracy  # (L+1,), percent
 
     Args:
-        encoders: checkpoints (files or run folders), or by name: checkpoints, or functions from a list of sentences to features
-            (sentences, layers, width) or a mapping from names of poolings to such. Wrap a function as
+        encoders: checkpoints (files or run folders), or by name: checkpoints, or functions from a list of sentences to
+            features (sentences, layers, width) or a mapping from names of poolings to such. Wrap a function as
             ``GivenEncoder(name, function, version)`` to keep its results for the next call.
         tasks: files, or folders of ``.txt`` files.
-        out: folder of results, which are not computed again (``results.jsonl``; what was asked for last: ``results.json``); None
-            keeps nothing.
+        out: folder of results, which are not computed again (``results.jsonl``; what was asked for last:
+            ``results.json``); None keeps nothing.
         poolings: of checkpoints: ``mean``, ``cls``, ``max``.
         probe: ``logistic`` or ``mlp``.
         seeds: of MLPs, control labels and untrained weights.
         untrained: add an encoder of the first checkpoint's shape (and of every other shape) with fresh weights.
-        baseline: name of the encoder that differences are taken to; default: the last one that has a pooling in common with another,
-            of those that were trained if there are several, else the untrained one.
+        baseline: name of the encoder that differences are taken to; default: the last one that has a pooling in common
+            with another, of those that were trained if there are several, else the untrained one.
         cache: folder of features; default: ``out/features``.
 
     Raises:
@@ -102,7 +102,9 @@ def probe(
 
 
 def _baseline(encoders: Sequence[LayerEncoder], wanted: str | None) -> str | None:
-    """The encoder that others are compared with: the wanted one, else the last that was trained and shares a pooling with another."""
+    """The encoder that others are compared with: the wanted one, else the last that was trained and shares a pooling
+    with another.
+    """
     names = list(dict.fromkeys(encoder.about.name for encoder in encoders))
     if wanted is not None:
         if wanted.rstrip("/") not in names:

@@ -1,4 +1,6 @@
-"""What needs no encoder: the most frequent label, and naive Bayes on words (the bag-of-words baseline of Conneau et al. 2018)."""
+"""What needs no encoder: the most frequent label, and naive Bayes on words (the bag-of-words baseline of Conneau et al.
+2018).
+"""
 
 from collections.abc import Iterator
 

@@ -1,9 +1,9 @@
 """Control task (Hewitt and Liang 2019): labels that only a probe which memorises words can know.
 
 The label of a sentence is a fixed random function of the type of its first word (its first character where the text has
-no blanks). What a probe scores on it, it owes to word identity and its own capacity; selectivity is the accuracy on the task
-less that on the control. Labels are as frequent in ``tr`` as the task's: a few words begin many sentences, and an unlucky draw
-for them would make the control easy without any memory.
+no blanks). What a probe scores on it, it owes to word identity and its own capacity; selectivity is the accuracy on the
+task less that on the control. Labels are as frequent in ``tr`` as the task's: a few words begin many sentences, and an
+unlucky draw for them would make the control easy without any memory.
 """
 
 import hashlib

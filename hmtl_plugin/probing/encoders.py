@@ -121,7 +121,9 @@ class TransformerEncoder:
 
 
 def _batches(order: npt.NDArray[np.int64], length_N: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
-    """Rows in order of length, at most `_BATCH_TOKENS` a batch; a batch mixes lengths only where one is too rare to fill it."""
+    """Rows in order of length, at most `_BATCH_TOKENS` a batch; a batch mixes lengths only where one is too rare to
+    fill it.
+    """
     batches, start = [], 0
     while start < len(order):
         shortest = int(length_N[order[start]])

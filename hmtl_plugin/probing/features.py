@@ -1,4 +1,6 @@
-"""Features of all layers of a task, on disk by content fingerprint and memory-mapped: memory does not grow with the task."""
+"""Features of all layers of a task, on disk by content fingerprint and memory-mapped: memory does not grow with the
+task.
+"""
 
 import ctypes
 import hashlib
@@ -71,8 +73,8 @@ def feature_key(encoder: LayerEncoder, task: ProbingTask) -> str:
 
 
 def release_free_memory() -> None:
-    """Give freed memory back to the system (glibc). Tensors of ever other sizes leave holes in the heap, which would grow with the
-    number of batches."""
+    """Give freed memory back to the system (glibc). Tensors of ever other sizes leave holes in the heap, which would
+    grow with the number of batches."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)

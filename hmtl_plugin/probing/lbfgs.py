@@ -25,9 +25,9 @@ class Solution(NamedTuple):
 def minimise(objective: Objective, x_PD: Tensor, tolerance: float, max_iterations: int = 500) -> Solution:
     """Minimise every row from ``x_PD`` until what a Newton step promises to gain is at most ``tolerance``.
 
-    The gain is estimated from the inverse Hessian that the last steps tell. Rows are expected to be scaled such that their
-    Hessian is near the identity; the first step has length one. A row that is finished, or that no step improves any more,
-    is not evaluated again.
+    The gain is estimated from the inverse Hessian that the last steps tell. Rows are expected to be scaled such that
+    their Hessian is near the identity; the first step has length one. A row that is finished, or that no step improves
+    any more, is not evaluated again.
     """
     x_PD = x_PD.clone()
     rows = torch.arange(len(x_PD), device=x_PD.device)

@@ -1,12 +1,12 @@
 """Logistic regression on every layer with every L2 penalty at once: one product with the features serves them all.
 
-Minimises mean cross entropy + l2 / 2 * |W|^2 over features standardised by their mean and deviation on ``tr``, the bias free,
-as scikit-learn's `LogisticRegression` does with ``C = 1 / (l2 * N)``. Two classes have one weight vector.
+Minimises mean cross entropy + l2 / 2 * |W|^2 over features standardised by their mean and deviation on ``tr``, the bias
+free, as scikit-learn's `LogisticRegression` does with ``C = 1 / (l2 * N)``. Two classes have one weight vector.
 
-The features are never copied as a whole: standardising is folded into the weights, and rows are read in chunks of a memory map.
-In the coordinates ``u``, where W = V (h * lambda + l2)^-1/2 u with V, lambda the eigenvectors and values of the correlation
-matrix and h the curvature of the loss at W = 0, the Hessian begins as the identity whatever the layer and penalty, so that few steps
-are needed.
+The features are never copied as a whole: standardising is folded into the weights, and rows are read in chunks of a
+memory map. In the coordinates ``u``, where W = V (h * lambda + l2)^-1/2 u with V, lambda the eigenvectors and values of
+the correlation matrix and h the curvature of the loss at W = 0, the Hessian begins as the identity whatever the layer
+and penalty, so that few steps are needed.
 """
 
 from collections.abc import Iterator
@@ -59,7 +59,8 @@ def fit(
     penalties: tuple[float, ...],
     device: str = "cpu",
 ) -> Iterator[Fitted]:
-    """Classifiers of all layers and penalties, in groups that fit memory; a later group begins where the one before ended.
+    """Classifiers of all layers and penalties, in groups that fit memory; a later group begins where the one before
+    ended.
 
     Many classes are solved a penalty at a time, from the strongest; few, all at once.
 
@@ -124,7 +125,9 @@ class _Problem:
         self.scaling = _scaling(features_NLH, device)
 
     def solve(self, layers: list[int], penalties: list[float], start: Tensor | None) -> tuple[Fitted, Tensor]:
-        """Also the weights of the last penalty, (L, H+1, K) in standardised coordinates, for the next group to begin at."""
+        """Also the weights of the last penalty, (L, H+1, K) in standardised coordinates, for the next group to begin
+        at.
+        """
         width, hidden = len(layers), self.features.shape[2]
         layer_P = torch.tensor(layers * len(penalties), device=self.device)
         l2_P = torch.tensor(penalties, device=self.device).repeat_interleave(width)

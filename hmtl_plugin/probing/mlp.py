@@ -1,8 +1,8 @@
 """SentEval's MLP on every layer with its whole grid at once: the cells of a layer share one product with the features.
 
-One hidden layer with sigmoid and dropout, Adam, rows in random order; every few epochs the accuracy on ``va`` is taken, and a
-model that has not improved for some of these is done (Conneau and Kiela 2018; grid of Conneau et al. 2018). Features are
-standardised by their mean and deviation on ``tr``.
+One hidden layer with sigmoid and dropout, Adam, rows in random order; every few epochs the accuracy on ``va`` is taken,
+and a model that has not improved for some of these is done (Conneau and Kiela 2018; grid of Conneau et al. 2018).
+Features are standardised by their mean and deviation on ``tr``.
 """
 
 from collections.abc import Sequence

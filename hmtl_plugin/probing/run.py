@@ -1,4 +1,6 @@
-"""All probes of encoders on tasks, each done once: results are lines of a store, and what stands there is not computed again."""
+"""All probes of encoders on tasks, each done once: results are lines of a store, and what stands there is not computed
+again.
+"""
 
 import base64
 import hashlib

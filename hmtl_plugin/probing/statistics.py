@@ -11,7 +11,9 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def resampled_means(values_NK: FloatArray, seed: int = 0) -> FloatArray:
-    """(RESAMPLES, K) means over bootstrap samples of the N items; all columns use the same samples, so they stay paired."""
+    """(RESAMPLES, K) means over bootstrap samples of the N items; all columns use the same samples, so they stay
+    paired.
+    """
     draw = np.random.default_rng(seed)
     count = len(values_NK)
     block = max(1, _BLOCK_ELEMENTS // count)
@@ -51,8 +53,8 @@ def with_seeds(low_K: FloatArray, high_K: FloatArray, by_seed_SK: FloatArray) ->
 def paired_test(first_SN: npt.NDArray[np.bool_], second_SN: npt.NDArray[np.bool_]) -> float:
     """p that two encoders are right on the same test items equally often (two-sided).
 
-    One seed each: McNemar's exact test. Several: its generalisation to each item's difference of shares of right answers, signs
-    flipped at random (in the normal approximation where more than a hundred items differ).
+    One seed each: McNemar's exact test. Several: its generalisation to each item's difference of shares of right
+    answers, signs flipped at random (in the normal approximation where more than a hundred items differ).
     """
     difference_N = first_SN.mean(0) - second_SN.mean(0)
     if len(first_SN) == 1 and len(second_SN) == 1:
@@ -79,7 +81,8 @@ def holm(p: FloatArray) -> FloatArray:
 
 
 def centre_of_gravity(accuracy_RK: FloatArray, baseline: float) -> FloatArray:
-    """(R,) mean layer, each layer weighted by what it is better than the worst layer (or the baseline, if that is higher).
+    """(R,) mean layer, each layer weighted by what it is better than the worst layer (or the baseline, if that is
+    higher).
 
     NaN where no layer is better than the baseline. K is L+1: layer 0 are the embeddings.
     """

@@ -169,7 +169,9 @@ def _hyper(line: Line) -> str:
 
 
 def _differences(columns: dict[Key, _Column], baseline: str) -> dict[Key, Difference]:
-    """Every encoder against the baseline, on the layers that both have; Holm over tasks and layers of each pair and pooling."""
+    """Every encoder against the baseline, on the layers that both have; Holm over tasks and layers of each pair and
+    pooling.
+    """
     found: dict[Key, Difference] = {}
     pairs = dict.fromkeys((name, pooling) for name, _, pooling in columns if name != baseline)
     for name, pooling in pairs:

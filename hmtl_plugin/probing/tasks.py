@@ -22,7 +22,8 @@ class KnownTask(NamedTuple):
 
     Attributes:
         title: for people.
-        linear_only: probed by logistic regression whatever the probe; its labels are too many for the MLP's grid (as in SentEval).
+        linear_only: probed by logistic regression whatever the probe; its labels are too many for the MLP's grid (as in
+            SentEval).
         objective: the pre-training objective that is this very task; "" if none is.
     """
 

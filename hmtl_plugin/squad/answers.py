@@ -12,8 +12,8 @@ QuestionTable = npt.NDArray[np.void]
 
 
 def answer_tokens(file: SquadFile, lengths_C: Int64Array, offsets_N2: OffsetArray) -> QuestionTable:
-    """(Q,) of `QUESTION`: number of the context, whether marked impossible, and first and last token in the context of the
-    first answer: those that share a character with it, -1 if none does.
+    """(Q,) of `QUESTION`: number of the context, whether marked impossible, and first and last token in the context of
+    the first answer: those that share a character with it, -1 if none does.
 
     Args:
         lengths_C: tokens of each context.

@@ -105,9 +105,10 @@ class SquadDataset(ByLengthDataset):
     def collater(self, samples: list[int]) -> dict[str, Any]:
         """A batch of the given windows.
 
-        ``id`` (B,), ``set_size`` (windows in all), ``net_input``: ``src_tokens`` (B, T) and ``padded``; ``context_begin`` (B,)
-        position of the first context token, ``context_length`` (B,), ``window_start`` (B,) that token's number in its context;
-        if answers are known ``start``, ``end`` (B,): first and last position of the answer, 0 for none.
+        ``id`` (B,), ``set_size`` (windows in all), ``net_input``: ``src_tokens`` (B, T) and ``padded``;
+        ``context_begin`` (B,) position of the first context token, ``context_length`` (B,), ``window_start`` (B,) that
+        token's number in its context; if answers are known ``start``, ``end`` (B,): first and last position of the
+        answer, 0 for none.
         """
         if not samples:
             return {}

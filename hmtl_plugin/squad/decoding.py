@@ -16,8 +16,8 @@ LOWEST = -1e30  # instead of minus infinity, which does not survive being added 
 
 
 class Spans(NamedTuple):
-    """The best spans of B windows, n each, best first. Positions are in the sequence; scores of spans that do not exist are
-    `LOWEST`.
+    """The best spans of B windows, n each, best first. Positions are in the sequence; scores of spans that do not exist
+    are `LOWEST`.
     """
 
     score: Tensor
@@ -115,8 +115,8 @@ class Candidate(NamedTuple):
 
 
 def candidates(spans: WindowSpans, count: int) -> Iterator[tuple[int, list[Candidate], float]]:
-    """For each question its number, its best ``count`` spans, each once, and the score of having no answer: the lowest of its
-    windows', for one window with the answer is enough.
+    """For each question its number, its best ``count`` spans, each once, and the score of having no answer: the lowest
+    of its windows', for one window with the answer is enough.
     """
     for question, group in groupby(range(len(spans.question)), key=lambda window: int(spans.question[window])):
         windows = list(group)

@@ -57,8 +57,9 @@ def read_squad(path: Path | str) -> SquadFile:
     """Read and check a file.
 
     Raises:
-        UserError: naming file and article, paragraph or question id: no JSON, a field that is missing or of another kind, an id
-            that occurs twice, an answer that does not stand at its place, a question without an answer among others with one.
+        UserError: naming file and article, paragraph or question id: no JSON, a field that is missing or of another
+            kind, an id that occurs twice, an answer that does not stand at its place, a question without an answer
+            among others with one.
     """
     path = str(path)
     contexts: list[str] = []

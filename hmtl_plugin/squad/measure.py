@@ -1,4 +1,6 @@
-"""Exact match and F1 of a labelled split from the best span of each window; in 2.0 with the threshold that suits it best."""
+"""Exact match and F1 of a labelled split from the best span of each window; in 2.0 with the threshold that suits it
+best.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -75,8 +77,8 @@ class SquadScorer:
         return QuestionScores(exact_Q, f1_Q, no_answer_Q, np.array([bool(text) for text in texts]))
 
     def measure(self, rows_W5: FloatArray) -> dict[str, float]:
-        """From the sums over batches and ranks of each window's `COLUMNS`: ``exact`` and ``f1`` in percent, and ``score``, which
-        is F1; in 2.0 at the threshold with the best F1.
+        """From the sums over batches and ranks of each window's `COLUMNS`: ``exact`` and ``f1`` in percent, and
+        ``score``, which is F1; in 2.0 at the threshold with the best F1.
         """
         found = self.score(*self.best(rows_W5))
         if not self.version_2:

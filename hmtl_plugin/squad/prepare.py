@@ -3,9 +3,10 @@
     OUT/dict.txt, OUT/sentencepiece.bpe.model                 the vocabulary
     OUT/squad.json                                            counts, fingerprints
     OUT/SPLIT/{context,question}.{bin,idx}                    a text an item, ending in ``</s>``
-    OUT/SPLIT/offsets.npy                                     (N, 2) characters [begin, end) of every token of the contexts
-    OUT/SPLIT/questions.npy                                   (Q,) of `QUESTION`: context, first and last token of the answer
-    OUT/SPLIT/source.json                                     the file as it was given, for scoring and for answers' text
+    OUT/SPLIT/offsets.npy                                     (N, 2) characters [begin, end) of every token of the
+    contexts OUT/SPLIT/questions.npy                                   (Q,) of `QUESTION`: context, first and last token
+    of the answer OUT/SPLIT/source.json                                     the file as it was given, for scoring and
+    for answers' text
 
 Workers tokenise; this process writes.
 """

@@ -17,12 +17,12 @@ RESAMPLES = 1000
 
 
 def report(found: QuestionScores, golds: GoldAnswers, valid: SquadFile, train: SquadFile) -> dict[str, float]:
-    """Metrics of a run, in percent; ``score`` chooses among runs, ``low`` to ``high`` is its 95 % interval, ``baseline`` what it
-    must beat.
+    """Metrics of a run, in percent; ``score`` chooses among runs, ``low`` to ``high`` is its 95 % interval,
+    ``baseline`` what it must beat.
 
-    Version 1.1: F1, beside random spans of the contexts. Version 2.0: F1 on half of the questions at the threshold that was
-    best on the other half, beside always and never answering; and as in the official way F1 and exact match at the threshold
-    that is best on all of them, each at its own.
+    Version 1.1: F1, beside random spans of the contexts. Version 2.0: F1 on half of the questions at the threshold that
+    was best on the other half, beside always and never answering; and as in the official way F1 and exact match at the
+    threshold that is best on all of them, each at its own.
     """
     contexts_Q = np.array([question.context for question in valid.questions])
     if golds.version_2:
@@ -72,7 +72,9 @@ def _best(
 
 
 def _interval(score_Q: FloatArray, contexts_Q: npt.NDArray[np.int64], seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean in percent; contexts are drawn, for their questions are no independent samples."""
+    """95 % bootstrap interval of the mean in percent; contexts are drawn, for their questions are no independent
+    samples.
+    """
     _, group_Q = np.unique(contexts_Q, return_inverse=True)
     sums_G, counts_G = np.bincount(group_Q, score_Q), np.bincount(group_Q)
     drawn = np.random.default_rng(seed).multinomial(len(counts_G), np.full(len(counts_G), 1 / len(counts_G)), RESAMPLES)

@@ -1,8 +1,8 @@
 """SQuAD's official scores: exact match and F1 over words, the best over a question's gold answers.
 
-Versions 1.1 and 2.0 differ where nothing is left of an answer once it is normalised. In 1.1 such a gold answer counts like any
-other, and F1 with it is 0. In 2.0 it is no gold answer, a question without one has the empty answer for gold, and where one
-side is empty F1 is 1 if both are. A missing prediction scores 0.
+Versions 1.1 and 2.0 differ where nothing is left of an answer once it is normalised. In 1.1 such a gold answer counts
+like any other, and F1 with it is 0. In 2.0 it is no gold answer, a question without one has the empty answer for gold,
+and where one side is empty F1 is 1 if both are. A missing prediction scores 0.
 """
 
 import re
@@ -81,7 +81,8 @@ def _f1(predicted: _Words, gold: _Words, version_2: bool) -> float:
 
 
 def evaluate(predicted: Mapping[str, str], questions: Sequence[Question] | GoldAnswers) -> dict[str, float]:
-    """``exact`` and ``f1`` in percent and ``total``; for 2.0 also ``HasAns_*`` and ``NoAns_*``, each where there are such.
+    """``exact`` and ``f1`` in percent and ``total``; for 2.0 also ``HasAns_*`` and ``NoAns_*``, each where there are
+    such.
 
     Args:
         predicted: answer by question id; the empty text says that there is none.
@@ -116,8 +117,8 @@ def best_threshold(
         score_Q: (Q,) exact match or F1 of answering.
         answered_Q: (Q,) whether the answer has any text; by default all have.
 
-    As in the official script questions of equal score are told apart. Where it is best never to answer the threshold is below
-    all scores (the official script says 0, above which they may not be).
+    As in the official script questions of equal score are told apart. Where it is best never to answer the threshold is
+    below all scores (the official script says 0, above which they may not be).
     """
     order = np.argsort(no_answer_score_Q, kind="stable")
     spoiled_Q = np.ones(len(score_Q)) if answered_Q is None else answered_Q.astype(np.float64)
@@ -134,7 +135,9 @@ def answer_lengths(file: SquadFile) -> npt.NDArray[np.int64]:
 
 
 def random_span_baseline(file: SquadFile, lengths: npt.NDArray[np.int64], seed: int = 0) -> dict[str, float]:
-    """`evaluate` of random spans of the contexts' words, of lengths drawn from the training answers' (`answer_lengths`)."""
+    """`evaluate` of random spans of the contexts' words, of lengths drawn from the training answers'
+    (`answer_lengths`).
+    """
     random = np.random.default_rng(seed)
     words = [context.split() for context in file.contexts]
     counts_Q = np.array([len(words[question.context]) for question in file.questions])

@@ -1,4 +1,6 @@
-"""Sequences of long contexts: ``<s> question </s> window </s>``, the windows of a context overlapping by BERT's document stride."""
+"""Sequences of long contexts: ``<s> question </s> window </s>``, the windows of a context overlapping by BERT's
+document stride.
+"""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -97,7 +99,8 @@ class AnswerPositions(NamedTuple):
     """Where answers stand in the sequences of windows.
 
     Attributes:
-        start, end: (W,) first and last position of the answer; 0, the ``<s>``, where the window does not hold all of one.
+        start, end: (W,) first and last position of the answer; 0, the ``<s>``, where the window does not hold all of
+            one.
         lost: questions with an answer that no window holds.
     """
 

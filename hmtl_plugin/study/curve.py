@@ -28,7 +28,9 @@ def learning_curve(log: Path) -> dict[str, list[float]]:
 
 
 def cost(log: Path) -> dict[str, float | None]:
-    """Parameters (heads included), tokens a second (median of the log's intervals), seconds of training, resumed parts included."""
+    """Parameters (heads included), tokens a second (median of the log's intervals), seconds of training, resumed parts
+    included.
+    """
     rates = [float(entry["wps"]) for entry in _entries(log) if "wps" in entry and float(entry["wps"]) > 0]
     # of an epoch's line "train_wall" is the whole process's time: it has the epoch's under another name
     walls = [float(e["train_wall"]) for e in _entries(log) if "train_wall" in e and "train_train_wall" not in e]

@@ -1,8 +1,10 @@
-"""What a study consists of: runs (a variant with a seed) and their stages, each with a fingerprint of all it depends on.
+"""What a study consists of: runs (a variant with a seed) and their stages, each with a fingerprint of all it depends
+on.
 
     pretrain -> evaluate, RTE, MNLI, SNLI, SQuAD, probe
 
-A stage whose fingerprint stands in the records is done. Where it runs (device, threads, processes, folder) is no part of it.
+A stage whose fingerprint stands in the records is done. Where it runs (device, threads, processes, folder) is no part
+of it.
 """
 
 import hashlib

@@ -1,4 +1,5 @@
-"""First stage: the tasks' files to a pre-training corpus without their evaluation text, and capped copies to fine-tune on.
+"""First stage: the tasks' files to a pre-training corpus without their evaluation text, and capped copies to fine-tune
+on.
 
 STUDY/data/corpus/       binarised, its tokenizer beside it
 STUDY/data/glue/, squad/, probing/

@@ -35,7 +35,9 @@ _AT_LEAST_ONE = ("updates", "batches", "curve_points", "valid_samples", "seeds",
 
 @dataclass(frozen=True)
 class Block:
-    """Variants times seeds. Blocks run in the order of the profile, within one all variants of a seed before the next seed."""
+    """Variants times seeds. Blocks run in the order of the profile, within one all variants of a seed before the next
+    seed.
+    """
 
     variants: list[str]
     seeds: list[int]

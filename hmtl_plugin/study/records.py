@@ -1,6 +1,7 @@
 """Records of a study: a file a run, a group of lines a finished stage. With them alone, nothing recorded is done again.
 
-STUDY/records/flat-seed1.jsonl     result lines of a stage, then a line of kind ``stage``; or all of them in records.jsonl.gz
+STUDY/records/flat-seed1.jsonl     result lines of a stage, then a line of kind ``stage``; or all of them in
+records.jsonl.gz
 """
 
 import gzip
@@ -61,7 +62,9 @@ class Records:
 
 
 def pack(study: Path, target: Path, fingerprints: Collection[str] | None = None) -> int:
-    """Write all groups, or those of these stages, into one compressed file; returns its size. Equal bytes for equal records."""
+    """Write all groups, or those of these stages, into one compressed file; returns its size. Equal bytes for equal
+    records.
+    """
     records = Records(study)
     wanted = records.groups if fingerprints is None else set(fingerprints) & set(records.groups)
     buffer = io.BytesIO()

@@ -50,7 +50,8 @@ class Runner:
     """See the module's text.
 
     Args:
-        time_limit: seconds after which no run is begun that would not end by then (judged by those before it); None: no limit.
+        time_limit: seconds after which no run is begun that would not end by then (judged by those before it); None: no
+            limit.
     """
 
     def __init__(
@@ -152,7 +153,9 @@ class Runner:
         self.seconds.setdefault(kind, []).append(seconds)
 
     def _estimate(self, runs: Iterable[Run]) -> float | None:
-        """Seconds that the open stages of runs will take one after another; None while some kind of stage was never seen."""
+        """Seconds that the open stages of runs will take one after another; None while some kind of stage was never
+        seen.
+        """
         kinds = [_kind(stage.name, run.variant.trained) for run in runs for stage in self.open[run.name]]
         kinds = [kind for kind in kinds if kind != _UNTRAINED]
         if any(kind not in self.seconds for kind in kinds):

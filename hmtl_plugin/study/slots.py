@@ -52,8 +52,8 @@ def find_slots(devices: str, jobs: int, default_jobs: int, runs: int) -> list[Sl
     """Slots for ``--devices`` and ``--jobs``.
 
     Args:
-        devices: ``auto`` (all GPUs, one a run; without any the CPU), ``cpu``, or GPU numbers: ``0,1,2,3`` for four runs side by
-            side, ``0+1,2+3`` for two on two GPUs each.
+        devices: ``auto`` (all GPUs, one a run; without any the CPU), ``cpu``, or GPU numbers: ``0,1,2,3`` for four runs
+            side by side, ``0+1,2+3`` for two on two GPUs each.
         jobs: runs side by side on the CPU; 0: ``default_jobs``, and if that is 0, one a core.
         runs: how many there are; fewer than that could be side by side share all cores.
 

@@ -156,7 +156,9 @@ def _copy_questions(path: Path, target: Path, questions: int) -> None:
 
 
 def copy_probing(files: Iterable[Path], rows: Sequence[int], folder: Path) -> None:
-    """Write probing tasks into ``folder``: the first ``rows`` of tr, va and te, but every label of tr kept for va and te; 0: all."""
+    """Write probing tasks into ``folder``: the first ``rows`` of tr, va and te, but every label of tr kept for va and
+    te; 0: all.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     caps = {split.encode(): count for split, count in zip(SPLITS, rows, strict=True)}
     for path in files:

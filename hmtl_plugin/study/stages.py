@@ -125,7 +125,8 @@ def _pretrain(context: Context, run: Run, slot: Slot, folder: Path, stop: thread
 
 
 def pretraining_command(context: Context, run: Run, slot: Slot, folder: Path) -> list[str]:
-    """`fairseq-train` for a run; without pre-training one update with a step of size 0, which gives the weights as initialised.
+    """`fairseq-train` for a run; without pre-training one update with a step of size 0, which gives the weights as
+    initialised.
 
     Raises:
         UserError: if the batches of an update do not divide among the slot's GPUs.

@@ -1,7 +1,7 @@
 """Made-up tasks in the official layouts, from prose that Python carries: every stage can run without a download.
 
-They are there to try the machinery. RTE: does a sentence come from the passage? MNLI: from it, from its document, from another one?
-SQuAD: what stands after these words? Nothing of them is the real task, and no score means anything.
+They are there to try the machinery. RTE: does a sentence come from the passage? MNLI: from it, from its document, from
+another one? SQuAD: what stands after these words? Nothing of them is the real task, and no score means anything.
 """
 
 import json

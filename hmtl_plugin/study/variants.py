@@ -25,7 +25,8 @@ class Variant:
         transfer, weighting: as on the command line of `fairseq-train`.
         options: what else it is told of this variant alone.
         why: what it is compared for, one line.
-        against: the variant that lacks just what this one adds, with which it is compared beside flat BERT; empty: flat BERT alone.
+        against: the variant that lacks just what this one adds, with which it is compared beside flat BERT; empty: flat
+            BERT alone.
         checkpoint: of a model that others published; it is fine-tuned and probed, not pre-trained.
     """
 

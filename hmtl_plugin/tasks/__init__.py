@@ -1,5 +1,5 @@
-"""Tasks of the plugin. Importing this registers them with fairseq, and what they need: model, criterions, optimizers, and
-code of a user's own (`user_dir`).
+"""Tasks of the plugin. Importing this registers them with fairseq, and what they need: model, criterions, optimizers,
+and code of a user's own (`user_dir`).
 """
 
 from typing import Any

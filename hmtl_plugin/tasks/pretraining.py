@@ -244,9 +244,9 @@ class HmtlPretrainingTask(AutocastTask):
     def check_step(self, sample: dict[str, Any], optimizer: Any, update: int, logging_output: dict[str, Any]) -> None:
         """End the run at a loss that is not finite, and say whose it is; fp16 skips such a step itself.
 
-        On a CPU look at once. On a GPU that would be a device synchronisation a step: fairseq itself finds that a gradient
-        was not finite, of this update or of the one before (`HmtlOptimizer.defer_check`), and runs the micro-batches of the
-        update again, and that is when we look.
+        On a CPU look at once. On a GPU that would be a device synchronisation a step: fairseq itself finds that a
+        gradient was not finite, of this update or of the one before (`HmtlOptimizer.defer_check`), and runs the
+        micro-batches of the update again, and that is when we look.
         """
         if isinstance(optimizer, FP16Optimizer):
             return

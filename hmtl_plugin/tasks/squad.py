@@ -1,4 +1,6 @@
-"""Task ``squad``: answers as spans of their contexts, on what ``scripts/finetune_squad.py`` prepared (SQuAD 1.1 and 2.0)."""
+"""Task ``squad``: answers as spans of their contexts, on what ``scripts/finetune_squad.py`` prepared (SQuAD 1.1 and
+2.0).
+"""
 
 import logging
 from dataclasses import dataclass, field

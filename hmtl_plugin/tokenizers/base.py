@@ -1,7 +1,7 @@
 """Text to dictionary ids and back, whatever the tokenizer: what all kinds have in common.
 
-A tokenizer speaks in the ids of a fairseq dictionary: ``<s>`` 0, ``<pad>`` 1, ``</s>`` 2, ``<unk>`` 3, ``<mask>`` 4 unless its
-dictionary says otherwise, then its pieces.
+A tokenizer speaks in the ids of a fairseq dictionary: ``<s>`` 0, ``<pad>`` 1, ``</s>`` 2, ``<unk>`` 3, ``<mask>`` 4
+unless its dictionary says otherwise, then its pieces.
 """
 
 import hashlib
@@ -153,7 +153,9 @@ class Tokenizer(ABC):
         return self.encode_batch(list(parts))
 
     def table(self, never: Sequence[bool]) -> IdArray:
-        """(pieces,) the dictionary id of each piece; `NEVER` for those that text must never become, ``<unk>`` for unknown ones."""
+        """(pieces,) the dictionary id of each piece; `NEVER` for those that text must never become, ``<unk>`` for
+        unknown ones.
+        """
         index = {symbol: i for i, symbol in enumerate(self.symbols)}
         ids = [NEVER if refused else index.get(piece, UNK) for piece, refused in zip(self.pieces, never, strict=True)]
         return np.array(ids, dtype=np.int64)

@@ -1,7 +1,7 @@
 """Text to ids together with the characters that each id stands for, so that a span of ids is a piece of the text.
 
-The library tells from which characters a piece was made, through its normalisation. Two things are decided here: white space
-around a piece is no part of it, and a character that becomes several pieces belongs to each of them.
+The library tells from which characters a piece was made, through its normalisation. Two things are decided here: white
+space around a piece is no part of it, and a character that becomes several pieces belongs to each of them.
 """
 
 import numpy as np
@@ -19,8 +19,8 @@ OffsetArray = npt.NDArray[np.int32]
 def encode_with_offsets(tokenizer: Tokenizer, texts: list[str]) -> tuple[IdArray, IdArray, OffsetArray]:
     """All ids of many texts in one array (N,), the number of ids of each text, and offsets (N, 2).
 
-    The ids are those of `Tokenizer.encode_flat`. Offsets are [begin, end) in characters (code points) of the text as it was
-    given; both never fall from an id to the next. They are empty for an id that stands for white space alone.
+    The ids are those of `Tokenizer.encode_flat`. Offsets are [begin, end) in characters (code points) of the text as it
+    was given; both never fall from an id to the next. They are empty for an id that stands for white space alone.
     """
     encoded = [tokenizer.encode_with_ranges(text) for text in texts]
     if not encoded:

@@ -1,7 +1,7 @@
 """The sentencepiece tokenizer.
 
-Our own models are trained with fairseq's ids (`tokenizer_training`), so a piece's id is its dictionary id. Any other model works
-through a table from its ids to the dictionary's.
+Our own models are trained with fairseq's ids (`tokenizers.training`), so a piece's id is its dictionary id. Any other
+model works through a table from its ids to the dictionary's.
 """
 
 import itertools

@@ -106,7 +106,8 @@ def _characters(
 
 
 def train_wordpiece(sentences: Iterable[str], vocab_size: int, lowercase: bool) -> bytes:
-    """Train a WordPiece vocabulary with BERT's normalisation; returns a tokenizer.json. The same sentences give the same bytes.
+    """Train a WordPiece vocabulary with BERT's normalisation; returns a tokenizer.json. The same sentences give the
+    same bytes.
 
     Args:
         sentences: tidy sentences, already sampled.

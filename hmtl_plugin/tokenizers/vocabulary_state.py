@@ -69,7 +69,9 @@ def check_dictionary(state: dict[str, Any], dictionary: Dictionary, data: str) -
 
 
 def check_folder(folder: Path, dictionary: Dictionary) -> None:
-    """Raise `UserError` if a folder of data was binarised with another dictionary than this; one without dict.txt may be anything."""
+    """Raise `UserError` if a folder of data was binarised with another dictionary than this; one without dict.txt may
+    be anything.
+    """
     path = folder / "dict.txt"
     if not path.is_file():
         return

@@ -1,5 +1,5 @@
-"""WordPiece, the tokenizer of BERT, through the library `tokenizers` (Hugging Face, Apache 2.0; Rust): the one that BERT checkpoints
-are used with, so that ids are the same.
+"""WordPiece, the tokenizer of BERT, through the library `tokenizers` (Hugging Face, Apache 2.0; Rust): the one that
+BERT checkpoints are used with, so that ids are the same.
 
 Its file is a tokenizer.json; `wordpiece_files` reads what BERT published. BERT's specials take fairseq's names and
 places in the dictionary: [CLS] is <s>, [SEP] is </s>, [PAD], [UNK] and [MASK] are theirs.
@@ -30,7 +30,8 @@ class WordPieceTokenizer(Tokenizer):
     Args:
         content: a tokenizer.json whose model is WordPiece.
         source: for messages.
-        symbols: of a dictionary to speak in; by default its own: fairseq's specials, ``<mask>``, the pieces in their order.
+        symbols: of a dictionary to speak in; by default its own: fairseq's specials, ``<mask>``, the pieces in their
+            order.
 
     Attributes:
         added: tokens that the file adds to its vocabulary, BERT's specials aside; they are not used: text is text here.

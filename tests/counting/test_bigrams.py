@@ -1,4 +1,6 @@
-"""Counts of neighbours: probabilities, whatever the text; right by hand; blind to what stands on both sides of a sentence's end."""
+"""Counts of neighbours: probabilities, whatever the text; right by hand; blind to what stands on both sides of a
+sentence's end.
+"""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,5 +1,5 @@
-"""Tries mutated input on every door, a place where the project reads what others wrote: it succeeds with a sane result, or
-refuses in one line that names the file. Anything else is a fault, and so is taking long or much memory.
+"""Tries mutated input on every door, a place where the project reads what others wrote: it succeeds with a sane result,
+or refuses in one line that names the file. Anything else is a fault, and so is taking long or much memory.
 """
 
 import os

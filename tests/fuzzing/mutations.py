@@ -101,7 +101,9 @@ def odd_lines(content: bytes, random: Random) -> bytes:
 
 
 def odd_archive(content: bytes, random: Random) -> bytes:
-    """A zip archive, as torch saves, with one member damaged and its checksum right: members of little size are likelier."""
+    """A zip archive, as torch saves, with one member damaged and its checksum right: members of little size are
+    likelier.
+    """
     target = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(target, "w") as archive:
         names = source.namelist()

@@ -153,7 +153,9 @@ def test_sentence_granularity_labels_half_of_the_samples() -> None:
 @pytest.mark.parametrize("granularity", ["token", "sentence", "both"])
 @pytest.mark.parametrize("scheme", ["token", "word", "ngram"])
 def test_masks_tell_nothing_about_shifts(scheme: str, granularity: str) -> None:
-    """They are the same, with the same targets, as if nothing had moved; so runs with and without shifts see the same masks too."""
+    """They are the same, with the same targets, as if nothing had moved; so runs with and without shifts see the same
+    masks too.
+    """
     options = {"mask_scheme": scheme, "mask_prob": 0.3, "bigram_rate": 0.3, "bigram_granularity": granularity}
     clean, dirty = pair_of_batches(1000, **options)
     _, unshifted = pair_of_batches(1000, names=("mlm",), **options)

@@ -111,7 +111,9 @@ def test_whole_surrogate_pairs_are_characters(tmp_path: Path, tokenizer: str) ->
 
 @pytest.mark.parametrize(("model_type", "vocabulary"), [("unigram", 320), ("bpe", 320), ("wordpiece", 305)])
 def test_training_reads_long_runs_without_a_blank(model_type: str, vocabulary: int, tmp_path: Path) -> None:
-    """sentencepiece drops a sentence of more than 4,192 bytes, here nearly all of the text, whose characters became unknown."""
+    """sentencepiece drops a sentence of more than 4,192 bytes, here nearly all of the text, whose characters became
+    unknown.
+    """
     random = np.random.default_rng(0)
 
     def run(length: int) -> str:

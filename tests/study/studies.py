@@ -1,4 +1,6 @@
-"""Small studies for the tests of this folder: a profile, variants, prepared data as numbers, and files in the official layouts."""
+"""Small studies for the tests of this folder: a profile, variants, prepared data as numbers, and files in the official
+layouts.
+"""
 
 import json
 from dataclasses import replace

@@ -66,7 +66,9 @@ def test_a_command_sees_its_gpus_and_threads_only(monkeypatch: pytest.MonkeyPatc
 
 
 def test_numbers_count_the_gpus_that_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cluster gives a job some of a machine's GPUs by this variable; a command must get these, not the machine's first."""
+    """A cluster gives a job some of a machine's GPUs by this variable; a command must get these, not the machine's
+    first.
+    """
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, GPU-abc,7")
     assert Slot(("0", "1"), 1).environment()["CUDA_VISIBLE_DEVICES"] == "5,GPU-abc"
     assert Slot(("2",), 1).environment()["CUDA_VISIBLE_DEVICES"] == "7"

@@ -246,7 +246,9 @@ class TestExecute:
         assert lines[0] == baseline and lines[1]["variant"] == "flat"
 
     def test_what_is_there_twice_counts_once(self, context: Context, commands: Commands) -> None:
-        """A script that was killed after it recorded a result makes it again; seeds and layers are results of their own."""
+        """A script that was killed after it recorded a result makes it again; seeds and layers are results of their
+        own.
+        """
         second = {"metrics": {"score": 60.0}}
         several = [line(), line(seed=301), line(**second), line(kind="probe", layer=0), line(kind="probe", layer=1)]
         commands.leaves = lambda folder: leave(folder, several)

@@ -1,4 +1,6 @@
-"""Made-up tasks are what they say: answers in their place, labels in balance, nothing of the evaluation in the training text."""
+"""Made-up tasks are what they say: answers in their place, labels in balance, nothing of the evaluation in the training
+text.
+"""
 
 import csv
 import json

@@ -1,4 +1,6 @@
-"""What a training may not go on from, and what it begins with: another dictionary, optimizer or hierarchy; parts that are missing."""
+"""What a training may not go on from, and what it begins with: another dictionary, optimizer or hierarchy; parts that
+are missing.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,6 @@
-"""Documents of one sentence give objectives of pairs no target, or one label alone; what is said of it, and what is logged."""
+"""Documents of one sentence give objectives of pairs no target, or one label alone; what is said of it, and what is
+logged.
+"""
 
 import logging
 import math
@@ -79,7 +81,9 @@ def test_preparation_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_neighbouring_losses_compare(tmp_path: Path) -> None:
-    """An objective that had no target since the last line counts with what it last was: without, lines jump by its loss."""
+    """An objective that had no target since the last line counts with what it last was: without, lines jump by its
+    loss.
+    """
     data = corpus(tmp_path / "data", [1, 1, 1, 4] * 12)
     more = [
         "--hierarchy",

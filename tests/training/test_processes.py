@@ -21,7 +21,9 @@ NO_DROPOUT = ["--dropout", "0", "--attention-dropout", "0"]
 
 
 def test_two_processes_give_the_gradients_of_one(data: Path, tmp_path: Path) -> None:
-    """Without dropout (whose draws differ by rank) the weights agree to the last bit; resumed in two processes half-way."""
+    """Without dropout (whose draws differ by rank) the weights agree to the last bit; resumed in two processes
+    half-way.
+    """
     one = arguments(data, tmp_path / "one", *NO_DROPOUT, "--max-update", "8", "--update-freq", "2")
     train(one)
     for updates in ("5", "8"):

@@ -36,7 +36,9 @@ def test_resume_is_exact(data: Path, whole: Path, tmp_path: Path, stop: int) -> 
 
 
 def test_workers_change_nothing(data: Path, whole: Path, tmp_path: Path) -> None:
-    """Frozen random state in worker processes is the classic silent failure: epochs two and three would repeat the first."""
+    """Frozen random state in worker processes is the classic silent failure: epochs two and three would repeat the
+    first.
+    """
     train(arguments(data, tmp_path, *WHOLE, "--num-workers", "1"))
     assert_same_weights(weights(tmp_path), weights(whole))
 

@@ -136,7 +136,9 @@ def test_a_run_that_defers_is_the_run_that_does_not(
 def test_a_loss_that_is_not_finite_is_named_an_update_later_too(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a GPU, where no step looks at its loss: fairseq stops, and the line still names the objective and the update."""
+    """As on a GPU, where no step looks at its loss: fairseq stops, and the line still names the objective and the
+    update.
+    """
     seen: list[int] = []
     check, step = pretraining.check_finite, pretraining.HmtlPretrainingTask.check_step
 

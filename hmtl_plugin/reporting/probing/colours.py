@@ -57,7 +57,8 @@ THEME: dict[str, Shade] = {
     "untrained": Shade("#6e7781", "#a9b2bc"),
     **{f"line-{number}": shade for number, (shade, _, _) in enumerate(_LINES)},
 }
-"""Every colour that a dark scheme changes. All light ones differ: they are what a page looks for to put a variable in."""
+"""Every colour that a dark scheme changes. All light ones differ: they are what a page looks for to put a variable in.
+"""
 
 INK, MUTED, RULE, PAPER, PILL, EMPTY = (THEME[n].light for n in ("ink", "muted", "rule", "paper", "pill", "empty"))
 

@@ -24,7 +24,8 @@ class Strip:
 
     Attributes:
         pills: layer -> names of its objectives, as one text; of one that reads a mix of layers at each its share.
-        arrows: transfers between different layers, short ones first; those within a layer are only named in the subtitle.
+        arrows: transfers between different layers, short ones first; those within a layer are only named in the
+            subtitle.
     """
 
     pills: dict[int, str]
@@ -90,7 +91,9 @@ def draw_strip(axes: Axes, strip: Strip, right: float, bottom: float, row: float
 
 
 def _draw_arrow(axes: Axes, left: float, lane: int, ends: list[float], transfer: Transfer, height: float) -> None:
-    """From the source's pill out to a lane of its own, along it and into the target's pill; dashed if no gradient flows back."""
+    """From the source's pill out to a lane of its own, along it and into the target's pill; dashed if no gradient flows
+    back.
+    """
     x, bend = left - lane * _LANE, 0.05
     # Arrows of several lanes leave and enter a pill at heights of their own, or they would lie upon each other.
     start, end = ends[0] + height * 0.2, ends[1] - height * 0.1 * min(lane, 3)

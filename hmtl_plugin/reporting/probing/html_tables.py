@@ -76,7 +76,9 @@ def summary(study: ProbingResults, pooling: str) -> list[Row]:
 
 
 def averages(study: ProbingResults, pooling: str) -> tuple[int, tuple[str, ...]]:
-    """Means at the best layers: over how many tasks, those that all encoders with this pooling have and none was pre-trained on; of each encoder."""
+    """Means at the best layers: over how many tasks, those that all encoders with this pooling have and none was
+    pre-trained on; of each encoder.
+    """
     pooled = [
         e.name for e in study.encoders if any((e.name, task.name, pooling) in study.probed for task in study.tasks)
     ]

@@ -13,7 +13,9 @@ _VARIABLE = {shade.light: f"var(--{name}, {shade.light})" for name, shade in THE
 
 
 def inline_svg(plot: Plot) -> Markup:
-    """The figure as an ``svg`` element; each id begins with the plot's name, and ids that nothing refers to are left out."""
+    """The figure as an ``svg`` element; each id begins with the plot's name, and ids that nothing refers to are left
+    out.
+    """
     text = plot.svg()
     text = text[text.index("<svg") :]
     head, body = text.split(">", 1)

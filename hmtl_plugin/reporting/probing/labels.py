@@ -80,7 +80,9 @@ def wrap(text: str, inches: float, points: float, lines: int = 3) -> str:
 
 
 def slugs(names: Iterable[str]) -> dict[str, str]:
-    """A part of a file name for each name: ASCII letters, digits and dashes, all different even where case does not count."""
+    """A part of a file name for each name: ASCII letters, digits and dashes, all different even where case does not
+    count.
+    """
     found: dict[str, str] = {}
     taken: set[str] = set()
     for name in dict.fromkeys(names):

@@ -104,7 +104,8 @@ class StudyReport:
             does.
         plan: entries of study.json: variant, seed, stage -> fingerprint; done_stages: how many of them are recorded.
         not_finite: values that are no numbers, as texts; they are left out.
-        made: how records were made: commit, versions, device, precision -> the runs that have it; more than one each: they are mixed.
+        made: how records were made: commit, versions, device, precision -> the runs that have it; more than one each:
+            they are mixed.
         remade: runs whose results come from two trainings of the same model.
         mixes: by (variant, measure of an objective that reads a mix of layers), then seed: the share of each layer, and
             what the measure is with that layer alone.

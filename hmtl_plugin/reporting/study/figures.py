@@ -22,7 +22,9 @@ _GAP, _TITLE = 0.75, 0.32  # inches between rows of panels: ticks, label, the ne
 
 
 def learning_curves(study: StudyReport) -> Figure | None:
-    """A panel for each validation value, a line for each variant: mean over seeds, the band from the lowest to the highest."""
+    """A panel for each validation value, a line for each variant: mean over seeds, the band from the lowest to the
+    highest.
+    """
     curves = _mean_curves(study)
     titles = _curve_titles()
     names = [name for name in titles if any(name in curve.mean for curve in curves)]
@@ -51,7 +53,9 @@ def learning_curves(study: StudyReport) -> Figure | None:
 
 
 def differences(study: StudyReport, comparisons: Sequence[Comparison]) -> Figure | None:
-    """A panel for each primary measure, a row for each variant: mean difference, its interval (thick) and the corrected one (thin)."""
+    """A panel for each primary measure, a row for each variant: mean difference, its interval (thick) and the corrected
+    one (thin).
+    """
     shown = [c for c in comparisons if c.family == PRIMARY and c.against == BASELINE and not math.isnan(c.low)]
     measures = [m for m in study.measures if any(c.measure == m.name for c in shown)]
     variants = [row.name for row in study.rows if any(c.variant == row.name for c in shown)]

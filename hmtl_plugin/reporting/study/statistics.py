@@ -1,8 +1,9 @@
 """Variants against the baseline and against their ablations, paired by seed: differences, intervals, effect sizes, what
 could have been seen at all.
 
-The sample is the seeds of pre-training. A seed gives both variants the same initial encoder, pairs and masks. What differs is the
-hierarchy, and chance all the same: trainings that begin alike drift apart by rounding alone (docs/results.md, The study).
+The sample is the seeds of pre-training. A seed gives both variants the same initial encoder, pairs and masks. What
+differs is the hierarchy, and chance all the same: trainings that begin alike drift apart by rounding alone
+(docs/results.md, The study).
 """
 
 import itertools
@@ -34,11 +35,13 @@ class Comparison:
         against: the other: the baseline, or the variant that lacks just what this one adds.
         family: of the measure; intervals and p are corrected for the comparisons of one family with the baseline, or
             with ablations.
-        mean, sd: of the differences; sd is NaN for one seed, as all that follows from it; 0: no spread, and no effect size.
+        mean, sd: of the differences; sd is NaN for one seed, as all that follows from it; 0: no spread, and no effect
+            size.
         low, high: 95 % t interval of the mean.
         low_all, high_all: the same widened (Bonferroni) so that all intervals of the family hold together with 95 %.
         effect: mean / sd, Cohen's d of paired differences.
-        detectable: the mean difference that a paired t test at 5 % would have found with 80 % power, the sd being what it was.
+        detectable: the mean difference that a paired t test at 5 % would have found with 80 % power, the sd being what
+            it was.
         detectable_all: the same at the level that is corrected as the intervals are.
         p: of the sign-flip permutation test, two-sided; None below `SEEDS_FOR_TEST` seeds.
         p_holm: corrected for the number of comparisons of the family that have a p.
@@ -68,7 +71,9 @@ class Comparison:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval of this comparison alone does; without any spread among the seeds there is none to judge by."""
+        """Whether the interval of this comparison alone does; without any spread among the seeds there is none to judge
+        by.
+        """
         return self.sd > 0 and (self.low > 0 or self.high < 0)
 
     @property
@@ -138,7 +143,8 @@ def paired(
 def detectable(count: int, level: float = LEVEL) -> float:
     """The true mean, in standard deviations of the differences, that a two-sided paired t test finds with power 80 %.
 
-    The power is integrated over the sd that a sample may show; the library's noncentral t fails with few degrees of freedom.
+    The power is integrated over the sd that a sample may show; the library's noncentral t fails with few degrees of
+    freedom.
     """
     freedom = count - 1
     critical = stats.t.ppf(1 - level / 2, freedom)

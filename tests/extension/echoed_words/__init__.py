@@ -1,4 +1,6 @@
-"""An objective that changes tokens, as docs/extending.md has it: which words have given way to a copy of the one before?"""
+"""An objective that changes tokens, as docs/extending.md has it: which words have given way to a copy of the one
+before?
+"""
 
 from dataclasses import dataclass, field
 

@@ -20,7 +20,9 @@ def trainer(monkeypatch: pytest.MonkeyPatch) -> Trainer:
 
 @pytest.fixture(scope="session")
 def glue(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """RTE: is there a bird in both? STS-B: how many words do they share? MNLI with all its sets. Test labels are hidden."""
+    """RTE: is there a bird in both? STS-B: how many words do they share? MNLI with all its sets. Test labels are
+    hidden.
+    """
     folder, random = tmp_path_factory.mktemp("glue"), np.random.default_rng(0)
 
     def rows(count: int, label: Any) -> list[str]:

@@ -38,7 +38,9 @@ POOLING = {"SST-2": "cls", "RTE": "mean", "STS-B": "pair"}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer, pretrained: Path) -> Path:
-    """For each of three tasks ``TASK/model.pt``, fine-tuned for a few updates, with its ``predictions``; ``glue`` is the data."""
+    """For each of three tasks ``TASK/model.pt``, fine-tuned for a few updates, with its ``predictions``; ``glue`` is
+    the data.
+    """
     folder, random = tmp_path_factory.mktemp("hub"), np.random.default_rng(0)
     for task, header in TASKS.items():
         (folder / "glue" / task).mkdir(parents=True)

@@ -66,7 +66,8 @@ class Trained(NamedTuple):
 
     Attributes:
         data: prepared; dev: the file of its validation set.
-        folder: with ``checkpoint_best.pt``, and what `SquadExperiment.finish` leaves, ``model.pt`` and the official files.
+        folder: with ``checkpoint_best.pt``, and what `SquadExperiment.finish` leaves, ``model.pt`` and the official
+            files.
         lines: what `train` logged; metrics: what ``finish`` measured.
     """
 

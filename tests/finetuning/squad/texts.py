@@ -26,8 +26,8 @@ def write(path: Path, articles: list[list[tuple[str, list[dict[str, Any]]]]]) ->
 
 
 def random_squad(path: Path, seed: int, contexts: int, longest: int = 60, impossible: float = 0.0) -> Path:
-    """Contexts of one to ``longest`` words, with none to three questions each, answers being random words in a row; the share
-    ``impossible`` has none.
+    """Contexts of one to ``longest`` words, with none to three questions each, answers being random words in a row; the
+    share ``impossible`` has none.
     """
     random = np.random.default_rng(seed)
     articles: list[list[tuple[str, list[dict[str, Any]]]]] = [[], []]

@@ -21,7 +21,9 @@ def _word(number: int) -> str:
 
 
 def sentence(random: np.random.Generator, vocabulary: int = 200) -> str:
-    """5 to 28 words by a law like Zipf's, but flatter; some with a comma, the first with a capital, a full stop at the end."""
+    """5 to 28 words by a law like Zipf's, but flatter; some with a comma, the first with a capital, a full stop at the
+    end.
+    """
     chance = 1 / np.arange(20, vocabulary + 20)
     numbers = random.choice(vocabulary, int(random.integers(5, 29)), p=chance / chance.sum()).tolist()
     words = [_word(number) + ("," if random.random() < 0.05 else "") for number in numbers]

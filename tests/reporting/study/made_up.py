@@ -31,7 +31,9 @@ def write_study(
     skip: Sequence[tuple[str, int, str]] = (),
     noise: float = 0.2,
 ) -> Path:
-    """Records of variants (by name, with what they add to RTE) times seeds; ``skip``: (variant, seed, stage) not recorded."""
+    """Records of variants (by name, with what they add to RTE) times seeds; ``skip``: (variant, seed, stage) not
+    recorded.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     plan = [
         {"variant": name, "seed": seed, "stages": {stage: f"{name}-{seed}-{stage}" for stage in _stages(name)}}

@@ -200,7 +200,9 @@ def test_layers_are_those_of_the_model(tmp_path: Path) -> None:
 
 
 def test_what_counting_reaches_is_shown_and_said(tmp_path: Path) -> None:
-    """Records of before have no counts; then there is neither row nor sentence. The model is better only where the number is."""
+    """Records of before have no counts; then there is neither row nor sentence. The model is better only where the
+    number is.
+    """
     before = written(tmp_path)
     assert tables.COUNTS not in column(tables.main_table(before), "MLM perplexity")
     assert tables.COUNTS not in sentences(before)

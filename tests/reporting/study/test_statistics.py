@@ -74,7 +74,9 @@ def test_sign_flip_is_the_library_s_permutation_test() -> None:
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e8])
 def test_sign_flip_knows_no_unit(scale: float) -> None:
-    """A perplexity of a training that went wrong is in the millions: sums in another order then differ by more than 1e-9."""
+    """A perplexity of a training that went wrong is in the millions: sums in another order then differ by more than
+    1e-9.
+    """
     rng = np.random.default_rng(0)
     for _ in range(30):
         values = rng.normal(size=6)
