@@ -11,9 +11,9 @@ def markdown(report: Report) -> str:
     study, names = report.study, {plot.name for plot in report.figures}
     title = f"# Study: {study.about['profile']['name']}"
     parts = [title, wrapped(about.question(study)), _list(report.findings)]
+    parts += [_picture("differences")] if "differences" in names else []
     for table in report.main:
         parts += _section(table)
-        parts += [_picture("differences")] if "differences" in names and table.title == "Differences" else []
     parts += ["## Learning curves", _picture("learning-curves")] if "learning-curves" in names else []
     for number, table in enumerate(report.probes):
         title = "Differences of probes" if number else "Probes"

@@ -27,7 +27,7 @@ class Table:
 
 
 def variants_table(study: StudyReport) -> Table:
-    """What each variant is."""
+    """What each variant is; those of this study's plan first."""
     rows = [
         (
             row.name,
@@ -39,14 +39,14 @@ def variants_table(study: StudyReport) -> Table:
             row.why,
             _state(row),
         )
-        for row in study.rows
+        for row in (*_planned(study.rows), *_not_run(study.rows))
     ]
     header = (
         *("variant", "hierarchy", "layers", "transfer", "weighting, options", "compared with, too", "what for"),
         "seeds here",
     )
     caption = (
-        "All variants of the table, in the order of interest. Hierarchy: objective @ percent of the depth; layers: what that comes to, rounded up. "
+        "All variants of the table, those of this study's plan first. Hierarchy: objective @ percent of the depth; layers: what that comes to, rounded up. "
         f"{NOT_RUN}: not in this study's plan."
     )
     return Table("Variants", caption, header, tuple(rows), len(header))
@@ -72,8 +72,8 @@ def main_table(study: StudyReport) -> Table:
         "MLM perplexity: of masked pieces, the exponential of the loss; NSP: next sentence or one of another document; shift: which words changed places (AUC: area "
         "under the ROC curve, 50 is chance); EM: exact match. "
         f"{NOT_RUN}: not in this study's plan; {NOTHING}: not measured for this variant, or not yet; (n): only n of its seeds have a value, so compare "
-        "variants in the table of differences, which pairs seeds. The last row is the trivial baseline: unigrams, "
-        "the majority, random spans."
+        "variants in the table of differences, which pairs seeds. The trivial baseline: unigrams, the majority, random "
+        "spans."
     )
     if study.counts:
         caption += (
@@ -118,12 +118,23 @@ def _baseline(study: StudyReport, name: str, measures: Sequence[Measure]) -> lis
 def _values_table(
     title: str, caption: str, study: StudyReport, measures: Sequence[Measure], shown: Sequence[Row]
 ) -> Table:
-    rows = [(row.name, *_values(study, row, measures)) for row in shown]
+    rows = [(row.name, *_values(study, row, measures)) for row in _planned(shown)]
     for name, known in ((COUNTS, study.counts), (TRIVIAL, study.chance)):
         if name != COUNTS or any(m.name in known for m in measures):
             rows.append((name, *(_number(known.get(m.name, math.nan), m.digits) for m in measures)))
+    rows += [(row.name, *_values(study, row, measures)) for row in _not_run(shown)]
     header = ("variant", *(f"{m.title} ({m.unit})" if m.family == PRIMARY and m.unit else m.title for m in measures))
     return Table(title, caption, header, tuple(rows))
+
+
+def _planned(rows: Sequence[Row]) -> list[Row]:
+    """Those of this study's plan, or of which there is something."""
+    return [row for row in rows if row.seeds or row.planned]
+
+
+def _not_run(rows: Sequence[Row]) -> list[Row]:
+    """The others, which stand below all that has values."""
+    return [row for row in rows if not (row.seeds or row.planned)]
 
 
 def _values(study: StudyReport, row: Row, measures: Sequence[Measure]) -> list[str]:
