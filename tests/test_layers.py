@@ -11,7 +11,7 @@ from tests.conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "hmtl_plugin"
 LAYERS = (  # from the ground up; parts of one line do not import each other (docs/architecture.md)
-    "errors special_tokens progress",
+    "errors special_tokens statistics progress",
     "files parallel precision",
     "compat",
     "user_dir",

@@ -37,7 +37,6 @@ from hmtl_plugin.tokenizers.vocabulary_state import check_folder
 
 logger = logging.getLogger(__name__)
 
-RESAMPLES = 1000
 FIXED, TRAINING = "fixed", "training"
 FIXED_OPTIONS: dict[str, Any] = {"tokens_per_sample": 64, "short_seq_prob": 0.1, "pairing": "auto", "valid_seed": 0}
 """Options of the task in the fixed view, beside objectives' defaults; a change makes earlier results incomparable."""
@@ -287,7 +286,7 @@ _WORDS = Measure(measure.BITS, measure.right_answers, measure.ratio, lambda sums
 
 def _estimate(target: str, how: Measure, sums: Mapping[str, FloatArray]) -> Estimate:
     """Of the sums of one target, of each sample."""
-    value, low, high, baseline, others = measure.estimate(how, sums, RESAMPLES)
+    value, low, high, baseline, others = measure.estimate(how, sums)
     samples = len(sums[measure.VALUE])
     counts, sizes = others.get(measure.COUNTS), others.get(measure.SIZES)
     return Estimate(target, how.metric.name, value, low, high, baseline, samples, counts, sizes)

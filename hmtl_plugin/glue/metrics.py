@@ -4,7 +4,7 @@ By scikit-learn and SciPy, whose definitions the leaderboard's own script uses; 
 predictions that do not vary correlate with nothing (0).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,28 +13,29 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from hmtl_plugin.glue.tasks import GlueTask
+from hmtl_plugin.statistics import bootstrap_rows, bootstrap_sums, percentiles
 
-RESAMPLES = 1000
 Array = npt.NDArray[np.float64] | npt.NDArray[np.int64]
+Weight = npt.NDArray[np.float64] | None
 
 
-def _accuracy(predicted: Array, true: Array) -> float:
-    return float(np.mean(predicted == true))
+def _accuracy(predicted: Array, true: Array, weight: Weight = None) -> float:
+    return float(np.average(predicted == true, weights=weight))
 
 
-def _f1(predicted: Array, true: Array) -> float:
-    return float(sk.f1_score(true, predicted, pos_label=1, zero_division=0))
+def _f1(predicted: Array, true: Array, weight: Weight = None) -> float:
+    return float(sk.f1_score(true, predicted, pos_label=1, zero_division=0, sample_weight=weight))
 
 
-def _matthews(predicted: Array, true: Array) -> float:
-    return float(sk.matthews_corrcoef(true, predicted))
+def _matthews(predicted: Array, true: Array, weight: Weight = None) -> float:
+    return float(sk.matthews_corrcoef(true, predicted, sample_weight=weight))
 
 
-def _pearson(predicted: Array, true: Array) -> float:
+def _pearson(predicted: Array, true: Array, weight: Weight = None) -> float:
     return float(stats.pearsonr(predicted, true).statistic) if _varies(predicted, true) else 0.0
 
 
-def _spearman(predicted: Array, true: Array) -> float:
+def _spearman(predicted: Array, true: Array, weight: Weight = None) -> float:
     return float(stats.spearmanr(predicted, true).statistic) if _varies(predicted, true) else 0.0
 
 
@@ -43,7 +44,7 @@ def _varies(predicted: Array, true: Array) -> bool:
     return all(np.std(values) > 1e-6 * max(1.0, float(np.abs(np.mean(values)))) for values in (predicted, true))
 
 
-METRICS: dict[str, Callable[[Array, Array], float]] = {
+METRICS: dict[str, Callable[..., float]] = {
     "accuracy": _accuracy,
     "f1": _f1,
     "matthews": _matthews,
@@ -52,18 +53,19 @@ METRICS: dict[str, Callable[[Array, Array], float]] = {
 }
 
 
-def compute(task: GlueTask, predicted: Array, true: Array) -> dict[str, float]:
+def compute(task: GlueTask, predicted: Array, true: Array, weight: Weight = None) -> dict[str, float]:
     """The task's metrics by name, and ``score``, their mean, which selects models; all times 100.
 
     Args:
         predicted, true: (N,) class ids in the order of ``task.labels``, or scores.
+        weight: (N,) of each row, for classes; None: all alike.
 
     Raises:
         ValueError: if the two differ in length or there is nothing to measure.
     """
     if len(predicted) != len(true) or not len(true):
         raise ValueError(f"{len(predicted)} predictions for {len(true)} labels")
-    values = {name: 100 * METRICS[name](predicted, true) for name in task.metrics}
+    values = {name: 100 * METRICS[name](predicted, true, weight) for name in task.metrics}
     return {**values, "score": float(np.mean(list(values.values())))}
 
 
@@ -87,17 +89,32 @@ class Score:
         return self.low > self.baseline
 
 
-def score(task: GlueTask, predicted: Array, true: Array, train: Array, seed: int = 0) -> Score:
+def score(task: GlueTask, predicted: Array, true: Array, train: Array) -> Score:
     """The score with its interval, beside the baseline that the training labels ``train`` give."""
-    rows = np.random.default_rng(seed).integers(len(true), size=(RESAMPLES, len(true)))
-    drawn = [compute(task, predicted[rows_N], true[rows_N])["score"] for rows_N in rows]
-    low, high = np.percentile(drawn, [2.5, 97.5])
+    low, high = percentiles(np.array(list(_drawn_scores(task, predicted, true))))
     return Score(
         compute(task, predicted, true)["score"],
         float(low),
         float(high),
         compute(task, constant(task, train, len(true)), true)["score"],
     )
+
+
+def _drawn_scores(task: GlueTask, predicted: Array, true: Array) -> Iterator[float]:
+    """Scores of bootstrap samples of the rows.
+
+    Of classes it matters only how often each pair of predicted and true class is drawn, so metrics are computed of these
+    few pairs, weighted.
+    """
+    if task.regression:
+        for rows_N in bootstrap_rows(len(true)):
+            yield compute(task, predicted[rows_N], true[rows_N])["score"]
+        return
+    both_N2 = np.stack([predicted, true], 1).astype(np.int64)
+    pairs_C2, pair_N = np.unique(both_N2, axis=0, return_inverse=True)
+    drawn_RC = bootstrap_sums(np.eye(len(pairs_C2), dtype=np.float32)[pair_N.ravel()])
+    for weight_C in drawn_RC:
+        yield compute(task, pairs_C2[:, 0], pairs_C2[:, 1], weight_C)["score"]
 
 
 def constant(task: GlueTask, train: Array, rows: int) -> Array:

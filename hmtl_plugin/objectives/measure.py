@@ -18,6 +18,7 @@ from hmtl_plugin.corruption.base import Corruption
 from hmtl_plugin.counting.bigrams import BigramCounts
 from hmtl_plugin.data.pairing import PairingConfig
 from hmtl_plugin.objectives import roc
+from hmtl_plugin.statistics import bootstrap_sums, percentiles
 
 FloatArray = npt.NDArray[np.float64]
 Sums = dict[str, Tensor]
@@ -207,18 +208,14 @@ NUMBERS = Measure(R2, _squared_errors, explained, lambda sums: 0.0)
 """Of targets that are numbers: the share of their variance that is explained, of which their mean explains none."""
 
 
-def estimate(
-    measure: Measure, sums: Mapping[str, FloatArray], resamples: int
-) -> tuple[float, float, float, float, dict[str, float]]:
+def estimate(measure: Measure, sums: Mapping[str, FloatArray]) -> tuple[float, float, float, float, dict[str, float]]:
     """Value, its 95 % bootstrap interval over samples, baseline, and values of ``counts`` and ``sizes``.
 
     Args:
         sums: of each sample, (samples, K) each.
-        resamples: bootstrap draws.
     """
     own = sums[VALUE]
-    draws = np.random.default_rng(0).multinomial(len(own), np.full(len(own), 1 / len(own)), resamples)
-    low, high = np.nanpercentile(measure.value(draws.astype(np.float64) @ own), [2.5, 97.5])
+    low, high = percentiles(measure.value(bootstrap_sums(own)))
     baseline = measure.baseline(sums[BASELINE].sum(0) if BASELINE in sums else np.empty(0))
     others = {name: float(measure.value(sums[name].sum(0))) for name in (COUNTS, SIZES) if name in sums}
     return float(measure.value(own.sum(0))), float(low), float(high), baseline, others

@@ -21,10 +21,10 @@ from hmtl_plugin.probing.loading import checkpoint_encoder, shape_of, untrained_
 from hmtl_plugin.probing.probes import PROBES, ProbeOptions
 from hmtl_plugin.probing.results import ProbingResults
 from hmtl_plugin.probing.run import Line, Settings, run_all
-from hmtl_plugin.probing.statistics import RESAMPLES
 from hmtl_plugin.probing.summary import summarise
 from hmtl_plugin.probing.tasks import find_tasks
 from hmtl_plugin.results import commit, versions
+from hmtl_plugin.statistics import RESAMPLES
 
 Encoders = Mapping[str, Path | str | GivenFeatures | GivenEncoder] | Sequence[Path | str] | Path | str
 STORE, RESULT, FEATURES = "results.jsonl", "results.json", "features"

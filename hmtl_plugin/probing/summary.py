@@ -9,17 +9,9 @@ import numpy.typing as npt
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.probing.results import Difference, Probed, ProbedEncoder, ProbedTask, ProbingResults
 from hmtl_plugin.probing.run import unpack
-from hmtl_plugin.probing.statistics import (
-    at_the_edges,
-    centre_of_gravity,
-    holm,
-    interval,
-    paired_test,
-    resampled_means,
-    with_seeds,
-)
 from hmtl_plugin.probing.tasks import known_task
 from hmtl_plugin.results import check_results
+from hmtl_plugin.statistics import at_the_edges, bootstrap_sums, holm, paired_test, percentiles, with_seeds
 
 Line = dict[str, Any]
 Key = tuple[str, str, str]
@@ -105,7 +97,8 @@ def _probed(columns: dict[Key, _Column], controls: dict[Key, _Column], task: Pro
     shares = [_right(column).mean(0).T for column in columns.values()]
     if not shares:
         return {}
-    draws_RK = 100 * resampled_means(np.concatenate(shares, 1))
+    shares_NK = np.concatenate(shares, 1).astype(np.float32)  # of few seeds: sums of them are exact, or nearly
+    draws_RK = 100 * bootstrap_sums(shares_NK) / len(shares_NK)
     found, start = {}, 0
     for (key, column), share in zip(columns.items(), shares, strict=True):
         draws = draws_RK[:, start : start + share.shape[1]]
@@ -119,7 +112,7 @@ def _one(
 ) -> Probed:
     by_seed_SK = _metric(column, "accuracy")
     accuracy, valid = by_seed_SK.mean(0), _metric(column, "valid_accuracy").mean(0)
-    low, high = at_the_edges(*interval(draws_RK / 100), accuracy / 100, count)
+    low, high = at_the_edges(*percentiles(draws_RK / 100), accuracy / 100, count)
     low, high = with_seeds(100 * low, 100 * high, by_seed_SK)
     best = int(valid.argmax())
     centre = _centre(accuracy, draws_RK, majority) if low[best] > majority else None
@@ -145,8 +138,22 @@ def _centre(
     centre, draws_R = centre_of_gravity(accuracy[None], majority)[0], centre_of_gravity(draws_RK, majority)
     if np.isnan(centre):
         return None
-    low, high = np.nanpercentile(draws_R, [2.5, 97.5])
+    low, high = percentiles(draws_R)
     return float(centre), float(low), float(high)
+
+
+def centre_of_gravity(accuracy_RK: npt.NDArray[np.float64], baseline: float) -> npt.NDArray[np.float64]:
+    """(R,) mean layer, each layer weighted by what it is better than the worst layer (or the baseline, if that is
+    higher).
+
+    NaN where no layer is better than the baseline. K is L+1: layer 0 are the embeddings.
+    """
+    floor_R1 = np.maximum(accuracy_RK.min(1, keepdims=True), baseline)
+    weight_RK = np.maximum(accuracy_RK - floor_R1, 0)
+    total_R = weight_RK.sum(1)
+    with np.errstate(invalid="ignore"):
+        centre: npt.NDArray[np.float64] = (weight_RK @ np.arange(accuracy_RK.shape[1])) / total_R
+    return centre
 
 
 def _metric(column: _Column, name: str) -> npt.NDArray[np.float64]:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from hmtl_plugin.finetuning.grid import OPTIONS
 from hmtl_plugin.glue.tasks import TASKS
 from hmtl_plugin.reporting.text_table import text_table
 from hmtl_plugin.results import check_results
+from hmtl_plugin.statistics import t_half_width
 
 _NO_METRICS = ("score", "low", "high", "baseline")
 _NOT_IN_AVERAGE = ("SNLI",)
@@ -85,10 +85,8 @@ def interval(lines: Sequence[Line]) -> tuple[float, float]:
     """
     values = [line["metrics"]["score"] for line in lines]
     rows = statistics.fmean((line["metrics"]["high"] - line["metrics"]["low"]) / 2 for line in lines)
-    seeds = 0.0
-    if len(values) > 1:
-        seeds = float(stats.t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / len(values) ** 0.5
-    half = float(np.hypot(rows, seeds))
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    half = float(np.hypot(rows, t_half_width(deviation, len(values))))
     return statistics.fmean(values) - half, statistics.fmean(values) + half
 
 

@@ -12,8 +12,7 @@ from hmtl_plugin.squad.scoring import (
     best_threshold,
     random_span_baseline,
 )
-
-RESAMPLES = 1000
+from hmtl_plugin.statistics import bootstrap_sums, percentiles
 
 
 def report(found: QuestionScores, golds: GoldAnswers, valid: SquadFile, train: SquadFile) -> dict[str, float]:
@@ -71,12 +70,11 @@ def _best(
     )
 
 
-def _interval(score_Q: FloatArray, contexts_Q: npt.NDArray[np.int64], seed: int = 0) -> tuple[float, float]:
+def _interval(score_Q: FloatArray, contexts_Q: npt.NDArray[np.int64]) -> tuple[float, float]:
     """95 % bootstrap interval of the mean in percent; contexts are drawn, for their questions are no independent
     samples.
     """
     _, group_Q = np.unique(contexts_Q, return_inverse=True)
-    sums_G, counts_G = np.bincount(group_Q, score_Q), np.bincount(group_Q)
-    drawn = np.random.default_rng(seed).multinomial(len(counts_G), np.full(len(counts_G), 1 / len(counts_G)), RESAMPLES)
-    low, high = np.percentile(100 * (drawn @ sums_G) / (drawn @ counts_G), [2.5, 97.5])
+    drawn_R2 = bootstrap_sums(np.stack([np.bincount(group_Q, score_Q), np.bincount(group_Q).astype(np.float64)], 1))
+    low, high = percentiles(100 * drawn_R2[:, 0] / drawn_R2[:, 1])
     return float(low), float(high)

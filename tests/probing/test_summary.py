@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from hmtl_plugin.probing.run import pack
-from hmtl_plugin.probing.statistics import holm, paired_test
-from hmtl_plugin.probing.summary import summarise
+from hmtl_plugin.probing.summary import centre_of_gravity, summarise
 from hmtl_plugin.reporting.probing.table import probing_table
+from hmtl_plugin.statistics import holm, paired_test
 
 ROWS = 400
 
@@ -86,3 +86,9 @@ def test_seeds_of_one_against_a_single_other() -> None:
     single = np.random.default_rng(1).random((1, 500)) < 0.8
     assert paired_test(several, single) < 1e-6
     assert 0.001 < paired_test(several, np.random.default_rng(2).random((1, 500)) < 0.6) <= 1
+
+
+def test_centre_of_gravity() -> None:
+    rows = np.array([[50.0, 50, 90, 50], [60, 80, 80, 60], [40, 40, 40, 40]])
+    centre = centre_of_gravity(rows, 50.0)
+    assert centre[0] == 2 and centre[1] == 1.5 and np.isnan(centre[2])

@@ -16,6 +16,7 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.logging import metrics
 from fairseq_cli import train as fairseq_train
 
+from hmtl_plugin import fairseq_hooks  # noqa: F401  as in fairseq-train
 from hmtl_plugin.conformance import make_data as make_data  # for the tests that train on it
 
 # Sums over two threads round otherwise than sums over one, and runs are compared to the last bit.

@@ -9,9 +9,9 @@ from hmtl_plugin.probing.results import ProbingResults
 from hmtl_plugin.probing.summary import summarise
 from hmtl_plugin.reporting.probing.plots import Plot, plots
 from hmtl_plugin.reporting.study import figures, tables
+from hmtl_plugin.reporting.study.comparisons import Comparison, compare
 from hmtl_plugin.reporting.study.data import PRIMARY, PROBES, StudyReport
 from hmtl_plugin.reporting.study.findings import findings
-from hmtl_plugin.reporting.study.statistics import Comparison, compare
 from hmtl_plugin.reporting.study.tables import Table
 
 MARKDOWN, HTML, VALUES, PLOTS = "README.md", "report.html", "values.tsv", "plots"

@@ -13,8 +13,8 @@ from hmtl_plugin.objectives.base import known_objectives
 from hmtl_plugin.probing.results import ProbedEncoder
 from hmtl_plugin.reporting.probing.colours import INK, MUTED, PAPER, RULE, LineStyle, line_styles
 from hmtl_plugin.reporting.probing.labels import MARGIN, plain, text_width
+from hmtl_plugin.reporting.study.comparisons import Comparison
 from hmtl_plugin.reporting.study.data import BASELINE, PRIMARY, StudyReport
-from hmtl_plugin.reporting.study.statistics import Comparison
 
 _PANEL, _CURVE_HEIGHT, _LINE = 2.35, 1.35, 0.24
 _ACROSS = 4

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from hmtl_plugin.reporting.study.comparisons import SEEDS_FOR_TEST, Comparison
 from hmtl_plugin.reporting.study.data import BASELINE, PRIMARY, Measure, StudyReport
-from hmtl_plugin.reporting.study.statistics import LEVEL, SEEDS_FOR_TEST, Comparison
 from hmtl_plugin.reporting.study.tables import COUNTS, signed
+from hmtl_plugin.statistics import LEVEL
 
 PAPER_OPEN = (
     "the layer of each task (here: a third and two thirds of the depth, rounded up to whole layers; see the table of variants)",

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from hmtl_plugin.models.mix import centre_of
 from hmtl_plugin.reporting.probing.heatmaps import DAGGER
+from hmtl_plugin.reporting.study.comparisons import Comparison, mean_and_sd
 from hmtl_plugin.reporting.study.data import BASELINE, PRIMARY, PROBES, Measure, Row, StudyReport
-from hmtl_plugin.reporting.study.statistics import Comparison, mean_and_sd
 
 _BASELINES = ("bag of words",)
 COUNTS, TRIVIAL = "counts", "trivial baseline"

@@ -7,6 +7,7 @@ import pytest
 
 from hmtl_plugin.glue.metrics import METRICS, compute, constant, score
 from hmtl_plugin.glue.tasks import TASKS, find_task
+from hmtl_plugin.statistics import bootstrap_rows
 
 
 def test_every_task_s_metrics_exist_and_perfect_predictions_score_100() -> None:
@@ -75,9 +76,20 @@ def test_the_interval_holds_the_value_and_tells_skill_from_luck() -> None:
 def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     random = np.random.default_rng(2)
     covered = 0
-    for seed in range(60):
+    for _ in range(60):
         true = random.integers(2, size=150)
         predicted = np.where(random.random(150) < 0.7, true, 1 - true)
-        found = score(find_task("RTE"), predicted, true, true, seed)
+        found = score(find_task("RTE"), predicted, true, true)
         covered += found.low <= 70 <= found.high
     assert covered >= 52  # 95 % of 60 is 57; fewer than 52 has a chance of 1 in 200
+
+
+@pytest.mark.parametrize("name", ["QQP", "CoLA", "MNLI"])
+def test_weighted_pairs_are_the_rows_they_stand_for(name: str) -> None:
+    """The interval comes of pairs of predicted and true class, weighted: the same as of rows drawn one by one."""
+    task, random = find_task(name), np.random.default_rng(4)
+    true = random.integers(len(task.labels), size=300)
+    predicted = np.where(random.random(300) < 0.6, true, random.integers(len(task.labels), size=300))
+    scores = [compute(task, predicted[rows_N], true[rows_N])["score"] for rows_N in bootstrap_rows(300)]
+    found = score(task, predicted, true, true)
+    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(scores, [2.5, 97.5])), abs=1e-9)

@@ -9,9 +9,9 @@ import pytest
 
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.reporting.study.collect import AVERAGE, read_study
+from hmtl_plugin.reporting.study.comparisons import compare
 from hmtl_plugin.reporting.study.contents import Report
 from hmtl_plugin.reporting.study.markdown import markdown
-from hmtl_plugin.reporting.study.statistics import compare
 from hmtl_plugin.reporting.study.tables import mixes_table
 from tests.reporting.study.made_up import PROBES, REFERENCE, change, rte, write_study
 

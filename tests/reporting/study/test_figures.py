@@ -6,8 +6,8 @@ import pytest
 from matplotlib.lines import Line2D
 
 from hmtl_plugin.reporting.study.collect import read_study
+from hmtl_plugin.reporting.study.comparisons import compare
 from hmtl_plugin.reporting.study.figures import differences, learning_curves
-from hmtl_plugin.reporting.study.statistics import compare
 from tests.reporting.study import made_up
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from hmtl_plugin.reporting.study import about, tables
 from hmtl_plugin.reporting.study.collect import read_study
+from hmtl_plugin.reporting.study.comparisons import Comparison, compare
 from hmtl_plugin.reporting.study.data import PRIMARY, PROBES, StudyReport
 from hmtl_plugin.reporting.study.findings import findings
-from hmtl_plugin.reporting.study.statistics import Comparison, compare
 from tests.reporting.study.made_up import REFERENCE, STAGES, change, write_study
 
 EFFECTS = {"random": -3.0, "flat": 0.0, "shift-lowest": 0.5, "hierarchy": 1.0}

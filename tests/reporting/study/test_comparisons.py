@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from hmtl_plugin.reporting.study.comparisons import SEEDS_FOR_TEST, paired
 from hmtl_plugin.reporting.study.data import Measure
-from hmtl_plugin.reporting.study.statistics import SEEDS_FOR_TEST, detectable, paired, sign_flip
 
 
 def _paired(values: list[float], comparisons: int = 1):
@@ -64,33 +64,3 @@ def test_permutation_test_begins_at_six_seeds(count: int) -> None:
     assert (found.p is None) == (count < SEEDS_FOR_TEST)
     if found.p is not None:
         assert found.p == 2 / 2**count  # all signs as they are, and all flipped
-
-
-def test_sign_flip_is_the_library_s_permutation_test() -> None:
-    values = np.array([0.3, -0.1, 0.9, 0.4, 0.2, -0.5, 0.8])
-    expected = stats.permutation_test((values,), np.mean, permutation_type="samples", n_resamples=np.inf).pvalue
-    assert sign_flip(values) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e8])
-def test_sign_flip_knows_no_unit(scale: float) -> None:
-    """A perplexity of a training that went wrong is in the millions: sums in another order then differ by more than
-    1e-9.
-    """
-    rng = np.random.default_rng(0)
-    for _ in range(30):
-        values = rng.normal(size=6)
-        assert sign_flip(scale * values) == sign_flip(values) >= 2 / 2**6
-
-
-def test_sign_flip_of_many_seeds_samples_and_is_never_zero() -> None:
-    assert 0 < sign_flip(np.full(30, 1.0)) < 1e-3
-    assert sign_flip(np.array([1.0, -1.0] * 15)) == 1.0
-
-
-@pytest.mark.parametrize("level", [0.05, 0.002])
-@pytest.mark.parametrize("count", [2, 3, 6, 12])
-def test_detectable_difference_is_found_four_times_out_of_five(count: int, level: float) -> None:
-    samples = np.random.default_rng(0).normal(detectable(count, level), 1.0, (20_000, count))
-    found = (stats.ttest_1samp(samples, 0.0, axis=1).pvalue < level).mean()
-    assert found == pytest.approx(0.8, abs=0.015)

@@ -6,24 +6,16 @@ differs is the hierarchy, and chance all the same: trainings that begin alike dr
 (docs/results.md, The study).
 """
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 
 import numpy as np
-import numpy.typing as npt
-from scipy import optimize, stats
 
-from hmtl_plugin.probing.statistics import holm
 from hmtl_plugin.reporting.study.data import BASELINE, Measure, StudyReport
+from hmtl_plugin.statistics import LEVEL, detectable, holm, sign_flip, t_half_width
 
-LEVEL, POWER = 0.05, 0.8
 SEEDS_FOR_TEST = 6  # 2 ** 6 sign patterns: the smallest p is 1/32
-_EXACT_SEEDS = 16
-_DRAWS = 100_000
-_GRID = 20_000
 _NO_SPREAD = 1e-9  # what adding equal values in another order leaves
 
 
@@ -117,9 +109,7 @@ def paired(
         )
     sd = float(values.std(ddof=1))
     sd = sd if sd > _NO_SPREAD * max(1.0, float(np.abs(values).max())) else 0.0
-    error = sd / math.sqrt(count)
-    half = float(stats.t.ppf(1 - LEVEL / 2, count - 1)) * error
-    half_all = float(stats.t.ppf(1 - LEVEL / 2 / comparisons, count - 1)) * error
+    half, half_all = (float(t_half_width(sd, count, level)) for level in (LEVEL, LEVEL / comparisons))
     return Comparison(
         variant,
         against,
@@ -137,39 +127,6 @@ def paired(
         detectable(count, LEVEL / comparisons) * sd if sd else math.nan,
         sign_flip(values) if count >= SEEDS_FOR_TEST else None,
     )
-
-
-@cache
-def detectable(count: int, level: float = LEVEL) -> float:
-    """The true mean, in standard deviations of the differences, that a two-sided paired t test finds with power 80 %.
-
-    The power is integrated over the sd that a sample may show; the library's noncentral t fails with few degrees of
-    freedom.
-    """
-    freedom = count - 1
-    critical = stats.t.ppf(1 - level / 2, freedom)
-    shares = (np.arange(_GRID) + 0.5) / _GRID
-    bound = critical * np.sqrt(stats.chi2.ppf(shares, freedom) / freedom)
-
-    def power_missing(effect: float) -> float:
-        shift = effect * math.sqrt(count)
-        return float((stats.norm.sf(bound - shift) + stats.norm.cdf(-bound - shift)).mean()) - POWER
-
-    high = 1.0
-    while power_missing(high) < 0:
-        high *= 2
-    return float(optimize.brentq(power_missing, 0.0, high))
-
-
-def sign_flip(values: npt.NDArray[np.float64]) -> float:
-    """Two-sided p of the mean under flips of the differences' signs: all of them up to 16 seeds, then a random sample."""
-    count = len(values)
-    bound = abs(values.sum()) - _NO_SPREAD * float(np.abs(values).sum())  # sums in another order are equal too
-    if count <= _EXACT_SEEDS:
-        signs = np.array(list(itertools.product((1.0, -1.0), repeat=count)))
-        return float((np.abs(signs @ values) >= bound).mean())
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], (_DRAWS, count))
-    return float((1 + (np.abs(signs @ values) >= bound).sum()) / (1 + _DRAWS))
 
 
 def _corrected(comparisons: list[Comparison]) -> list[Comparison]:
