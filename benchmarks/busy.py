@@ -9,7 +9,6 @@ recipes do; what that takes is in its time. "default" has none of OpenMP's varia
 its own. All take turns, and all are compared with the default on an idle machine, so nothing else may run.
 """
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -17,21 +16,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from statistics import median
 
 from machine import REPOSITORY
-from record import Recorder, Row
+from record import Recorder, Row, command_line
+from systems import PLUGIN
 from turns import Seconds, interleaved, timed
 
 from hmtl_plugin.commands.run import run_cli
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.recipe.arguments import recipe_arguments
 from hmtl_plugin.recipe.table import read_table
-from hmtl_plugin.reporting.text_table import text_table
 
 HIERARCHY = ("--hierarchy", "bigram_shift@2*2,nsp@3*0.25,mlm@4", "--transfer", "nsp>mlm:concat")
 VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "HMTL_WAITING")
-DEFAULT, OURS = "default", "ours"
+DEFAULT, OURS, BESIDE = "default", "ours", ", beside"
 _CHOOSE = f'eval "$("{sys.executable}" "{REPOSITORY / "scripts" / "openmp_waiting.py"}")"; exec "$@"'
 _FILL = "import os; parent = os.getppid(); print(flush=True)\nwhile os.getppid() == parent:\n    sum(range(100_000))"
 
@@ -40,7 +38,7 @@ def training(data: Path, updates: int, folder: Path) -> list[str]:
     """The command; it saves nothing."""
     own = [*HIERARCHY, "--cpu", "--num-workers", "0", "--disable-validation", "--max-update", str(updates), "--no-save"]
     options = recipe_arguments("quickstart", folder, own, read_table()).arguments
-    places = ["--user-dir", str(REPOSITORY / "hmtl_plugin"), "--task", "hmtl_pretraining", "--criterion", "hmtl"]
+    places = ["--user-dir", PLUGIN, "--task", "hmtl_pretraining", "--criterion", "hmtl"]
     logs = ["--save-dir", str(folder), "--log-format", "simple", "--log-interval", "50"]
     return [sys.executable, "-m", "fairseq_cli.train", str(data), *places, *logs, *options]
 
@@ -75,53 +73,33 @@ def measure(systems: Mapping[str, Sequence[str]], busy: int, repeats: int) -> Se
             return timed(command)
 
     runs: dict[str, Callable[[], float]] = {name: partial(timed, command) for name, command in systems.items()}
-    runs |= {f"{name}, beside": partial(beside, command) for name, command in systems.items()}
+    runs |= {f"{name}{BESIDE}": partial(beside, command) for name, command in systems.items()}
     timed(systems[DEFAULT])  # files and caches are warm for all
     return interleaved(runs, repeats)
 
 
 def rows(seconds: Seconds, updates: int, busy: int) -> list[Row]:
     """Two for each system, both beside the default's on an idle machine."""
-    made = []
+
+    def row(where: str, name: str) -> Row:
+        what = f"{updates} updates of the quick start, {where}, {name.removesuffix(BESIDE)}"
+        return Row(what, "s", seconds[name], "lower", seconds[DEFAULT], f"{DEFAULT}, idle machine")
+
     where = f"beside {busy} busy process{'es' if busy != 1 else ''}"
-    what = f"{updates} updates of the quick start"
-    idle = seconds[DEFAULT]
-    for name in seconds:
-        if name.endswith(", beside"):
-            continue
-        if name != DEFAULT:
-            made.append(
-                Row(f"{what}, idle machine, {name}", "s", seconds[name], "lower", idle, "default, idle machine")
-            )
-        beside = seconds[f"{name}, beside"]
-        made.append(Row(f"{what}, {where}, {name}", "s", beside, "lower", idle, "default, idle machine"))
-    return made
-
-
-def summary(seconds: Seconds) -> str:
-    """Medians, and what they are of the default's on an idle machine."""
-    idle = median(seconds[DEFAULT])
-    table = []
-    for name in (name for name in seconds if not name.endswith(", beside")):
-        alone, beside = median(seconds[name]), median(seconds[f"{name}, beside"])
-        table.append(
-            (name, f"{alone:.1f}", f"{100 * (alone / idle - 1):+.1f} %", f"{beside:.1f}", f"{beside / idle:.2f}x")
-        )
-    return text_table(("threads wait by", "idle, s", "price", "beside, s", "of default's idle"), table)
+    names = [name for name in seconds if not name.endswith(BESIDE)]
+    both = [(row("idle machine", name), row(where, f"{name}{BESIDE}")) for name in names]
+    return [each for pair in both for each in pair][1:]  # the first would be the default beside itself
 
 
 def main() -> None:
-    """Measure and print."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("data", type=Path, help="a prepared corpus, such as the quick start's data/quickstart/corpus")
-    p.add_argument(
-        "--setting", action="append", default=[], metavar="NAME=VALUE[,...]", help="one more; may be repeated"
-    )
-    p.add_argument("--updates", type=int, default=100)
-    p.add_argument("--busy", type=int, default=1, metavar="N", help="processes beside, each filling a core (default 1)")
-    p.add_argument("--repeats", type=int, default=3)
-    p.add_argument("--json", type=Path, metavar="FILE")
-    args = p.parse_args()
+    """Measure and print one line a row."""
+    parser = command_line(__doc__)
+    parser.add_argument("data", type=Path, help="a prepared corpus, such as the quick start's data/quickstart/corpus")
+    parser.add_argument("--setting", action="append", default=[], metavar="NAME=VALUE[,...]", help="may be repeated")
+    parser.add_argument("--updates", type=int, default=100)
+    parser.add_argument("--busy", type=int, default=1, metavar="N", help="processes beside, each filling a core")
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
     if not (args.data / "train.idx").is_file():
         raise UserError(f"{args.data}: no train.idx in it: give a folder that scripts/prepare_corpus.py wrote")
     for setting in args.setting:
@@ -129,10 +107,8 @@ def main() -> None:
             raise UserError(f"--setting {setting}: write NAME=VALUE, as in GOMP_SPINCOUNT=3000")
     with tempfile.TemporaryDirectory() as folder, Recorder("busy", args.json) as recorder:
         systems = systems_of(training(args.data.resolve(), args.updates, Path(folder)), args.setting)
-        seconds = measure(systems, args.busy, args.repeats)
-        for row in rows(seconds, args.updates, args.busy):
+        for row in rows(measure(systems, args.busy, args.repeats), args.updates, args.busy):
             recorder.add(row)
-        print(f"\n{summary(seconds)}")
 
 
 if __name__ == "__main__":

@@ -6,20 +6,18 @@
 "SST-2 and QQP files to binarised data": `scripts/prepare_glue.py CHECKPOINT SST-2 QQP` against the steps of fairseq's
 examples/roberta/preprocess_GLUE_tasks.sh: cut the columns out, encode each line by line in several processes (as its
 multiprocessing_bpe_encoder does, with its sentencepiece encoder and our model in place of GPT-2's), then
-`fairseq-preprocess --only-source --workers N` for each sentence column and the label, N the cores, as ours has. All as commands; both are given
-with their start (imports, one for ours, twelve or more for theirs) and without it, the start being what the same commands take
-on four rows of each file.
+`fairseq-preprocess --only-source --workers N` for each sentence column and the label, N the cores, as ours has. All as
+commands; both are given with their start (imports, one for ours, twelve or more for theirs) and without it, the start
+being what the same commands take on four rows of each file.
 
-Files: DIR/SST-2 and DIR/QQP as published; a missing test.tsv is left out of both; --copies N repeats the rows of each N times.
-Byte order marks within the text are taken out before: ours drops them, sentencepiece makes spaces of them.
-The checkpoint holds a tokenizer trained on them and no weights: prepare_glue.py reads no others. What both sides wrote is
+Files: DIR/SST-2 and DIR/QQP as published; a missing test.tsv is left out of both; --copies N repeats the rows of each N
+times. Byte order marks within the text are taken out before: ours drops them, sentencepiece makes spaces of them. The
+checkpoint holds a tokenizer trained on them and no weights: prepare_glue.py reads no others. What both sides wrote is
 compared: the sentences byte for byte, the labels by name, as fairseq-preprocess numbers these by frequency.
 """
 
-import argparse
 import shlex
 import shutil
-import statistics
 import sys
 import tempfile
 from codecs import BOM_UTF8
@@ -30,8 +28,8 @@ import numpy as np
 import torch
 from fairseq.data import Dictionary
 from machine import REPOSITORY
-from record import Recorder, Row
-from turns import Seconds, interleaved, timed, without_start
+from record import Recorder, Row, command_line
+from turns import Seconds, interleaved, row_without_start, timed
 
 import hmtl_plugin  # noqa: F401
 from hmtl_plugin.commands.run import run_cli
@@ -122,8 +120,8 @@ def _peer_task(task: GlueTask, files: list[GlueFile], out: Path, model: Path, di
 def _preprocess(files: list[GlueFile], out: Path, column: str, suffix: str, options: list[str | Path]) -> float:
     for file in files:
         options = [*options, f"--{file.split}pref", out / f"{file.split}.{column}{suffix}"]
-    command = [sys.executable, "-m", "fairseq_cli.preprocess", "--only-source", "--workers", str(cpu_count()), *options]
-    return timed([*command, "--destdir", out / column])
+    command = f"-m fairseq_cli.preprocess --only-source --workers {cpu_count()}".split()
+    return timed([sys.executable, *command, *options, "--destdir", out / column])
 
 
 def differences(sample: Sample) -> list[str]:
@@ -185,30 +183,18 @@ def measure(recorder: Recorder, glue_dir: Path, folder: Path, copies: int, repea
 
 def row(seconds: Seconds, size: int) -> Row:
     """Of commands and their starts, for ``size`` bytes of files."""
-    middle = {name: statistics.median(values) for name, values in seconds.items()}
-    return Row(
-        "SST-2 and QQP files to binarised data, start-up left out",
-        "bytes/s",
-        [size / net for net in without_start(seconds, "ours")],
-        peer=[size / net for net in without_start(seconds, "peer")],
-        peer_name=f"fairseq's encoder, then fairseq-preprocess, each --workers {cpu_count()}",
-        details={
-            "MB": size / 1e6,
-            "processes": cpu_count(),
-            "what is written is the same": True,
-            "times better with start-up": middle["peer"] / middle["ours"],
-        },
-    )
+    what = "SST-2 and QQP files to binarised data"
+    peer_name = f"fairseq's encoder, then fairseq-preprocess, each --workers {cpu_count()}"
+    return row_without_start(what, seconds, size, peer_name, {"what is written is the same": True})
 
 
 def main() -> None:
-    """Measure and print."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--glue-dir", type=Path, required=True, metavar="DIR")
-    p.add_argument("--copies", type=int, default=1, metavar="N", help="of each file's rows (default 1)")
-    p.add_argument("--repeats", type=int, default=3)
-    p.add_argument("--json", type=Path, metavar="FILE")
-    args = p.parse_args()
+    """Measure and print the row."""
+    parser = command_line(__doc__)
+    parser.add_argument("--glue-dir", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--copies", type=int, default=1, metavar="N", help="of each file's rows (default 1)")
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, Recorder("glue_prepare", args.json) as recorder:
         measure(recorder, args.glue_dir, Path(name), args.copies, args.repeats)
 

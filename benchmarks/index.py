@@ -1,15 +1,17 @@
-"""What an epoch costs before its first batch: the pair index, start-up, memory, and whether cost grows with the corpus alone.
+"""What an epoch costs before its first batch: the pair index, start-up, memory, and whether cost grows with the corpus
+alone.
 
-    python benchmarks/index.py [--only pairs,growth,start] [--ranks 8] [--repeats 5] [--threads N] [--quick] [--json FILE]
+    python benchmarks/index.py [--only pairs,growth,start] [--repeats 5] [--quick] [--json FILE]
 
-pairs   the pair index against fairseq's BlockPairDataset, once before it and once after, on fewer sentences as it is slow. Memory is the growth of the process's peak resident
-        size while it builds the index, the index itself included, what is mapped not (it is shared between processes).
-growth  tokens a second of a whole epoch's samples, order and batches, and of the collater in random order, on 1 M, 10 M and
-        100 M sentences, taking turns; and of reading words at random from them, which the machine's memory bounds.
+pairs   the pair index against fairseq's BlockPairDataset, once before it and once after, on fewer sentences as it is
+        slow. Memory is the growth of the process's peak resident size while it builds the index, the index itself
+        included, what is mapped not (it is shared between processes).
+growth  tokens a second of a whole epoch's samples, order and batches, and of the collater in random order, on 1 M, 10 M
+        and 100 M sentences, taking turns; and of reading words at random from them, which the machine's memory bounds.
 start   all ranks of a node on 100 M sentences, in documents of about 20 and as one document: `node`.
 
-Every measurement but growth runs in processes of its own, on the files of a simulated corpus (6.3 GB for 100 M sentences, in the temporary
-folder), read once before. Growth is one process that takes turns of seconds.
+Every measurement but growth runs in processes of its own, on the files of a simulated corpus (6.3 GB for 100 M
+sentences, in the temporary folder), read once before. Growth is one process that takes turns of seconds.
 """
 
 import argparse
@@ -17,14 +19,14 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from index_parts import PEER_SENTENCES, measured
+from index_parts import PEER_SENTENCES, VOCABULARY, growth, pairs, peer
 from node import start_node
-from record import Recorder, Row
-from simulated import write_corpus
+from own_process import alone
+from record import Recorder, Row, command_line
+from synthetic import MEAN_DOCUMENT, write_corpus
 
 from hmtl_plugin.commands.run import run_cli
 
-PARTS = ("pairs", "growth", "start")
 # what -> sentences, documents (about), kind, tokens a sample
 PAIRS = {
     "20 M sentences in 1 M documents": (20_000_000, 1_000_000, "nsp", 128),
@@ -41,6 +43,7 @@ START = {
     "one document": (1, "single", 8192),
     "one document, sop": (1, "sop", 8192),
 }
+RANKS = 8
 PEER = f"fairseq BlockPairDataset, {PEER_SENTENCES:,} sentences in documents of about 20, nsp"
 QUICK = 100  # so many times smaller
 
@@ -57,7 +60,7 @@ class Corpora:
         if not prefix.parent.exists():
             prefix.parent.mkdir()
             smaller = max(2, documents // self._smaller) if documents > 1 else 1
-            write_corpus(prefix, sentences // self._smaller, smaller)
+            write_corpus(prefix, VOCABULARY, sentences // self._smaller, smaller)
         for suffix in (".bin", ".idx"):
             with open(f"{prefix}{suffix}", "rb") as file:
                 while file.read(1 << 24):
@@ -68,28 +71,27 @@ class Corpora:
 def measure_pairs(recorder: Recorder, corpora: Corpora, args: argparse.Namespace) -> None:
     """Rows of the pair index."""
     for name, (sentences, documents, kind, length) in PAIRS.items():
-        prefix, theirs = corpora.get(sentences, documents), []
-        theirs.append(measured("peer", length)["sentences_per_second"])
-        found = measured("pairs", prefix, kind, length, args.repeats, args.threads)
-        theirs.append(measured("peer", length)["sentences_per_second"])
+        prefix = corpora.get(sentences, documents)
+        before = alone(peer, length)
+        found = alone(pairs, prefix, kind, length, args.repeats)
+        theirs = [before, alone(peer, length)]
         what = f"{args.note}pair index of an epoch, {name}"
-        details = {"samples": found["samples"], "threads": args.threads or "one a core, four at most"}
-        row = Row(what, "sentences/s", found["speeds"], peer=theirs, peer_name=PEER, details=details)
-        recorder.add(row)
-        memory = [found["bytes_per_sentence"]]
-        recorder.add(Row(f"{args.note}memory of the pair index a sentence, {name}", "bytes", memory, better="lower"))
+        details = {"samples": found["samples"], "threads": "one a core, four at most"}
+        recorder.add(Row(what, "sentences/s", found["speeds"], peer=theirs, peer_name=PEER, details=details))
+        what = f"{args.note}memory of the pair index a sentence, {name}"
+        recorder.add(Row(what, "bytes", [found["bytes_per_sentence"]], better="lower"))
 
 
 def measure_growth(recorder: Recorder, corpora: Corpora, args: argparse.Namespace) -> None:
     """Rows of growing corpora, each beside the smallest."""
-    prefixes = [corpora.get(sentences, sentences // 20) for sentences in GROWTH.values()]
-    speeds = dict(zip(GROWTH, measured("growth", args.threads, args.repeats, *prefixes), strict=True))
+    prefixes = [corpora.get(sentences, sentences // MEAN_DOCUMENT) for sentences in GROWTH.values()]
+    found = dict(zip(GROWTH, alone(growth, args.repeats, prefixes), strict=True))
     smallest = next(iter(GROWTH))
-    for what in speeds[smallest]:
-        for name, found in speeds.items():
-            peer, peer_name = ([], "") if name == smallest else (speeds[smallest][what], smallest)
-            row = Row(f"{args.note}{what}, {name}", "tokens/s", found[what], peer=peer, peer_name=peer_name)
-            recorder.add(row)
+    for what in found[smallest][0]:
+        speeds = {name: [rates[what] for rates in repeats] for name, repeats in found.items()}
+        for name in GROWTH:
+            peer, peer_name = ([], "") if name == smallest else (speeds[smallest], smallest)
+            recorder.add(Row(f"{args.note}{what}, {name}", "tokens/s", speeds[name], peer=peer, peer_name=peer_name))
 
 
 def measure_start(recorder: Recorder, corpora: Corpora, args: argparse.Namespace) -> None:
@@ -97,46 +99,44 @@ def measure_start(recorder: Recorder, corpora: Corpora, args: argparse.Namespace
     for name, (documents, kind, max_tokens) in START.items():
         prefix = corpora.get(GROWTH["100 M sentences"], documents)
         with tempfile.TemporaryDirectory() as folder:
-            start = start_node(prefix, kind, args.ranks, max_tokens, Path(folder))
-        what = f"{args.ranks} ranks of a node, 100 M sentences, {name}"
+            start = start_node(prefix, kind, RANKS, max_tokens, Path(folder))
+        what = f"{RANKS} ranks of a node, 100 M sentences, {name}"
         details: dict[str, float] = {"samples": start.samples, "batches": start.batches}
+        steps = {f"{step}, longest (s)": round(seconds, 2) for step, seconds in start.steps.items()}
         memory: dict[str, float] = {
             "after imports (bytes)": start.before.own,
             "mapped pages of the corpus beside (bytes)": start.peak.corpus,
         }
-        steps = {f"{step}, longest (s)": round(seconds, 2) for step, seconds in start.steps.items()}
-        recorder.add(
-            Row(f"{args.note}start-up of {what}", "s", [start.seconds], better="lower", details=details | steps)
-        )
-        recorder.add(
-            Row(f"{args.note}memory of {what}", "bytes", [start.peak.own], better="lower", details=details | memory)
-        )
+        for measure, unit, value, more in (
+            ("start-up", "s", start.seconds, steps),
+            ("memory", "bytes", start.peak.own, memory),
+        ):
+            recorder.add(Row(f"{args.note}{measure} of {what}", unit, [value], "lower", details=details | more))
+
+
+MEASURES = {"pairs": measure_pairs, "growth": measure_growth, "start": measure_start}
 
 
 def chosen(text: str) -> Sequence[str]:
     """Names of parts, by commas."""
     names = text.split(",")
-    if not set(names) <= set(PARTS):
-        raise argparse.ArgumentTypeError(f"use some of {','.join(PARTS)}")
+    if not set(names) <= set(MEASURES):
+        raise argparse.ArgumentTypeError(f"use some of {','.join(MEASURES)}")
     return names
 
 
 def main(arguments: Iterable[str] | None = None) -> None:
     """Measure and print one line a row."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", type=chosen, default=PARTS, metavar="PART,...", help=f"some of {', '.join(PARTS)}")
-    parser.add_argument("--ranks", type=int, default=8, help="of the node that starts")
+    parser = command_line(__doc__)
+    parser.add_argument("--only", type=chosen, default=MEASURES, metavar="PART,...", help=", ".join(MEASURES))
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=0, help="for the pair index; 0: one a core, four at most")
     parser.add_argument("--quick", action="store_true", help=f"corpora {QUICK} times smaller: does it run?")
-    parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args(arguments)
     args.note = f"on a corpus {QUICK} times smaller: " if args.quick else ""
-    measures = {"pairs": measure_pairs, "growth": measure_growth, "start": measure_start}
     with tempfile.TemporaryDirectory() as folder, Recorder("index", args.json) as recorder:
         corpora = Corpora(Path(folder), QUICK if args.quick else 1)
         for part in args.only:
-            measures[part](recorder, corpora, args)
+            MEASURES[part](recorder, corpora, args)
 
 
 if __name__ == "__main__":

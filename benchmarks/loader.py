@@ -1,45 +1,44 @@
 """Speed of the loader: from the memory-mapped corpus to the trainer's batch, against fairseq's MaskTokensDataset.
 
-    python benchmarks/loader.py [--length 128] [--batch 128] [--seconds 6] [--repeats 3] [--json FILE]
+    python benchmarks/loader.py [--seconds 6] [--repeats 3] [--json FILE]
 
-Rows "in one process" call the collater. Ours: pairs gathered, bigram shift, masks, labels, collation. Peer: masks only, over
-blocks of the same corpus, collated with fairseq's own functions.
+Rows "in one process" call the collater. Ours: pairs gathered, bigram shift, masks, labels, collation. Peer: masks only,
+over blocks of the same corpus, collated with fairseq's own functions.
 
-The row "one worker feeds the trainer end to end" is what training does: fairseq's epoch iterator over torch's DataLoader, one
-worker process, and the tokens a second that arrive in this process, on the GPU if there is one. Peer: the data set of
-fairseq's masked_lm task through the same iterator.
+The row "one worker feeds the trainer end to end" is what training does: fairseq's epoch iterator over torch's
+DataLoader, one worker process, and the tokens a second that arrive in this process, on the GPU if there is one. Peer:
+the data set of fairseq's masked_lm task through the same iterator.
 """
 
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from record import Recorder, Row
-from row import Detail
-from synthetic import make_dictionary, write_corpus
+from record import Recorder, Row, command_line
+from synthetic import open_data, write_data
+from turns import interleaved
 
 from hmtl_plugin.commands.run import run_cli
 from hmtl_plugin.corruption.vocabulary import MASK, Vocabulary
-from hmtl_plugin.data.corpus import Corpus
-from hmtl_plugin.data.dataset import PretrainingDataset, SampleSpec
-from hmtl_plugin.data.pairing import PairingConfig
-from hmtl_plugin.objectives.base import build_objectives
 
 VOCABULARY = 16000
 SENTENCES = 200_000
-OBJECTIVES = {
+LENGTH, BATCH = 128, 128
+FULL = "three objectives"
+OBJECTIVES: dict[str, Sequence[str]] = {
     "pairs only": (),
     "masks": ("mlm",),
     "masks and next sentence": ("mlm", "nsp"),
-    "three objectives": ("bigram_shift", "nsp", "mlm"),
+    FULL: ("bigram_shift", "nsp", "mlm"),
 }
 WARM_UP = 24  # batches: more than wait in the queues between worker and trainer (2 of torch, 10 of fairseq)
 PEER = "fairseq MaskTokensDataset (masks only)"
@@ -51,7 +50,6 @@ class Source:
 
     dataset: Any
     samples: npt.NDArray[np.int64]
-    length: int
     batch: int
 
     def batches(self) -> Iterator[list[int]]:
@@ -63,37 +61,28 @@ class Source:
                 yield self.samples[first : first + self.batch].tolist()
 
 
-def ours(prefix: str, vocabulary: Vocabulary, names: tuple[str, ...], length: int, batch: int) -> Source:
-    """`PretrainingDataset` with these objectives."""
-    objectives = tuple(build_objectives(names).values())
-    targets = tuple(target for objective in objectives for target in objective.target_names)
-    view = SampleSpec("train", "nsp", objectives, targets)
-    dataset = PretrainingDataset(Corpus(prefix), vocabulary, [view], PairingConfig(tokens_per_sample=length))
+def ours(prefix: Path, vocabulary: Vocabulary, objectives: Sequence[str], batch: int) -> Source:
+    """Our data set with these objectives."""
+    dataset = open_data(prefix, vocabulary, objectives, LENGTH)
     dataset.set_epoch(1)
     order = dataset.ordered_indices()
-    order = order[dataset.sizes[order] == length]  # as for the peer: full samples
-    return Source(dataset, np.random.default_rng(0).permutation(order), length, batch)
+    order = order[dataset.sizes[order] == LENGTH]  # as for the peer: full samples
+    return Source(dataset, np.random.default_rng(0).permutation(order), batch)
 
 
-def peer(prefix: str, dictionary: Any, length: int, batch: int) -> Source:
+def peer(prefix: Path, dictionary: Any, batch: int) -> Source:
     """What fairseq's masked_lm task trains on: source and target, right-padded."""
     from fairseq.data import MaskTokensDataset, NestedDictionaryDataset, RightPadDataset, TokenBlockDataset
     from fairseq.data.indexed_dataset import MMapIndexedDataset
 
-    items = MMapIndexedDataset(prefix)
-    stream = TokenBlockDataset(
-        items, items.sizes, length, pad=dictionary.pad(), eos=dictionary.eos(), break_mode="none"
-    )
-    source, target = MaskTokensDataset.apply_mask(
-        stream, dictionary, pad_idx=dictionary.pad(), mask_idx=dictionary.index(MASK), seed=1
-    )
-    padded = {
-        name: RightPadDataset(data, pad_idx=dictionary.pad()) for name, data in (("src", source), ("target", target))
-    }
-    parts = {"net_input": {"src_tokens": padded["src"]}, "target": padded["target"]}
+    items, pad = MMapIndexedDataset(str(prefix)), dictionary.pad()
+    stream = TokenBlockDataset(items, items.sizes, LENGTH, pad=pad, eos=dictionary.eos(), break_mode="none")
+    masked = MaskTokensDataset.apply_mask(stream, dictionary, pad, mask_idx=dictionary.index(MASK), seed=1)
+    source, target = (RightPadDataset(data, pad_idx=pad) for data in masked)
+    parts = {"net_input": {"src_tokens": source}, "target": target}
     dataset = NestedDictionaryDataset(parts, sizes=[stream.sizes])
     dataset.set_epoch(1)
-    return Source(dataset, np.random.default_rng(0).permutation(len(stream)), length, batch)
+    return Source(dataset, np.random.default_rng(0).permutation(len(stream)), batch)
 
 
 def in_process(source: Source, seconds: float) -> float:
@@ -118,12 +107,11 @@ def end_to_end(source: Source, seconds: float, expected: float) -> float:
     from fairseq import utils
     from fairseq.data.iterators import EpochBatchIterator
 
-    count = WARM_UP + max(5, round(seconds * expected / (source.length * source.batch)))
-    numbers = [batch for _, batch in zip(range(count), source.batches(), strict=False)]
+    count = WARM_UP + max(5, round(seconds * expected / (LENGTH * source.batch)))
     epoch = EpochBatchIterator(
         source.dataset,
         source.dataset.collater,
-        numbers,
+        list(islice(source.batches(), count)),
         num_workers=1,
         buffer_size=10,  # of fairseq: --data-buffer-size
         persistent_workers=False,
@@ -140,46 +128,33 @@ def end_to_end(source: Source, seconds: float, expected: float) -> float:
     return tokens / (time.perf_counter() - begin)
 
 
-def measure(recorder: Recorder, args: argparse.Namespace, folder: Path) -> None:
+def measure(recorder: Recorder, args: argparse.Namespace, folder: Path, batch: int = BATCH) -> None:
     """All rows: each system in turns, ``--repeats`` times."""
-    dictionary = make_dictionary(VOCABULARY)
-    prefix = write_corpus(folder, len(dictionary), args.sentences, np.random.default_rng(0))
-    vocabulary = Vocabulary.from_dictionary(dictionary)
-    sources = {name: ours(prefix, vocabulary, names, args.length, args.batch) for name, names in OBJECTIVES.items()}
-    theirs, seconds = peer(prefix, dictionary, args.length, args.batch), args.seconds / args.repeats
-
-    def repeat(runs: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
-        rates: dict[str, list[float]] = {name: [] for name in runs}
-        for _ in range(args.repeats):
-            for name, run in runs.items():
-                rates[name].append(run())
-        return rates
-
-    runs = {name: partial(in_process, source, seconds) for name, source in {**sources, PEER: theirs}.items()}
-    rates = repeat(runs)
-    details: dict[str, Detail] = {"sequences in a batch": args.batch}
+    dictionary = write_data(folder, VOCABULARY, args.sentences)
+    vocabulary, prefix, seconds = Vocabulary.from_dictionary(dictionary), folder / "train", args.seconds / args.repeats
+    sources = {name: ours(prefix, vocabulary, names, batch) for name, names in OBJECTIVES.items()}
+    sources[PEER] = peer(prefix, dictionary, batch)
+    details = {"sequences in a batch": batch}
+    runs = {name: partial(in_process, source, seconds) for name, source in sources.items()}
+    rates = interleaved(runs, args.repeats)
     for name in OBJECTIVES:
-        what = f"corruption and collation, length {args.length}, {name}, one process"
+        what = f"corruption and collation, length {LENGTH}, {name}, one process"
         recorder.add(Row(what, "tokens/s", rates[name], peer=rates[PEER], peer_name=PEER, details=details))
-    full = "three objectives"
-    feeding = {
-        name: partial(end_to_end, source, seconds) for name, source in {full: sources[full], PEER: theirs}.items()
-    }
-    fed = repeat({name: partial(run, float(np.median(rates[name]))) for name, run in feeding.items()})
-    what = f"one worker feeds the trainer end to end, length {args.length}, {full}"
-    device: Literal["cpu", "gpu"] = "gpu" if torch.cuda.is_available() else "cpu"
-    recorder.add(Row(what, "tokens/s", fed[full], "higher", fed[PEER], PEER, device, details))
+    fed = interleaved(
+        {name: partial(end_to_end, sources[name], seconds, float(np.median(rates[name]))) for name in (FULL, PEER)},
+        args.repeats,
+    )
+    what = f"one worker feeds the trainer end to end, length {LENGTH}, {FULL}"
+    device = "gpu" if torch.cuda.is_available() else "cpu"
+    recorder.add(Row(what, "tokens/s", fed[FULL], "higher", fed[PEER], PEER, device, details))
 
 
 def main() -> None:
     """Measure and print one line a row."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--length", type=int, default=128)
-    parser.add_argument("--batch", type=int, default=128, help="sequences in a batch")
+    parser = command_line(__doc__)
     parser.add_argument("--seconds", type=float, default=6.0, help="time for each row")
     parser.add_argument("--repeats", type=int, default=3, help="parts of that time, the systems taking turns")
     parser.add_argument("--sentences", type=int, default=SENTENCES, help="of the corpus")
-    parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, Recorder("loader", args.json) as recorder:
         measure(recorder, args, Path(folder))

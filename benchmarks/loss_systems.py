@@ -5,7 +5,6 @@ loaded ahead, so that the clock of every system sees what its batches cost. ``me
 the clock stands still.
 """
 
-import sys
 from abc import ABC, abstractmethod
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fairseq import optim, options, tasks, utils
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq import optim, tasks, utils
 from held_out import HeldOut, Sample
-from systems import bert_batch
+from hugging_face import bert_batch, library, shape_of
+from systems import configuration
 from torch import Tensor, nn
 
 from hmtl_plugin.optim.adamw import parse_betas
@@ -55,17 +54,9 @@ class Plan:
     threads: int
 
 
-def parsed(arguments: Sequence[str]) -> Any:
-    """The configuration that ``fairseq-train`` makes of these arguments."""
-    parser = options.get_training_parser()
-    cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, list(arguments)))
-    utils.import_user_module(cfg.common)
-    return cfg
-
-
 def held_out(plan: Plan) -> HeldOut:
     """The samples that every system of the plan is measured on, whatever its own options are."""
-    cfg = parsed([plan.data, *plan.arguments, "--hierarchy", "mlm@-1"])
+    cfg = configuration([plan.data, *plan.arguments, "--hierarchy", "mlm@-1"])
     chosen = Namespace(pairing="auto", tokens_per_sample=cfg.task.tokens_per_sample, short_seq_prob=0.1)
     return HeldOut(Path(plan.data), tasks.setup_task(cfg.task).vocabulary, chosen, plan.samples)
 
@@ -82,7 +73,7 @@ class Training(ABC):
 
     def __init__(self, plan: Plan, own: Sequence[str]) -> None:
         torch.set_num_threads(plan.threads)
-        self.cfg = parsed([plan.data, *plan.arguments, *own])
+        self.cfg = configuration([plan.data, *plan.arguments, *own])
         utils.set_torch_seed(self.cfg.common.seed)
         self.task: Any = tasks.setup_task(self.cfg.task)
         self.build()
@@ -167,28 +158,18 @@ class PeerTraining(Training):
     """
 
     def build(self) -> None:
-        # transformers imports any, also one of another torch
-        sys.modules.setdefault("torchaudio", None)  # type: ignore[arg-type]
         self.task.place(self.cfg.model)
-        hidden, vocabulary = self.cfg.model.encoder_embed_dim, self.task.vocabulary
-        self.model = self.make(
-            {
-                "vocab_size": vocabulary.size,
-                "hidden_size": hidden,
-                "num_hidden_layers": self.cfg.model.encoder_layers,
-                "num_attention_heads": max(1, hidden // 64),
-                "max_position_embeddings": self.cfg.model.max_positions,
-                "pad_token_id": vocabulary.pad,
-                "attn_implementation": "sdpa",
-            }
-        ).train()
+        model, vocabulary = self.cfg.model, self.task.vocabulary
+        shape = shape_of(model.encoder_layers, model.encoder_embed_dim, vocabulary.size)
+        places = {"max_position_embeddings": model.max_positions, "pad_token_id": vocabulary.pad}
+        self.model = self.make(library(), shape | places).train()
         betas = parse_betas(self.cfg.optimizer.adam_betas)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=0.0, betas=betas, weight_decay=WEIGHT_DECAY, fused=True
         )
 
     @abstractmethod
-    def make(self, shape: Mapping[str, Any]) -> Any:
+    def make(self, transformers: Any, shape: Mapping[str, Any]) -> Any:
         """The model; ``shape`` is of its configuration."""
 
     def inputs(self, sample: Sample) -> dict[str, Tensor]:
@@ -213,13 +194,8 @@ class PeerTraining(Training):
 class BertTraining(PeerTraining):
     """`transformers.BertForPreTraining`: masked LM and next sentence."""
 
-    def make(self, shape: Mapping[str, Any]) -> Any:
-        import transformers
-
-        inner = 4 * shape["hidden_size"]
-        config = transformers.BertConfig(
-            **shape, intermediate_size=inner, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
-        )
+    def make(self, transformers: Any, shape: Mapping[str, Any]) -> Any:
+        config = transformers.BertConfig(**shape, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
         return transformers.BertForPreTraining(config)
 
     def logits(self, sample: Sample) -> Tensor:
@@ -234,18 +210,15 @@ class ModernBertTraining(PeerTraining):
     are two thirds as wide as plain ones, so that they have as many weights.
     """
 
-    def make(self, shape: Mapping[str, Any]) -> Any:
-        import transformers
-
-        vocabulary = self.task.vocabulary
+    def make(self, transformers: Any, shape: Mapping[str, Any]) -> Any:
+        begins, ends = self.task.dictionary.bos(), self.task.vocabulary.eos
         config = transformers.ModernBertConfig(
-            **shape,
-            intermediate_size=gated_width(shape["hidden_size"]),
+            **{**shape, "intermediate_size": gated_width(shape["hidden_size"])},
             sparse_prediction=True,
-            bos_token_id=self.task.dictionary.bos(),
-            cls_token_id=self.task.dictionary.bos(),
-            eos_token_id=vocabulary.eos,
-            sep_token_id=vocabulary.eos,
+            bos_token_id=begins,
+            cls_token_id=begins,
+            eos_token_id=ends,
+            sep_token_id=ends,
         )
         return transformers.ModernBertForMaskedLM(config)
 

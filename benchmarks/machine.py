@@ -1,5 +1,6 @@
 """What a measurement depends on beside the code: machine, versions, and the command, without anything private."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -7,9 +8,12 @@ import re
 import shlex
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from hmtl_plugin import results
+from hmtl_plugin.parallel import cpu_count
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 _PACKAGES = ("torch", "triton", "fairseq-fixed", "transformers", "numpy", "sentencepiece")
@@ -67,19 +71,14 @@ class Machine:
         """This one."""
         about, flags = _cpu()
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         names = tuple(name for flag, name in _INSTRUCTIONS.items() if flag in flags)
-        return cls(about, cores, names, round(memory / _GIB), "hypervisor" in flags, _gpu())
+        return cls(about, cpu_count(), names, round(memory / _GIB), "hypervisor" in flags, _gpu())
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Machine":
-        """From what `to_json` gave."""
+        """From what a record holds."""
         gpu = Gpu(**values["gpu"]) if values["gpu"] else None
         return cls(**{**values, "instruction_sets": tuple(values["instruction_sets"]), "gpu": gpu})
-
-    def to_json(self) -> dict[str, Any]:
-        """For a record."""
-        return asdict(self)
 
 
 def _cpu() -> tuple[str, set[str]]:
@@ -106,47 +105,45 @@ def _gpu() -> Gpu | None:
     return Gpu(name, driver, round(int(mebibytes) / 1024) if mebibytes.isdigit() else 0, len(found))
 
 
+def memory(kind: str) -> int:
+    """Bytes of this process, by Linux's name in ``/proc/self/status``: ``RssAnon``, or ``VmHWM``, its highest so far."""
+    found = re.search(rf"^{kind}:\s*(\d+) kB$", Path("/proc/self/status").read_text(encoding="utf-8"), re.MULTILINE)
+    return 1024 * int(found[1]) if found else 0
+
+
 def versions() -> dict[str, str]:
     """Python and the installed ones of the packages that figures depend on."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    torch = sys.modules.get("torch")
-    if torch is not None:
+    if torch := sys.modules.get("torch"):
         found["torch"] = str(torch.__version__)  # says for which CUDA it was built, its package's version may not
     return found
 
 
 def commit() -> str | None:
     """As `hmtl_plugin.results.commit`; the environment's HMTL_COMMIT in a copy without git's folder."""
-    from hmtl_plugin import results  # late: it imports fairseq, which reading records does not need
-
     return results.commit() or os.environ.get("HMTL_COMMIT")
 
 
 def command() -> str:
-    """The command line as typed, with paths that mean the same on any machine."""
+    """The command line as typed, with paths that mean the same on any machine: files of the repository relative to it,
+    others by name (`/home/ann/data` -> `data`, `--json=/tmp/x.json` -> `--json=x.json`).
+    """
     return shlex.join(["python", *map(_argument, sys.argv)])
 
 
 def _argument(argument: str) -> str:
-    """`/home/ann/data` -> `data`, `--json=/tmp/x.json` -> `--json=x.json`, files of the repository relative to it."""
     option, equals, value = argument.partition("=") if argument.startswith("-") else ("", "", argument)
-    if not equals:
-        value = argument if not option else ""
-    leaves = ".." in Path(value).parts
-    if value and (leaves or value.startswith(("/", "~"))) and ":" not in value:
-        value = _short(Path(value).resolve() if leaves else Path(value))
-    return public(f"{option}{equals}{value}")
+    if ":" not in value and (value.startswith(("/", "~")) or ".." in Path(value).parts):
+        value = _short(value)
+    return public(option + equals + value)
 
 
-def _short(path: Path) -> str:
-    """Relative to the repository, or the name alone."""
-    resolved = path.resolve() if path.exists() else path
-    return str(resolved.relative_to(REPOSITORY)) if resolved.is_relative_to(REPOSITORY) else path.name
+def _short(path: str) -> str:
+    resolved = Path(os.path.expanduser(path)).resolve()
+    return str(resolved.relative_to(REPOSITORY)) if resolved.is_relative_to(REPOSITORY) else resolved.name
 
 
 _ABSOLUTE = re.compile(r"(?<![\w.)\]}/])~?(?!//)(?:/[^\s/:=,;'\"]+)+")
@@ -154,4 +151,4 @@ _ABSOLUTE = re.compile(r"(?<![\w.)\]}/])~?(?!//)(?:/[^\s/:=,;'\"]+)+")
 
 def public(text: str) -> str:
     """The text without folders: each absolute path in it is made short. A unit such as tokens/s is no path."""
-    return _ABSOLUTE.sub(lambda found: _short(Path(found[0])), text)
+    return _ABSOLUTE.sub(lambda found: _short(found[0]), text)

@@ -1,18 +1,15 @@
 #!/usr/bin/env python3
 """Probing beside its peers: features of all layers, probes of all layers, memory on a set ten times larger.
 
-python benchmarks/probing.py senteval/data/probing/bigram_shift.txt
+    python benchmarks/probing.py senteval/data/probing/bigram_shift.txt [--only features|probes|memory] [--json FILE]
 
-Peers: SentEval's loop over the same model (batches of 128 sentences, padded to the longest, one layer a run), in file order and sorted by
-words as SentEval's own tasks are; scikit-learn's LogisticRegression, a layer and a penalty at a time on the same features.
+Peers: SentEval's loop over the same model (batches of 128 sentences, padded to the longest, one layer a run), in file
+order and sorted by words as SentEval's own tasks are; scikit-learn's LogisticRegression, a layer and a penalty at a time
+on the same features.
 """
 
-import argparse
-import subprocess
-import sys
 import tempfile
 import threading
-import time
 import warnings
 from argparse import Namespace
 from collections.abc import Callable
@@ -21,8 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from record import Recorder, Row
-from turns import interleaved
+from machine import memory
+from own_process import alone
+from record import Recorder, Row, command_line
+from turns import interleaved, seconds_of
 
 from hmtl_plugin.commands.run import run_cli
 from hmtl_plugin.models.config import EncoderConfig
@@ -38,7 +37,7 @@ from hmtl_plugin.tokenizers.base import SENTENCEPIECE
 from hmtl_plugin.tokenizers.loading import tokenizer_from_bytes
 from hmtl_plugin.tokenizers.training import train_tokenizer
 
-LOOP = "SentEval's loop"
+LOOP, LOGISTIC = "SentEval's loop", "scikit-learn, a layer and a penalty at a time"
 _PEER_BATCH = 128
 _SIZES = {"small": (4, 512, 8), "mini": (4, 256, 4), "tiny": (2, 64, 2)}
 
@@ -78,24 +77,21 @@ def measure_features(recorder: Recorder, encoder: TransformerEncoder, task: Prob
 
     def ours() -> float:
         with tempfile.TemporaryDirectory() as folder:
-            return _timed(lambda: layer_features(encoder, task, Path(folder)))
+            return seconds_of(lambda: layer_features(encoder, task, Path(folder)))
 
-    loops = {
-        LOOP: partial(peer_features, encoder, task, layers - 1, False),
-        f"{LOOP}, sorted by words": partial(peer_features, encoder, task, layers - 1, True),
-    }
-    runs = {name: partial(_timed, loop) for name, loop in loops.items()}
-    seconds = interleaved({"ours": ours, **runs}, args.repeats)
+    def loop(by_words: bool) -> float:
+        return seconds_of(lambda: peer_features(encoder, task, layers - 1, by_words))
+
+    loops = {LOOP: partial(loop, False), f"{LOOP}, sorted by words": partial(loop, True)}
+    runs: dict[str, Callable[[], float]] = {"ours": ours, **loops}
+    seconds = interleaved(runs, args.repeats)
     details = {"layers": layers, "sentences": len(task), "threads": torch.get_num_threads()}
-    for loop in loops:
-        against = {
-            "the loop's one": (loop, 1),
-            "as many loops": (f"{loop}, {layers} times what one layer takes", layers),
-        }
-        for other, (name, times) in against.items():
-            what = f"features of all layers, {args.size}, {precision}, against {other}{loop.removeprefix(LOOP)}"
-            theirs = [times * one for one in seconds[loop]]
-            recorder.add(Row(what, "s", seconds["ours"], "lower", theirs, name, details=details))
+    for name in loops:
+        as_many = f"{name}, {layers} times what one layer takes"
+        for other, peer_name, times in (("the loop's one", name, 1), ("as many loops", as_many, layers)):
+            what = f"features of all layers, {args.size}, {precision}, against {other}{name.removeprefix(LOOP)}"
+            theirs = [times * one for one in seconds[name]]
+            recorder.add(Row(what, "s", seconds["ours"], "lower", theirs, peer_name, details=details))
 
 
 def measure_probes(recorder: Recorder, encoder: TransformerEncoder, task: ProbingTask, args: Namespace) -> None:
@@ -113,24 +109,21 @@ def measure_probes(recorder: Recorder, encoder: TransformerEncoder, task: Probin
     def peer() -> None:
         others[:] = [_scikit_learn(splits, labels, layer) for layer in range(features.shape[1])]
 
-    seconds = interleaved({"ours": partial(_timed, ours), "peer": partial(_timed, peer)}, 3 * args.repeats)
+    seconds = interleaved({"ours": partial(seconds_of, ours), "peer": partial(seconds_of, peer)}, 3 * args.repeats)
     details = {
         "layers": features.shape[1],
         "penalties": len(PENALTIES),
         "rows": len(splits[0]),
         "largest difference of accuracies (points)": 100 * max(abs(a - b) for a, b in zip(own, others, strict=True)),
     }
-    what, peer_name = (
-        f"logistic regressions of all layers, {args.size}",
-        "scikit-learn, a layer and a penalty at a time",
-    )
+    what, peer_name = f"logistic regressions of all layers, {args.size}", LOGISTIC
     recorder.add(Row(what, "s", seconds["ours"], "lower", seconds["peer"], peer_name, details=details))
 
 
 def measure_memory(recorder: Recorder, args: Namespace) -> None:
     """The row of peak memory on ten times the rows."""
-    runs = {copies: partial(peak_of, args.file, args.vocab_size, copies) for copies in (1, 10)}
-    found = interleaved({str(copies): run for copies, run in runs.items()}, args.repeats)
+    runs = {copies: partial(alone, peak_of, args.file, args.vocab_size, int(copies)) for copies in ("1", "10")}
+    found = interleaved(runs, args.repeats)
     what = "peak anonymous memory of a whole probing, ten times the rows"
     recorder.add(Row(what, "bytes", found["10"], "lower", found["1"], "the rows once"))
 
@@ -152,73 +145,50 @@ def _scikit_learn(splits: list[np.ndarray], labels: list[np.ndarray], layer: int
     return float(accuracy)
 
 
-def peak_of(file: Path, pieces: int, copies: int) -> float:
-    """Peak anonymous memory (bytes) of a whole probing, features to summary, of ``file`` repeated; in a process of its own."""
-    command = [sys.executable, __file__, str(file), "--child", str(copies), "--vocab-size", str(pieces)]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
-
-
-def child(file: Path, pieces: int, copies: int) -> None:
-    """Probe the set and print the peak."""
+def peak_of(file: Path, pieces: int, copies: int) -> int:
+    """Peak anonymous memory (bytes) of a whole probing, features to summary, of ``file`` repeated; for a process of its
+    own.
+    """
     torch.set_num_threads(1)
-    task = read_task(file)
-    encoder = build(task, "tiny", "none", pieces)
+    encoder = build(read_task(file), "tiny", "none", pieces)
     with tempfile.TemporaryDirectory() as folder:
         large = Path(folder) / file.name
-        with large.open("w", encoding="utf-8") as out:
+        with large.open("wb") as out:
             for copy in range(copies):  # the number keeps sentences apart
-                for start in range(0, len(task), 4096):
-                    rows = np.arange(start, min(len(task), start + 4096))
-                    splits = [next(s for s in SPLITS if task.rows(s).start <= row < task.rows(s).stop) for row in rows]
-                    for split, row, text in zip(splits, rows, task.sentences(rows), strict=True):
-                        out.write(f"{split}\t{task.labels[task.label_N[row]]}\t{text} {copy}\n")
+                with file.open("rb") as lines:
+                    out.writelines(b"%s %d\n" % (line.rstrip(), copy) for line in lines if line.strip())
         given = GivenEncoder("model", encoder)  # a function is probed as a checkpoint is
-        with _Peak() as peak:
-            probe({"model": given}, large, Path(folder) / "out")
-    print(peak.bytes)
+        return _peak_while(lambda: probe({"model": given}, large, Path(folder) / "out"))
 
 
-class _Peak:
-    """Highest anonymous resident memory while open, looked at every 10 ms."""
+def _peak_while(work: Callable[[], object]) -> int:
+    """Highest anonymous resident memory (bytes) of this process during a call, looked at every 10 ms."""
+    found, done = [0], threading.Event()
 
-    def __enter__(self) -> "_Peak":
-        self.bytes, self._stop = 0, threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
+    def watch() -> None:
+        while not done.wait(0.01):
+            found[0] = max(found[0], memory("RssAnon"))
 
-    def _watch(self) -> None:
-        while not self._stop.wait(0.01):
-            for line in Path("/proc/self/status").read_text().splitlines():
-                if line.startswith("RssAnon"):
-                    self.bytes = max(self.bytes, 1024 * int(line.split()[1]))
-
-    def __exit__(self, *exception: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-
-def _timed(function: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        work()
+    finally:
+        done.set()
+        watcher.join()
+    return found[0]
 
 
 def main() -> None:
-    """Measure and print."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("file", type=Path, help="a task in SentEval's layout, 10k + 5k + 5k rows")
-    p.add_argument("--size", choices=_SIZES, default="small")
-    p.add_argument("--vocab-size", type=int, default=8000)
-    p.add_argument("--precisions", default="none,bf16")
-    p.add_argument("--repeats", type=int, default=1, help="of the features (probes: three times as many)")
-    p.add_argument("--only", choices=("features", "probes", "memory"))
-    p.add_argument("--json", type=Path, metavar="FILE")
-    p.add_argument("--child", type=int, default=0, help=argparse.SUPPRESS)
-    args = p.parse_args()
-    if args.child:
-        child(args.file, args.vocab_size, args.child)
-        return
+    """Measure and print one line a row."""
+    parser = command_line(__doc__)
+    parser.add_argument("file", type=Path, help="a task in SentEval's layout, 10k + 5k + 5k rows")
+    parser.add_argument("--size", choices=_SIZES, default="small")
+    parser.add_argument("--vocab-size", type=int, default=8000)
+    parser.add_argument("--precisions", default="none,bf16")
+    parser.add_argument("--repeats", type=int, default=1, help="of the features (probes: three times as many)")
+    parser.add_argument("--only", choices=("features", "probes", "memory"))
+    args = parser.parse_args()
     task = read_task(args.file)
     with Recorder("probing", args.json) as recorder:
         if args.only in (None, "features"):

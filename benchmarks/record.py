@@ -3,14 +3,16 @@
     with Recorder("loader", args.json) as recorder:
         recorder.add(Row("corruption and collation", "tokens/s", speeds, peer=others, peer_name="MaskTokensDataset"))
 
-Numbers go in as measured, one a repeat; medians, spreads and ratios are worked out here, and whether a target is met comes
-from `targets.tsv`. The file is written after every row, so that a benchmark stopped at its time limit leaves what it has.
+Numbers go in as measured, one a repeat; medians, spreads and ratios are worked out here, and whether a target is met
+comes from `targets.tsv`. The file is written after every row, so that a benchmark stopped at its time limit leaves what
+it has.
 """
 
+import argparse
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,22 @@ from machine import Machine, command, commit, public, versions
 from row import Row
 from targets import Target, read_targets
 
-__all__ = ["Record", "Recorder", "Row"]
+from hmtl_plugin.files.publishing import write_json
+
+__all__ = ["Record", "Recorder", "Row", "command_line"]
+
+
+def command_line(documentation: str | None, device: bool = False) -> argparse.ArgumentParser:
+    """A benchmark's command line: ``--json``, and ``--device`` if it asks for one; the benchmark adds its own.
+
+    Args:
+        documentation: the module's docstring.
+    """
+    parser = argparse.ArgumentParser(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the record")
+    if device:
+        parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    return parser
 
 
 @dataclass(frozen=True)
@@ -49,45 +66,31 @@ class Record:
 
     def to_json(self, targets: Sequence[Target]) -> dict[str, Any]:
         """The file's content."""
-        return {
-            "benchmark": self.benchmark,
-            "machine": self.machine.to_json(),
-            "versions": dict(self.versions),
-            "commit": self.commit,
-            "date": self.date,
-            "command": self.command,
-            "load": list(self.load),
-            "finished": self.finished,
-            "rows": [row.to_json(self.targets_of(row, targets)) for row in self.rows],
-        }
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Record":
-        """From what `to_json` gave."""
-        made = {
-            "machine": Machine.from_json(values["machine"]),
-            "load": tuple(values["load"]),
-            "rows": tuple(map(Row.from_json, values["rows"])),
-        }
-        return cls(**{**values, **made})
+        rows = [row.to_json(self.targets_of(row, targets)) for row in self.rows]
+        return {**vars(self), "machine": asdict(self.machine), "rows": rows}
 
     @classmethod
     def read(cls, path: Path) -> "Record":
         """From a file."""
-        return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        values["machine"] = Machine.from_json(values["machine"])
+        values["load"] = tuple(values["load"])
+        values["rows"] = tuple(map(Row.from_json, values["rows"]))
+        return cls(**values)
 
 
 class Recorder:
-    """Collects a benchmark's rows, prints them, and keeps its file up to date if it has one. A context manager: its end finishes the record."""
+    """Collects a benchmark's rows, prints them, and keeps its file up to date if it has one. A context manager: its end
+    finishes the record.
+    """
 
     def __init__(self, benchmark: str, path: Path | None) -> None:
-        self.benchmark, self.path = benchmark, path
-        self.rows: list[Row] = []
+        self.path, self.rows = path, list[Row]()
         self._targets = read_targets()
+        self._load = round(os.getloadavg()[0], 2)  # before we add to it
+        date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ")
+        self._about = (benchmark, Machine.here(), versions(), commit(), date, command())
         self._finished = False
-        self._machine, self._versions, self._commit = Machine.here(), versions(), commit()
-        self._date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ")
-        self._load = os.getloadavg()[0]  # before we add to it
 
     def __enter__(self) -> "Recorder":
         return self
@@ -103,38 +106,22 @@ class Recorder:
         print(row.line(self.record.targets_of(row, self._targets)), flush=True)
         return row
 
-    def keep(self, row: Row) -> None:
-        """Add a row that may grow yet, or put it in the place of the one it grew from (same name and device), and write the file."""
-        names = [(kept.what, kept.device) for kept in self.rows]
-        place = names.index((row.what, row.device)) if (row.what, row.device) in names else len(names)
-        self.rows[place : place + 1] = [row]
+    def keep(self, *rows: Row) -> None:
+        """Add rows that may grow yet, instead of those that they grew from (same name and device), and write the file."""
+        grown = {(row.what, row.device) for row in rows}
+        self.rows[:] = [row for row in self.rows if (row.what, row.device) not in grown] + [*rows]
         self._write()
 
     @property
     def record(self) -> Record:
         """All so far."""
-        load = (round(self._load, 2), round(os.getloadavg()[0], 2))
-        return Record(
-            self.benchmark,
-            self._machine,
-            self._versions,
-            self._commit,
-            self._date,
-            command(),
-            load,
-            self._finished,
-            tuple(self.rows),
-        )
+        load = (self._load, round(os.getloadavg()[0], 2))
+        return Record(*self._about, load, self._finished, tuple(self.rows))
 
     def _write(self) -> None:
-        """Beside its place, then renamed: a reader never sees half a file, nor does a kill leave one."""
-        if self.path is None:
-            return
-        content = _public(self.record.to_json(self._targets))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(f"{self.path.name}.part")
-        part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(part, self.path)
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self.path, _public(self.record.to_json(self._targets)))
 
 
 def _public(value: Any) -> Any:
@@ -143,4 +130,4 @@ def _public(value: Any) -> Any:
         return public(value)
     if isinstance(value, dict):
         return {key: _public(item) for key, item in value.items()}
-    return [_public(item) for item in value] if isinstance(value, list) else value
+    return [_public(item) for item in value] if isinstance(value, list | tuple) else value

@@ -22,7 +22,7 @@ class Row:
         better: which numbers are the better ones.
         peer: the peer's numbers, in the same unit, taken in turns with ours.
         peer_name: who or what that is.
-        device: what computed.
+        device: what computed: ``cpu`` or ``gpu``, which torch's ``cuda`` becomes.
         details: whatever else a reader should know: batch sizes, utilisation, whether results are identical.
     """
 
@@ -32,12 +32,13 @@ class Row:
     better: Literal["higher", "lower"] = "higher"
     peer: Sequence[float] = ()
     peer_name: str = ""
-    device: Literal["cpu", "gpu"] = "cpu"
+    device: str = "cpu"
     details: Mapping[str, Detail] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.ours:
             raise ValueError(f"{self.what}: nothing measured")
+        object.__setattr__(self, "device", self.device.replace("cuda", "gpu"))
 
     @property
     def value(self) -> float:
@@ -63,13 +64,13 @@ class Row:
 
     def met(self, targets: Sequence[Target]) -> bool | None:
         """Are all of these targets of the row met? None if there are none."""
-        if not targets:
-            return None
-        measured = {"value": self.value, "ratio": self.ratio, "overhead": self.overhead}
-        return all(target.met(measured[target.measure]) for target in targets)
+        found = {"value": self.value, "ratio": self.ratio, "overhead": self.overhead}
+        return all(target.met(found[target.measure]) for target in targets) if targets else None
 
     def compared(self, targets: Sequence[Target]) -> str:
-        """How many times better than the peer, or for a target on the overhead how many percent more; ``-`` without a peer."""
+        """How many times better than the peer, or for a target on the overhead how many percent more; ``-`` without a
+        peer.
+        """
         if self.ratio is None or self.overhead is None:
             return "-"
         if any(target.measure == "overhead" for target in targets):
@@ -78,8 +79,10 @@ class Row:
 
     def outcome(self, targets: Sequence[Target]) -> str:
         """What it must reach, and whether it does; ``-`` without targets."""
-        wanted = " and ".join(target.text(self.unit) for target in targets)
-        return f"{wanted}: {'met' if self.met(targets) else 'not met'}" if wanted else "-"
+        return f"{self._wanted(targets)}: {'met' if self.met(targets) else 'not met'}" if targets else "-"
+
+    def _wanted(self, targets: Sequence[Target]) -> str:
+        return " and ".join(target.text(self.unit) for target in targets)
 
     def line(self, targets: Sequence[Target]) -> str:
         """For a terminal."""
@@ -104,21 +107,14 @@ class Row:
             "peer_spread": [min(self.peer), max(self.peer)] if self.peer else None,
             "peer_measured": list(self.peer),
             "ratio": self.ratio,
-            "target": " and ".join(target.text(self.unit) for target in targets) or None,
+            "target": self._wanted(targets) or None,
             "met": self.met(targets),
             "details": dict(self.details),
         }
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Row":
+    def from_json(cls, values: Mapping[str, Any]) -> "Row":
         """What was measured; the rest follows anew."""
-        return cls(
-            what=values["what"],
-            unit=values["unit"],
-            ours=tuple(values["measured"]),
-            better=values["better"],
-            peer=tuple(values["peer_measured"]),
-            peer_name=values["peer_name"] or "",
-            device=values["device"],
-            details=values["details"],
-        )
+        made = {name: values[name] for name in ("what", "unit", "better", "device", "details")}
+        ours, peer = tuple(values["measured"]), tuple(values["peer_measured"])
+        return cls(ours=ours, peer=peer, peer_name=values["peer_name"] or "", **made)

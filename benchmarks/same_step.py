@@ -2,10 +2,12 @@
 
     python benchmarks/same_step.py [--device cuda] [--compiled] [--json FILE]
 
-The plain step is padded fp32 on the CPU, with three objectives, a transfer and weights large enough for sharp attention. For each variant
+The plain step is padded fp32 on the CPU, with three objectives, a transfer and weights large enough for sharp attention.
+For each variant
 
-gradient   without dropout on the same samples: the distance from the plain step's, in percent of that one's length, of the matrix where
-           it is largest. What bfloat16 rounds away is a percent or two; attention to what it may not see is twenty.
+gradient   without dropout on the same samples: the distance from the plain step's, in percent of that one's length, of
+           the matrix where it is largest. What bfloat16 rounds away is a percent or two; attention to what it may not
+           see is twenty.
 dropout    of attention: how far the mean of ones scatters when some of 128 are dropped, of what it must.
 loss       on these samples after some updates with dropout: does it train?
 """
@@ -13,16 +15,13 @@ loss       on these samples after some updates with dropout: does it train?
 import argparse
 import logging
 import tempfile
-import traceback
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
 import torch
-from record import Recorder, Row
-from synthetic import make_dictionary, write_corpus
-from systems import FairseqTraining
-from train_pairs import HIERARCHY, PLUGIN
+from own_process import reason
+from record import Recorder, Row, command_line
+from synthetic import write_data
+from systems import FairseqTraining, three_objectives
 
 from hmtl_plugin.commands.run import run_cli
 from hmtl_plugin.errors import UserError
@@ -31,29 +30,25 @@ from hmtl_plugin.models.sequences import Sequences
 
 VOCABULARY, SENTENCES, SAMPLES = 1001, 5000, 64  # words: no multiple of 64
 LENGTH, DROPPED = 128, 0.1
-VARIANTS: dict[str, tuple[str, ...]] = {
-    "padded, fp32": (),
-    "packed, fp32": ("--pack",),
-    "padded, bf16": ("--autocast", "bf16"),
-    "packed, bf16": ("--pack", "--autocast", "bf16"),
+VARIANTS = {
+    "padded, fp32": "",
+    "packed, fp32": "--pack",
+    "padded, bf16": "--autocast bf16",
+    "packed, bf16": "--pack --autocast bf16",
 }
-COMPILED: dict[str, tuple[str, ...]] = {
-    "padded, bf16, compiled": ("--autocast", "bf16", "--compile"),
-    "packed, bf16, compiled": ("--pack", "--autocast", "bf16", "--compile"),
+COMPILED = {
+    "padded, bf16, compiled": "--autocast bf16 --compile",
+    "packed, bf16, compiled": "--pack --autocast bf16 --compile",
 }
 
 
-def training(data: Path, device: str, options: tuple[str, ...], dropout: float) -> FairseqTraining:
+def training(data: Path, device: str, options: str, dropout: float) -> FairseqTraining:
     """The plugin on a model of two layers of width 128, its data loaded."""
-    made = FairseqTraining(
-        [
-            *(str(data), "--user-dir", PLUGIN, "--task", "hmtl_pretraining", "--criterion", "hmtl"),
-            *("--arch", "hmtl_bert_tiny", *HIERARCHY, "--max-tokens", "4096", "--tokens-per-sample", str(LENGTH)),
-            *("--dropout", str(dropout), "--attention-dropout", str(dropout), "--init-std", "0.1"),
-            *("--optimizer", "hmtl_adamw", "--lr", "1e-3", "--lr-scheduler", "fixed", "--clip-norm", "1.0"),
-            *("--num-workers", "0", "--no-save", *options, *(["--cpu"] if device == "cpu" else [])),
-        ]
+    more = (
+        f"--max-tokens 4096 --tokens-per-sample {LENGTH} --dropout {dropout} --attention-dropout {dropout} "
+        f"--init-std 0.1 --lr 1e-3 --lr-scheduler fixed --num-workers 0 {options}"
     )
+    made = FairseqTraining(three_objectives(data, "tiny", device, more))
     next(made.updates)
     return made
 
@@ -69,8 +64,8 @@ def gradient(trained: FairseqTraining) -> tuple[float, dict[str, torch.Tensor]]:
 
 
 def farthest(found: dict[str, torch.Tensor], plain: dict[str, torch.Tensor]) -> tuple[float, str]:
-    """The largest distance in percent of a matrix's gradient from the plain one, and whose it is. Vectors' gradients are sums that cancel:
-    what bfloat16 rounds is no small share of them.
+    """The largest distance in percent of a matrix's gradient from the plain one, and whose it is. Vectors' gradients are
+    sums that cancel: what bfloat16 rounds is no small share of them.
     """
     return max((100 * float((found[n] - plain[n]).norm() / plain[n].norm()), n) for n in plain if plain[n].ndim > 1)
 
@@ -94,25 +89,23 @@ def scatter(device: str, packed: bool, bf16: bool) -> float:
 
 def measure(recorder: Recorder, data: Path, args: argparse.Namespace) -> dict[str, str]:
     """The rows; which variants failed, and why."""
-    device: Literal["cpu", "gpu"] = "gpu" if args.device == "cuda" else "cpu"
-    _, plain = gradient(training(data, "cpu", (), dropout=0.0))
-    trains = loss_after(training(data, "cpu", (), DROPPED), args.updates)
+    _, plain = gradient(training(data, "cpu", "", dropout=0.0))
+    trains = loss_after(training(data, "cpu", "", DROPPED), args.updates)
     failed: dict[str, str] = {}
     for name, options in (COMPILED if args.compiled else VARIANTS).items():
         try:
             _, found = gradient(training(data, args.device, options, dropout=0.0))
             percent, matrix = farthest(found, plain)
             what, details = f"gradient of a step, {name}: distance from the plain one", {"matrix": matrix}
-            recorder.add(Row(what, "%", [percent], better="lower", device=device, details=details))
+            recorder.add(Row(what, "%", [percent], better="lower", device=args.device, details=details))
             if not args.compiled:
-                what = f"dropout of attention, {name}: its scatter"
-                recorder.add(Row(what, "x", [scatter(args.device, "packed" in name, "bf16" in name)], device=device))
+                what, scattered = f"dropout of attention, {name}: its scatter", ("packed" in name, "bf16" in name)
+                recorder.add(Row(what, "x", [scatter(args.device, *scattered)], device=args.device))
             loss = loss_after(training(data, args.device, options, DROPPED), args.updates)
             what = f"loss after {args.updates} updates with dropout, {name}"
-            recorder.add(Row(what, "nats", [loss], "lower", [trains], "the plain step", device))
+            recorder.add(Row(what, "nats", [loss], "lower", [trains], "the plain step", args.device))
         except Exception as error:
-            traceback.print_exc()
-            failed[name] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            failed[name] = reason(error)
     return failed
 
 
@@ -125,17 +118,13 @@ def loss_after(trained: FairseqTraining, updates: int) -> float:
 
 def main() -> None:
     """Measure and print one line a row."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser = command_line(__doc__, device=True)
     parser.add_argument("--compiled", action="store_true", help="the compiled variants instead, which take minutes")
     parser.add_argument("--updates", type=int, default=20)
-    parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     logging.disable(logging.WARNING)  # fairseq's and hydra's
     with tempfile.TemporaryDirectory() as folder, Recorder("same_step", args.json) as recorder:
-        dictionary = make_dictionary(VOCABULARY)
-        dictionary.save(f"{folder}/dict.txt")
-        write_corpus(Path(folder), len(dictionary), SENTENCES, np.random.default_rng(0))
+        write_data(Path(folder), VOCABULARY, SENTENCES)
         failed = measure(recorder, Path(folder), args)
     if failed:
         raise UserError("; ".join(f"{name}: {why}" for name, why in failed.items()))

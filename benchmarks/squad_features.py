@@ -3,14 +3,14 @@
 
     python benchmarks/squad_features.py dev-v1.1.json [--max-tokens 384] [--stride 128] [--repeats 5] [--json FILE]
 
-Ours: what `prepare_squad` and the task do. Read and check the file, tokenise every context once and every question,
-in as many processes as there are processors, write them with the offsets of their tokens, open them, make windows and the
+Ours: what `prepare_squad` and the task do. Read and check the file, tokenise every context once and every question, in
+as many processes as there are processors, write them with the offsets of their tokens, open them, make windows and the
 positions of the answers, and collate all of it into padded arrays.
 
 Peer: read the file; the fast tokenizer on batches of 1,000 pairs of question and context (it uses all processors) with
-``truncation="only_second"``, ``return_overflowing_tokens``, ``return_offsets_mapping`` and ``padding="max_length"``; for each
-feature a loop over its offsets that finds the answer; arrays of all. Once with a WordPiece tokenizer, as BERT's is, once with a
-Unigram one, as ours is; all tokenizers are trained on the file's contexts, with the same number of pieces.
+``truncation="only_second"``, ``return_overflowing_tokens``, ``return_offsets_mapping`` and ``padding="max_length"``; for
+each feature a loop over its offsets that finds the answer; arrays of all. Once with a WordPiece tokenizer, as BERT's is,
+once with a Unigram one, as ours is; all tokenizers are trained on the file's contexts, with the same number of pieces.
 
 Here the stride is the step between two windows, there their overlap. Every run has a process of its own; imports and the
 loading of tokenizers are not counted.
@@ -18,18 +18,18 @@ loading of tokenizers are not counted.
 
 import argparse
 import json
-import multiprocessing
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from record import Recorder, Row
+import numpy as np
+from hugging_face import library
+from own_process import alone
+from record import Recorder, Row, command_line
 from turns import interleaved
 
 from hmtl_plugin.commands.run import run_cli
@@ -54,7 +54,6 @@ def ours(path: Path, model: Path, folder: Path, max_tokens: int, stride: int) ->
     dictionary = tokenizer.dictionary()
     started = time.perf_counter()
     prepare_squad(None, path, None, folder / "ours", dictionary, tokenizer, cpu_count(), overwrite=True)
-    prepared = time.perf_counter()
     split = SquadSplit(folder / "ours" / "valid")
     windows = split.windows(max_tokens, stride, 64)
     labels = answer_positions(windows, split.table["begin"], split.table["end"])
@@ -62,13 +61,8 @@ def ours(path: Path, model: Path, folder: Path, max_tokens: int, stride: int) ->
     order = dataset.ordered_indices()
     for begin in range(0, len(order), _BATCH):
         dataset.collater(order[begin : begin + _BATCH].tolist())
-    ended = time.perf_counter()
-    return {
-        "seconds": ended - started,
-        "features": len(windows),
-        "with_answer": int((labels.start > 0).sum()),
-        "prepare_seconds": prepared - started,
-    }
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "features": len(windows), "with_answer": int((labels.start > 0).sum())}
 
 
 def train_peer(path: Path, kind: str, size: int, target: Path) -> None:
@@ -99,18 +93,8 @@ def train_peer(path: Path, kind: str, size: int, target: Path) -> None:
 
 def peer(path: Path, tokenizer_file: Path, max_tokens: int, stride: int) -> Result:
     """Seconds, features, and features that hold an answer."""
-    sys.modules["torchaudio"] = None  # type: ignore[assignment]
-    import numpy as np
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_file=str(tokenizer_file),
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-    )
+    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    tokenizer = library().PreTrainedTokenizerFast(tokenizer_file=str(tokenizer_file), **special)
     tokenizer("a", "b")
     started = time.perf_counter()
     columns: dict[str, list[list[int]]] = {}
@@ -170,12 +154,6 @@ def _positions(sequence: list[int | None], offsets: list[tuple[int, int]], start
     return first - 1, last + 1
 
 
-def alone(function: Callable[..., Result], *arguments: Any) -> Result:
-    """Run it in a new process."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
-        return executor.submit(function, *arguments).result()
-
-
 def measure(recorder: Recorder, path: Path, folder: Path, args: argparse.Namespace) -> None:
     """A row a peer."""
     model = folder / "model"
@@ -207,15 +185,14 @@ def measure(recorder: Recorder, path: Path, folder: Path, args: argparse.Namespa
 
 
 def main() -> None:
-    """Measure and print."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("file", type=Path, help="a SQuAD file with answers, for example dev-v1.1.json")
-    p.add_argument("--vocab-size", type=int, default=8000)
-    p.add_argument("--max-tokens", type=int, default=384)
-    p.add_argument("--stride", type=int, default=128)
-    p.add_argument("--repeats", type=int, default=5)
-    p.add_argument("--json", type=Path, metavar="FILE")
-    args = p.parse_args()
+    """Measure and print one line a row."""
+    parser = command_line(__doc__)
+    parser.add_argument("file", type=Path, help="a SQuAD file with answers, for example dev-v1.1.json")
+    parser.add_argument("--vocab-size", type=int, default=8000)
+    parser.add_argument("--max-tokens", type=int, default=384)
+    parser.add_argument("--stride", type=int, default=128)
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     try:
         import tokenizers  # noqa: F401

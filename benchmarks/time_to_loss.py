@@ -11,10 +11,10 @@ threads and precision,
 
 Every system has a process of its own, and they train in turns (`loss_race.py`). Clocks run while a system trains, its
 batches included, and stand still while it is measured, every 20 updates on the same held-out samples (`held_out.py`).
-Each system is trained at three learning rates, each with its warm-up and decay rates, of which the best counts (with --finalists 1: the
-one that is best after --screen-seconds); all follow one rule (`loss_systems.rate`). A peer that has not arrived after
-15 times our seconds is stopped: its row then says so, and its ratio is a lower bound. All processes keep the memory
-that a step frees, as training with the plugin does.
+Each system is trained at three learning rates, each with its warm-up and decay rates, of which the best counts (with
+--finalists 1: the one that is best after --screen-seconds); all follow one rule (`loss_systems.rate`). A peer that has
+not arrived after 15 times our seconds is stopped: its row then says so, and its ratio is a lower bound. All processes
+keep the memory that a step frees, as training with the plugin does.
 """
 
 import argparse
@@ -25,23 +25,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from loss_curves import write_curves
 from loss_race import Race, Rules, Run
 from loss_systems import BertTraining, ModernBertTraining, OurTraining, Plan, held_out
 from own_process import System
-from record import Recorder, Row
+from record import Recorder, Row, command_line
 from row import Detail
-from synthetic import make_dictionary, write_corpus
+from synthetic import write_data
+from systems import PLUGIN
 
 from hmtl_plugin.commands.run import run_cli
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.precision import AUTOCAST, resolved
 from hmtl_plugin.recipe.options import as_arguments
 from hmtl_plugin.recipe.table import read_table
-
-PLUGIN = str(Path(__file__).parents[1] / "hmtl_plugin")
 
 # ---- what is compared: options of fairseq-train; each of `rates` is a run, of which the best counts ----
 
@@ -97,6 +95,8 @@ CONTESTANTS = {
 }
 RIVALS = {MODERN_BERT: OURS_MLM, BERT: OURS_BOTH, FIRST: OURS_BOTH}
 """Peer -> what of ours it is compared with."""
+FACTOR = 15
+"""Times our seconds that a peer gets."""
 
 
 @dataclass(frozen=True)
@@ -109,36 +109,36 @@ class Size:
         every: updates between measurements.
     """
 
-    layers: int
-    hidden: int
     options: str
     samples: int
     every: int
 
-    def arguments(self, seed: int, precision: str) -> tuple[str, ...]:
+    def arguments(self, precision: str) -> tuple[str, ...]:
         """What all systems share."""
-        common = (
-            "--task hmtl_pretraining --criterion hmtl --arch hmtl_bert_mini --lr-scheduler fixed --clip-norm 1.0 --cpu"
-        )
-        shape = f"--encoder-layers {self.layers} --encoder-embed-dim {self.hidden} --num-workers 0 {self.options}"
-        return ("--user-dir", PLUGIN, *f"{common} {shape} --seed {seed} --autocast {precision}".split())
+        common = "--task hmtl_pretraining --criterion hmtl --arch hmtl_bert_mini --lr-scheduler fixed --clip-norm 1.0"
+        return ("--user-dir", PLUGIN, *f"{common} --cpu --num-workers 0 --autocast {precision} {self.options}".split())
 
 
-FULL = Size(4, 128, "--tokens-per-sample 64 --max-positions 128 --max-tokens 2048", samples=384, every=20)
-QUICK = Size(1, 32, "--tokens-per-sample 32 --max-positions 32 --max-tokens 512", samples=24, every=2)
+FULL = Size(
+    "--encoder-layers 4 --encoder-embed-dim 128 --tokens-per-sample 64 --max-positions 128 --max-tokens 2048", 384, 20
+)
+QUICK = Size(
+    "--encoder-layers 1 --encoder-embed-dim 32 --tokens-per-sample 32 --max-positions 32 --max-tokens 512", 24, 2
+)
 """To see that it runs."""
 
 
-def systems_of(plan: Plan, peers: list[str], middle_rate: bool) -> dict[tuple[str, str], System]:
-    """(system, learning rate) -> how it is made: the peers, and ours that they are compared with."""
-    names = [name for name in CONTESTANTS if name in peers or name in {RIVALS[peer] for peer in peers}]
-    found = {}
-    for name in names:
-        contestant = CONTESTANTS[name]
-        for rate in contestant.rates[1:2] if middle_rate else contestant.rates:
-            arguments = (plan, (*contestant.options.split(), *rate.split()))
-            found[name, rate] = System(contestant.make, arguments, keeps_memory=True)
-    return found
+def systems_of(plan: Plan, peers: list[str], quick: bool) -> dict[tuple[str, str], System]:
+    """(system, learning rate) -> how it is made: the peers, and ours that they are compared with; ``quick``: at the middle
+    rate alone.
+    """
+    names = {*peers, *(RIVALS[peer] for peer in peers)}
+    return {
+        (name, rate): System(each.make, (plan, (*each.options.split(), *rate.split())), keeps_memory=True)
+        for name, each in CONTESTANTS.items()
+        if name in names
+        for rate in (each.rates[1:2] if quick else each.rates)
+    }
 
 
 def rows_of(race: Race, peers: list[str], goal: str, computed: str) -> list[Row]:
@@ -203,39 +203,25 @@ def _rate(race: Race, run: Run) -> str:
     return f"{run.rate}, tried: {tried}"
 
 
-def made_up_data(folder: Path) -> None:
-    """A small corpus of random words, for ``--quick``."""
-    dictionary = make_dictionary(300)
-    dictionary.save(str(folder / "dict.txt"))
-    for split in ("valid", "train"):  # the writer's file is always train
-        write_corpus(folder, len(dictionary), 2000, np.random.default_rng(len(split)))
-        for suffix in (".bin", ".idx"):
-            (folder / f"train{suffix}").replace(folder / f"{split}{suffix}")
-
-
 def measure(args: argparse.Namespace, data: Path, recorder: Recorder) -> list[str]:
     """The rows, kept up to date while systems train; a line for each system that could not be trained at any rate."""
     size = QUICK if args.quick else FULL
-    plan = Plan(str(data), size.arguments(args.seed, args.autocast), size.samples, args.threads)
+    plan = Plan(str(data), size.arguments(args.autocast), size.samples, args.threads)
     view = held_out(plan)
-    counts = view.loss_of_counts()
-    goal, name = (counts, "the loss of counts") if args.target is None else (args.target, f"{args.target:g} nats")
-    print(f"{view.samples} held-out samples; counts reach {counts:.3f}, the goal is {goal:.3f}", flush=True)
+    goal = view.loss_of_counts()
+    print(f"{view.samples} held-out samples; counts reach {goal:.3f}", flush=True)
     budget = min(args.budget_seconds, args.cap_seconds)
-    rules = Rules(
-        goal, budget, args.cap_seconds, args.factor, RIVALS, args.finalists, args.screen_seconds or None, size.every
-    )
-    race = Race(rules)
+    screening = args.screen_seconds or None
+    race = Race(Rules(goal, budget, args.cap_seconds, FACTOR, RIVALS, args.finalists, screening, size.every))
     computed = f"{resolved(args.autocast, 'cpu').replace('none', 'fp32')} on {args.threads} threads"
 
     def changed() -> None:
-        for row in rows_of(race, args.peers, name, computed):
-            recorder.keep(row)
+        recorder.keep(*rows_of(race, args.peers, "the loss of counts", computed))
         if args.curves:
-            write_curves(race, {"counts of neighbours": counts}, args.curves)
+            write_curves(race, {"counts of neighbours": goal}, args.curves)
 
-    race.go(systems_of(plan, args.peers, args.middle_rate or args.quick), changed)
-    for row in rows_of(race, args.peers, name, computed):
+    race.go(systems_of(plan, args.peers, args.quick), changed)
+    for row in rows_of(race, args.peers, "the loss of counts", computed):
         recorder.add(row)
     return [
         f"{name}: {race.of(name)[0].failed}"
@@ -246,34 +232,18 @@ def measure(args: argparse.Namespace, data: Path, recorder: Recorder) -> list[st
 
 def main() -> None:
     """Measure and print one line a row."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="binarised data with train and valid")
-    parser.add_argument("--peers", default=",".join(RIVALS), help=f"some of {', '.join(RIVALS)} (default: all)")
-    parser.add_argument(
-        "--threads", type=int, default=torch.get_num_threads(), help="of each system (default: torch's)"
-    )
-    parser.add_argument("--autocast", choices=AUTOCAST, default="auto")
-    parser.add_argument("--seed", type=int, default=1, help="of weights and of the order of batches")
-    parser.add_argument(
-        "--budget-seconds", type=float, default=300, help="training of every run not screened out (default: 300)"
-    )
-    parser.add_argument(
-        "--cap-seconds", type=float, default=2400, help="training after which any run is over (default: 2400)"
-    )
-    parser.add_argument("--factor", type=float, default=15, help="times our seconds that a peer gets (default: 15)")
-    parser.add_argument(
-        "--finalists", type=int, default=0, help="best rates of a system that go on after screening (default: all)"
-    )
-    parser.add_argument(
-        "--screen-seconds", type=float, help="training after which the finalists are chosen (default: the budget)"
-    )
-    parser.add_argument("--middle-rate", action="store_true", help="one learning rate of each system, the middle one")
-    parser.add_argument("--target", type=float, metavar="NATS", help="loss to reach (default: that of counts)")
-    parser.add_argument("--quick", action="store_true", help="tiny models on made-up data, one rate each: does it run?")
-    parser.add_argument(
-        "--curves", type=Path, metavar="FILE.svg", help="draw losses by seconds; their numbers go beside it"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the record")
+    parser = command_line(__doc__)
+    add = parser.add_argument
+    add("--data", type=Path, metavar="FOLDER", help="binarised data with train and valid")
+    add("--peers", default=",".join(RIVALS), help=f"some of {', '.join(RIVALS)} (default: all)")
+    add("--threads", type=int, default=torch.get_num_threads(), help="of each system (default: torch's)")
+    add("--autocast", choices=AUTOCAST, default="auto")
+    add("--budget-seconds", type=float, default=300, help="training of every run not screened out (default: 300)")
+    add("--cap-seconds", type=float, default=2400, help="training after which any run is over (default: 2400)")
+    add("--finalists", type=int, default=0, help="best rates of a system that go on after screening (default: all)")
+    add("--screen-seconds", type=float, help="training after which finalists are chosen (default: the budget)")
+    add("--quick", action="store_true", help="tiny models on made-up data, one rate each: does it run?")
+    add("--curves", type=Path, metavar="FILE.svg", help="draw losses by seconds; their numbers go beside it")
     args = parser.parse_args()
     args.peers = [name.strip() for name in args.peers.split(",")]
     if unknown := [name for name in args.peers if name not in RIVALS]:
@@ -285,7 +255,7 @@ def main() -> None:
     logging.disable(logging.WARNING)  # fairseq's and hydra's
     with tempfile.TemporaryDirectory() as folder, Recorder("time_to_loss", args.json) as recorder:
         if args.quick:
-            made_up_data(Path(folder))
+            write_data(Path(folder), 300, 2000, ("train", "valid"))
         failed = measure(args, args.data or Path(folder), recorder)
     if failed:
         raise UserError("; ".join(failed))

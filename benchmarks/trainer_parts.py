@@ -2,12 +2,11 @@
 
     python benchmarks/trainer_parts.py [--size base] [--device cuda] [--json FILE]
 
-Batches are as small as they can be (one sample), so that what is counted is the trainer and not the model. The peer is the same
-training with fairseq's own statistics, which derive every metric at every update. On a GPU these are times of the host,
-which waits for the device only where the trainer makes it.
+Batches are as small as they can be (one sample), so that what is counted is the trainer and not the model. The peer is
+the same training with fairseq's own statistics, which derive every metric at every update. On a GPU these are times of
+the host, which waits for the device only where the trainer makes it.
 """
 
-import argparse
 import logging
 import tempfile
 import time
@@ -17,29 +16,22 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 from fairseq.logging import metrics
 from fairseq.trainer import Trainer
-from record import Recorder, Row
-from synthetic import make_dictionary, write_corpus
-from systems import FairseqTraining
-from train_pairs import HIERARCHY, PLUGIN, VOCABULARY
+from record import Recorder, Row, command_line
+from synthetic import write_data
+from systems import VOCABULARY, FairseqTraining, three_objectives
+from turns import interleaved
 
 from hmtl_plugin.commands.run import run_cli
 
-MODEL = "forward and backward"
+OPTIONS = (
+    "--batch-size 1 --required-batch-size-multiple 1 --tokens-per-sample 32 --lr 1e-4 --lr-scheduler fixed "
+    "--num-workers 0"
+)
 SENTENCES = 20_000
-
-
-def arguments(args: argparse.Namespace, data: Path) -> list[str]:
-    """One sample a batch, three objectives."""
-    return [
-        *(str(data), "--user-dir", PLUGIN, "--task", "hmtl_pretraining", "--criterion", "hmtl"),
-        *("--arch", f"hmtl_bert_{args.size}", *HIERARCHY, "--batch-size", "1", "--required-batch-size-multiple", "1"),
-        *("--tokens-per-sample", "32", "--optimizer", "hmtl_adamw", "--lr", "1e-4", "--clip-norm", "1.0", "--no-save"),
-        *("--lr-scheduler", "fixed", "--num-workers", "0", *(["--cpu"] if args.device == "cpu" else [])),
-    ]
+WARM_UP = 3  # updates
 
 
 class Parts:
@@ -49,7 +41,7 @@ class Parts:
         self.training, self.seconds = training, defaultdict[str, float](float)
         trainer, task = training.trainer, training.task
         for owner, name, part in (
-            (task, "train_step", MODEL),
+            (task, "train_step", "forward and backward"),
             (task, "optimizer_step", "optimizer"),
             (trainer, "clip_grad_norm", "gradient norm and clipping"),
             (trainer, "_reduce_and_log_stats", "statistics"),
@@ -70,6 +62,7 @@ class Parts:
 
     def update(self) -> dict[str, float]:
         """Seconds of one update by part; ``rest`` is loading and Python between the parts."""
+        metrics.reset()  # of the other: fairseq has one set of meters a process
         self.seconds.clear()
         if self.training.trainer.cuda:
             torch.cuda.synchronize()  # what the other training has left to do is not ours
@@ -79,51 +72,23 @@ class Parts:
         return {**self.seconds, "rest": whole - sum(self.seconds.values())}
 
 
-def measure(args: argparse.Namespace, data: Path) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
-    """Seconds by part of every update, ours and with fairseq's own statistics, in turns."""
-    both = []
-    for own in (True, False):
-        training = FairseqTraining(arguments(args, data))
-        if not own:
-            training.trainer._reduce_and_log_stats = Trainer._reduce_and_log_stats.__get__(training.trainer)
-        both.append(Parts(training))
-    found: tuple[list[dict[str, float]], list[dict[str, float]]] = ([], [])
-    for number in range(args.updates + args.warm_up):
-        for parts, updates in zip(both, found, strict=True):
-            metrics.reset()  # of the other: fairseq has one set of meters a process
-            updates.append(parts.update())
-        if number < args.warm_up:
-            for updates in found:
-                updates.clear()
-    return found
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure and print one line a row."""
+    parser = command_line(__doc__, device=True)
     parser.add_argument("--size", default="base")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--updates", type=int, default=30)
-    parser.add_argument("--warm-up", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="where to write the record")
     args = parser.parse_args()
-    logging.disable(logging.WARNING)
-    dictionary = make_dictionary(VOCABULARY)
+    logging.disable(logging.WARNING)  # fairseq's and hydra's
     with tempfile.TemporaryDirectory() as folder, Recorder("trainer_parts", args.json) as recorder:
-        dictionary.save(f"{folder}/dict.txt")
-        write_corpus(Path(folder), len(dictionary), SENTENCES, np.random.default_rng(0))
-        ours, theirs = measure(args, Path(folder))
-        for part in sorted(ours[0], key=lambda part: -median(update[part] for update in theirs)):
-            recorder.add(
-                Row(
-                    f"{args.size}: {part}",
-                    "s",
-                    [update[part] for update in ours],
-                    better="lower",
-                    peer=[update[part] for update in theirs],
-                    peer_name="with fairseq's statistics",
-                    device="gpu" if args.device == "cuda" else "cpu",
-                )
-            )
+        write_data(Path(folder), VOCABULARY, SENTENCES)
+        arguments = three_objectives(Path(folder), args.size, args.device, OPTIONS)
+        ours, peer = FairseqTraining(arguments), FairseqTraining(arguments)
+        peer.trainer._reduce_and_log_stats = Trainer._reduce_and_log_stats.__get__(peer.trainer)
+        found = interleaved({"ours": Parts(ours).update, "peer": Parts(peer).update}, args.updates, WARM_UP)
+        for part in sorted(found["peer"][0], key=lambda part: -median(update[part] for update in found["peer"])):
+            mine, theirs = ([update[part] for update in updates] for updates in found.values())
+            what, peer_name = f"{args.size}: {part}", "with fairseq's statistics"
+            recorder.add(Row(what, "s", mine, "lower", theirs, peer_name, args.device))
 
 
 if __name__ == "__main__":

@@ -68,9 +68,6 @@ def test_all_is_measured_against_the_default_on_an_idle_machine() -> None:
     assert rows["beside 1 busy process, default"].overhead == pytest.approx(2)
     for target in (target for target in read_targets() if target.benchmark == "busy"):
         assert sum(target.concerns("busy", "cpu", row.what) for row in rows.values()) == 1
-    default, ours = busy.summary(seconds).splitlines()[2:]
-    assert default.split() == ["default", "10.0", "+0.0", "%", "30.0", "3.00x"]
-    assert ours.split() == ["ours", "10.2", "+2.0", "%", "13.0", "1.30x"]
 
 
 @pytest.mark.slow

@@ -9,9 +9,9 @@ from targets import read_targets
 
 
 def test_rows(tmp_path: Path) -> None:
-    args = Namespace(length=128, batch=4, seconds=0.01, repeats=1, sentences=2000)
+    args = Namespace(seconds=0.01, repeats=1, sentences=2000)
     recorder = Recorder("loader", None)
-    loader.measure(recorder, args, tmp_path)
+    loader.measure(recorder, args, tmp_path, batch=4)
     rows = recorder.rows
     assert len(rows) == len(loader.OBJECTIVES) + 1
     assert all(row.value > 0 and row.peer_value for row in rows)

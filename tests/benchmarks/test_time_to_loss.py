@@ -43,7 +43,7 @@ def training(data: Path, name: str, own: str = OWN) -> Any:
 
     if name != "OurTraining":
         pytest.importorskip("transformers")
-    plan = loss_systems.Plan(str(data), QUICK.arguments(1, "none"), QUICK.samples, torch.get_num_threads())
+    plan = loss_systems.Plan(str(data), QUICK.arguments("none"), QUICK.samples, torch.get_num_threads())
     return getattr(loss_systems, name)(plan, own.split())
 
 

@@ -10,11 +10,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 from own_process import Started, System, Turn
 from record import Recorder
-from synthetic import make_dictionary, write_corpus
+from synthetic import write_data
 from targets import read_targets
 
 from hmtl_plugin.errors import UserError
@@ -234,9 +233,7 @@ def test_what_is_not_the_same_is_noticed(
 ) -> None:
     import same_step
 
-    dictionary = make_dictionary(same_step.VOCABULARY)
-    dictionary.save(str(tmp_path / "dict.txt"))
-    write_corpus(tmp_path, len(dictionary), 3000, np.random.default_rng(0))
+    write_data(tmp_path, same_step.VOCABULARY, 3000)
     monkeypatch.setattr(owner, name, broken)
     recorder = Recorder("same_step", None)
     same_step.measure(recorder, tmp_path, Namespace(device="cpu", compiled=False, updates=1))
