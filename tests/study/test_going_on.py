@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hmtl_plugin.reporting.study.collect import read_study
-from hmtl_plugin.study.process import PROCESS
+from hmtl_plugin.study.stages import PROCESS
 from hmtl_plugin.study.toy import write_toy_data
 from tests.conftest import REPOSITORY
 
