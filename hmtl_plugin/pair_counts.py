@@ -192,6 +192,7 @@ class _Regression:
     """Logistic regression of labels 0 and 1 on standardised features, by Newton's method; called, it gives log-odds of 1.
 
     Not `probing.logistic`: that one is made for many layers and penalties of wide features, and loads all of probing.
+    Nor scikit-learn's ``newton-cholesky``, which gives the same values but refuses labels that are all of one class.
     """
 
     def __init__(self, features_MF: FloatArray, labels_M: npt.NDArray[np.integer]) -> None:

@@ -1,4 +1,7 @@
-"""What a value read from a file must look like, said once, and where it does not."""
+"""What a value read from a file must look like, said once, and where it does not.
+
+By hand: pydantic or jsonschema would be a dependency for these few checks alone.
+"""
 
 import json
 from collections.abc import Callable, Mapping

@@ -1,4 +1,8 @@
-"""How sure an accuracy is, and whether two encoders differ: bootstrap over test items, paired tests, Holm's correction."""
+"""How sure an accuracy is, and whether two encoders differ: bootstrap over test items, paired tests, Holm's correction.
+
+With SciPy where it serves: its bootstrap writes out every resample, which a product with counts saves, and it has no
+correction of Holm's.
+"""
 
 import numpy as np
 import numpy.typing as npt
