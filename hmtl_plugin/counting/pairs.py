@@ -193,6 +193,7 @@ class _Regression:
     log-odds of 1.
 
     Not `probing.logistic`: that one is made for many layers and penalties of wide features, and loads all of probing.
+    Nor scikit-learn's ``newton-cholesky``, which gives the same values but refuses labels that are all of one class.
     """
 
     def __init__(self, features_MF: FloatArray, labels_M: npt.NDArray[np.integer]) -> None:

@@ -1,4 +1,4 @@
-"""What a sentencepiece model file says and the library does not tell: how it normalises, its kind, what it was given."""
+"""What a sentencepiece model says and the library does not tell: how it normalises, its kind, what it was given."""
 
 from dataclasses import dataclass
 
