@@ -115,6 +115,6 @@ def test_a_wheel_has_all_that_its_commands_need(tmp_path: Path) -> None:
         "study",
         "recipe_options",
     }
-    for command in commands:
+    for command in ("hmtl-evaluate", "hmtl-prepare-corpus", "hmtl-python-prose"):
         code = f"import sys; sys.argv = ['/usr/bin/{command}', '--help']; from hmtl_plugin.commands.run import console; console()"
         assert run(code, PYTHONPATH=str(tmp_path / "site")).startswith(f"usage: {command}")
