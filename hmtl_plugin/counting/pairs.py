@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
 
 from hmtl_plugin.corruption.base import Corruption
 from hmtl_plugin.corruption.corrupt import corrupt_batch
@@ -181,8 +182,6 @@ class _Classes:
     """
 
     def __init__(self, features_MF: FloatArray, labels_M: npt.NDArray[np.integer]) -> None:
-        from sklearn.linear_model import LogisticRegression  # a quarter of a second to import
-
         deviation_F = features_MF.std(0)
         self._mean_F, self._scale_F = features_MF.mean(0), np.where(deviation_F > 0, deviation_F, 1.0)
         x_MF = self._standard(features_MF)
