@@ -91,6 +91,15 @@ def test_commands_name_what_there_is(name: str) -> None:
             assert given <= options_of(command) | {"--user-dir"}, f"{name}: {' '.join(words)}"
 
 
+def test_the_committed_probing_results_give_their_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the code that its page has."""
+    (code,) = re.findall(r"```python\n(.*?)```", text_of("docs/results/probing/README.md"), flags=re.S)
+    for name in ("results", "minilm"):
+        monkeypatch.chdir(tmp_path)
+        exec(code.replace("docs/results/probing/results", str(REPOSITORY / "docs/results/probing" / name)), {})
+        assert "Layer-wise probing" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_the_citation_can_be_read() -> None:
     cited = OmegaConf.to_container(OmegaConf.load(REPOSITORY / "CITATION.cff"))
     assert isinstance(cited, dict)
