@@ -4,6 +4,7 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from tests.training.runs import arguments, assert_same_weights, error_of, run, train, train_in_two_processes, weights
