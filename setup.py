@@ -47,6 +47,7 @@ setup(
         "wordpiece": ["tokenizers>=0.21"],  # BERT's own tokenizer
         "hf": [
             "accelerate",
+            "protobuf",  # sentencepiece's schema of its models
             "safetensors",
             "tokenizers>=0.21",
             "transformers",

@@ -169,7 +169,7 @@ unpack "$work/site"
 # everything that a library caches goes into the temporary folder too
 export PYTHONPATH=$work/site:$repo PYTHONUNBUFFERED=1 TMPDIR=$work HF_HUB_OFFLINE=1
 export TRITON_CACHE_DIR=$work/triton TORCHINDUCTOR_CACHE_DIR=$work/inductor
-(cd "$repo" && "$python" -W ignore -c 'import hmtl_plugin') || fail "importing the plugin fails (above)"
+(cd "$repo" && "$python" -W ignore -c 'import hmtl_plugin.tasks') || fail "importing the plugin fails (above)"
 say "ready after $SECONDS s"
 cd "$repo"
 run_all "$out" "$limit"

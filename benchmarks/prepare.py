@@ -29,7 +29,7 @@ from turns import Command, interleaved, row_without_start, seconds_of, timed
 from hmtl_plugin.commands.run import run_cli
 from hmtl_plugin.parallel import cpu_count
 from hmtl_plugin.preparation.prepare import PrepareOptions
-from hmtl_plugin.preparation.python_prose import gather_embedded
+from hmtl_plugin.preparation.python_prose import gather_python_prose
 from hmtl_plugin.preparation.sources import gather_sources
 from hmtl_plugin.preparation.splitting import SentenceSplitter
 from hmtl_plugin.tokenizers.training import train_tokenizer
@@ -161,7 +161,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, Recorder("prepare", args.json) as recorder:
         folder = Path(name)
-        sources = args.text or [gather_embedded(folder / "embedded.txt", max_megabytes=3).path]
+        sources = args.text or [gather_python_prose(folder / "embedded.txt", max_megabytes=3).path]
         measure(recorder, sources, folder, args.megabytes, args.repeats)
 
 

@@ -93,7 +93,7 @@ def _import_installed() -> None:
         except Exception as error:
             raise UserError(
                 f"the objective '{point.name}' of the installed package {point.value} cannot be imported: "
-                f"{type(error).__name__}: {error}: mend or uninstall it"
+                f"{type(error).__name__}: {error}: repair or uninstall it"
             ) from error
 
 

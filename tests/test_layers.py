@@ -12,7 +12,7 @@ from tests.conftest import REPOSITORY
 PACKAGE = REPOSITORY / "hmtl_plugin"
 LAYERS = (  # from the ground up; parts of one line do not import each other (docs/architecture.md)
     "errors special_tokens statistics progress",
-    "files parallel precision",
+    "files parallel precision child_process",
     "compat",
     "user_dir",
     "hierarchy results",

@@ -1,10 +1,11 @@
-"""Gather the embedded corpus: English prose out of the documentation that Python and its packages carry. No
-download.
+"""Gather English prose out of the documentation that Python and its packages carry. No download.
+
+python scripts/python_prose.py --out prose.txt
 """
 
 import argparse
 
-from hmtl_plugin.preparation.python_prose import gather_embedded
+from hmtl_plugin.preparation.python_prose import gather_python_prose
 
 
 def main() -> None:
@@ -18,4 +19,4 @@ def main() -> None:
     p.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one a processor)")
     p.add_argument("--overwrite", action="store_true", help="gather again when FILE is there")
     args = p.parse_args()
-    print(gather_embedded(args.out, args.max_megabytes, args.min_megabytes, args.workers, args.overwrite))
+    print(gather_python_prose(args.out, args.max_megabytes, args.min_megabytes, args.workers, args.overwrite))

@@ -3,6 +3,7 @@
 Nothing has a state that could be frozen in a worker, shared between ranks or lost on resume, and a whole batch is
 drawn in a few array operations. The bits come from the SplitMix64 finaliser (Steele, Lea, Flood 2014), which
 passes BigCrush over consecutive counters; every stream has a key of its own, so adding one changes no other's draws.
+Numpy's counter-based generators draw runs of counters, not those of a whole batch of samples.
 """
 
 import hashlib

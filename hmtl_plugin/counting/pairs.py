@@ -4,10 +4,12 @@ Like `counting.bigrams`, a baseline that needs no optimisation of an encoder: wh
 text would still give.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
 
 from hmtl_plugin.corruption.base import Corruption
 from hmtl_plugin.corruption.corrupt import corrupt_batch
@@ -22,7 +24,6 @@ SIZES = [4, 5]
 """Places of the two sizes among the features."""
 PAIRS = 8_000
 _PENALTY = 1e-3  # ridge on standardised features, against a mean loss; keeps separable classes finite
-_STEPS = 25  # of Newton's method, which takes five to eight
 _CHUNK = 1 << 20
 _FEW_DOCUMENTS = 100
 _MOST_DOCUMENTS, _MOST_SENTENCES = 1 << 12, 1 << 18
@@ -176,50 +177,34 @@ def _share(part_B: FloatArray, whole_B: FloatArray) -> FloatArray:
 
 
 class _Classes:
-    """Regressions of labels 0, 1, ...; called, it gives the likeliest label."""
-
-    def __init__(self, features_MF: FloatArray, labels_M: npt.NDArray[np.integer]) -> None:
-        classes = max(2, int(labels_M.max(initial=0)) + 1)
-        self._regressions = [_Regression(features_MF, labels_M == label) for label in range(classes)[classes == 2 :]]
-
-    def __call__(self, features_MF: FloatArray) -> npt.NDArray[np.int64]:
-        """(M,) labels; of two classes the second where it is likelier than not."""
-        scores_KM = np.stack([regression(features_MF) for regression in self._regressions])
-        return (scores_KM[0] > 0).astype(np.int64) if len(scores_KM) == 1 else scores_KM.argmax(0)
-
-
-class _Regression:
-    """Logistic regression of labels 0 and 1 on standardised features, by Newton's method; called, it gives the
-    log-odds of 1.
-
-    Not `probing.logistic`: that one is made for many layers and penalties of wide features, and loads all of probing.
+    """Logistic regressions on standardised features, of labels 0, 1, ...: of two classes one, else one for each class
+    against the rest; called, it gives the likeliest label.
     """
 
     def __init__(self, features_MF: FloatArray, labels_M: npt.NDArray[np.integer]) -> None:
         deviation_F = features_MF.std(0)
         self._mean_F, self._scale_F = features_MF.mean(0), np.where(deviation_F > 0, deviation_F, 1.0)
         x_MF = self._standard(features_MF)
-        ridge_F = np.full(x_MF.shape[1], _PENALTY)
-        ridge_F[-1] = 1e-9  # the bias: only so that labels of one class have a solution
-        self._weight_F = np.zeros(x_MF.shape[1])
-        for _ in range(_STEPS):
-            probability_M = self._probability(x_MF)
-            gradient_F = x_MF.T @ (probability_M - labels_M) / len(x_MF) + ridge_F * self._weight_F
-            curvature_M = probability_M * (1 - probability_M)
-            hessian_FF = (x_MF * curvature_M[:, None]).T @ x_MF / len(x_MF) + np.diag(ridge_F)
-            step_F = np.linalg.solve(hessian_FF, gradient_F)
-            self._weight_F -= step_F
-            if np.abs(step_F).max() < 1e-6:
-                break
+        classes = max(2, int(labels_M.max(initial=0)) + 1)
+        self._scores: list[Callable[[FloatArray], FloatArray]] = []
+        for label in range(classes)[classes == 2 :]:
+            one_M = labels_M == label
+            if one_M.all() or not one_M.any():  # nothing to tell apart
+                self._scores.append(partial(_always, 1.0 if one_M.any() else -1.0))
+                continue
+            regression = LogisticRegression(C=1 / (_PENALTY * len(x_MF)), solver="newton-cholesky")
+            self._scores.append(regression.fit(x_MF, one_M).decision_function)
 
-    def __call__(self, features_MF: FloatArray) -> FloatArray:
-        """(M,) log-odds."""
-        odds_M: FloatArray = self._standard(features_MF) @ self._weight_F
-        return odds_M
+    def __call__(self, features_MF: FloatArray) -> npt.NDArray[np.int64]:
+        """(M,) labels; of two classes the second where it is likelier than not."""
+        x_MF = self._standard(features_MF)
+        scores_KM = np.stack([score(x_MF) for score in self._scores])
+        return (scores_KM[0] > 0).astype(np.int64) if len(scores_KM) == 1 else scores_KM.argmax(0)
 
     def _standard(self, features_MF: FloatArray) -> FloatArray:
-        """Standardised, and a column of ones."""
-        return np.append((features_MF - self._mean_F) / self._scale_F, np.ones((len(features_MF), 1)), 1)
+        found: FloatArray = (features_MF - self._mean_F) / self._scale_F
+        return found
 
-    def _probability(self, x_MF: FloatArray) -> FloatArray:
-        return 1 / (1 + np.exp(-np.clip(x_MF @ self._weight_F, -30, 30)))
+
+def _always(score: float, features_MF: FloatArray) -> FloatArray:
+    return np.full(len(features_MF), score)

@@ -1,4 +1,7 @@
-"""What a value that was read from a file, or written by a user, must look like: said once, and where it does not."""
+"""What a value that was read from a file, or written by a user, must look like: said once, and where it does not.
+
+By hand: pydantic or jsonschema would be a dependency for these few checks alone.
+"""
 
 import json
 import re

@@ -2,17 +2,13 @@
 
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from hmtl_plugin.errors import UserError, logged_error
+from hmtl_plugin.child_process import run_command, training_command
 from hmtl_plugin.parallel import cpu_count
 
-PLUGIN = Path(__file__).resolve().parents[1]
 LOG = "train.log"
-_POLL_SECONDS = 0.3
 _UPDATE = re.compile(rb'"(?:train_)?num_updates": "?(\d+)')
 
 
@@ -28,28 +24,12 @@ def fairseq_train(options: list[str], folder: Path, processes: int, on_update: C
     """
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / LOG
-    launcher = ["-P", str(PLUGIN / "fairseq_hooks" / "torchrun.py"), "--standalone", "--nproc_per_node", str(processes)]
-    command = [sys.executable, *(launcher if processes > 1 else []), "-m", "fairseq_cli.train", *options]
-    command += ["--user-dir", str(PLUGIN), "--save-dir", str(folder), "--log-format", "json"]
     environment = dict(os.environ)
     if processes > 1:
         environment.setdefault("OMP_NUM_THREADS", str(max(1, cpu_count() // processes)))
     start = log.stat().st_size if log.exists() else 0
-    with log.open("ab") as output, subprocess.Popen(command, stdout=output, stderr=output, env=environment) as child:
-        try:
-            while True:
-                try:
-                    child.wait(_POLL_SECONDS)
-                    break
-                except subprocess.TimeoutExpired:
-                    on_update(_last_update(log, start))
-        except BaseException:
-            child.terminate()
-            raise
-    if child.returncode:
-        raise UserError(
-            f"{logged_error(log, start) or f'fairseq-train ended with status {child.returncode}'} (log: {log})"
-        )
+    command = training_command(options, folder, processes)
+    run_command(command, log, environment, lambda: on_update(_last_update(log, start)), name="fairseq-train")
 
 
 def _last_update(log: Path, start: int) -> int:

@@ -103,8 +103,8 @@ def score(task: GlueTask, predicted: Array, true: Array, train: Array) -> Score:
 def _drawn_scores(task: GlueTask, predicted: Array, true: Array) -> Iterator[float]:
     """Scores of bootstrap samples of the rows.
 
-    Of classes it matters only how often each pair of predicted and true class is drawn, so metrics are computed of these
-    few pairs, weighted.
+    Of classes it matters only how often each pair of predicted and true class is drawn, so metrics are computed of
+    these few pairs, weighted.
     """
     if task.regression:
         for rows_N in bootstrap_rows(len(true)):

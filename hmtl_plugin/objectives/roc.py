@@ -1,4 +1,7 @@
-"""Area under the ROC curve from counts: a histogram of log-odds adds up over batches, ranks and bootstrap draws."""
+"""Area under the ROC curve from counts: a histogram of log-odds adds up over batches, ranks and bootstrap draws.
+
+Scikit-learn's `roc_auc_score` would need every score in one place.
+"""
 
 import numpy as np
 import numpy.typing as npt

@@ -3,6 +3,8 @@
 Muon (K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024) moves each matrix by its
 momentum made orthogonal, so that all its directions learn. A weight that holds several matrices, as the fused one of
 queries, keys and values, is taken apart for that. The model marks these weights (`marks.mark_matrix`).
+
+Not `torch.optim.Muon`, for which a parameter is one matrix and which takes them one at a time.
 """
 
 from collections.abc import Iterable

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
+from hmtl_plugin.corruption.random import GOLDEN, mix
+
 Uint64Array = npt.NDArray[np.uint64]
 
 _DROPPED_CATEGORIES = ("P", "Z", "C", "Sk")  # punctuation, spaces, control and format characters, ` and ^
@@ -78,14 +80,9 @@ def key(text: str) -> int:
 
 
 def split_keys(document_keys: Uint64Array, seed: int) -> Uint64Array:
-    """A uniform 64-bit number for each document, a function of its content and the seed (splitmix64)."""
+    """A uniform 64-bit number for each document, a function of its content and the seed."""
     salt = int.from_bytes(hashlib.blake2b(f"split {seed}".encode(), digest_size=8).digest(), "little")
-    z = document_keys ^ np.uint64(salt)
-    with np.errstate(over="ignore"):
-        z = z + np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    return mix((document_keys ^ np.uint64(salt)) + GOLDEN)
 
 
 def choose_validation(keys: Uint64Array, fraction: float, documents: int | None = None) -> npt.NDArray[np.bool_]:

@@ -1,5 +1,5 @@
 """Prose out of documentation: which paragraphs of a docstring or a text file are running English, and their
-plain text.
+plain text. By patterns and not by docutils, as they may be Markdown as well.
 """
 
 import inspect

@@ -1,4 +1,4 @@
-"""The embedded corpus: English prose that every Python machine carries, for a first run without a download.
+"""English prose that every Python installation carries in its documentation, for a first run without a download.
 
 Sources: the language reference in ``pydoc_data.topics``, the docstrings of the standard library and of the
 installed packages (parsed, never imported), and the text files and descriptions that packages bring along. A
@@ -218,14 +218,14 @@ def _in_order(
         yield result
 
 
-def gather_embedded(
+def gather_python_prose(
     out: Path | str,
     max_megabytes: float = 8.0,
     min_megabytes: float = 0.0,
     workers: int = 0,
     overwrite: bool = False,
 ) -> EmbeddedSummary:
-    """Write the embedded corpus: a paragraph a line, a blank line between documents (``--format
+    """Write that prose: a paragraph a line, a blank line between documents (``--format
     paragraphs``).
 
     Args:

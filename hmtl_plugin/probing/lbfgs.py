@@ -1,4 +1,8 @@
-"""Limited-memory BFGS (Liu and Nocedal 1989) for many independent smooth convex problems at once, one a row."""
+"""Limited-memory BFGS (Liu and Nocedal 1989) for many independent smooth convex problems at once, one a row.
+
+Not torch's or SciPy's, which minimise one function: here each problem has steps of its own, and all share a pass over
+the data.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple

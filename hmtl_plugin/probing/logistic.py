@@ -1,7 +1,8 @@
 """Logistic regression on every layer with every L2 penalty at once: one product with the features serves them all.
 
 Minimises mean cross entropy + l2 / 2 * |W|^2 over features standardised by their mean and deviation on ``tr``, the bias
-free, as scikit-learn's `LogisticRegression` does with ``C = 1 / (l2 * N)``. Two classes have one weight vector.
+free, as scikit-learn's `LogisticRegression` does with ``C = 1 / (l2 * N)`` for a layer and a penalty at a time. Two
+classes have one weight vector.
 
 The features are never copied as a whole: standardising is folded into the weights, and rows are read in chunks of a
 memory map. In the coordinates ``u``, where W = V (h * lambda + l2)^-1/2 u with V, lambda the eigenvectors and values of

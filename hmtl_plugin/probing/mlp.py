@@ -2,7 +2,8 @@
 
 One hidden layer with sigmoid and dropout, Adam, rows in random order; every few epochs the accuracy on ``va`` is taken,
 and a model that has not improved for some of these is done (Conneau and Kiela 2018; grid of Conneau et al. 2018).
-Features are standardised by their mean and deviation on ``tr``.
+Features are standardised by their mean and deviation on ``tr``. Not scikit-learn's `MLPClassifier`, which has no
+dropout and trains one model at a time.
 """
 
 from collections.abc import Sequence

@@ -39,7 +39,7 @@ class Summary:
 
     @property
     def baseline(self) -> float | None:
-        """What knows no text scores."""
+        """The score of the best constant answer."""
         value = self.lines[0]["metrics"].get("baseline")
         return None if value is None else float(value)
 

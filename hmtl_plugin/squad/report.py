@@ -1,4 +1,4 @@
-"""What a SQuAD run is worth: official scores with intervals, beside what knows no question."""
+"""What a SQuAD run is worth: official scores with intervals, beside baselines that read no question."""
 
 import numpy as np
 import numpy.typing as npt

@@ -3,6 +3,8 @@
 Versions 1.1 and 2.0 differ where nothing is left of an answer once it is normalised. In 1.1 such a gold answer counts
 like any other, and F1 with it is 0. In 2.0 it is no gold answer, a question without one has the empty answer for gold,
 and where one side is empty F1 is 1 if both are. A missing prediction scores 0.
+
+Not by torchmetrics, with which tests compare: it scores what is empty in 1.1 as in 2.0, and gives sums alone.
 """
 
 import re

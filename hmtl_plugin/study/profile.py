@@ -1,4 +1,7 @@
-"""Profiles: how large a study is and what it runs, a TOML file each (``recipes/profiles``)."""
+"""Profiles: how large a study is and what it runs, a TOML file each (``recipes/profiles``).
+
+Read by hand and not by omegaconf, which takes '10' for 10, resolves ``${...}`` and names no item of a list in errors.
+"""
 
 import dataclasses
 import typing

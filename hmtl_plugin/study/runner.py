@@ -14,10 +14,9 @@ from tqdm import tqdm
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.files.run_lock import hold_save_dir
 from hmtl_plugin.study.plan import PRETRAIN, Run, Stage
-from hmtl_plugin.study.process import Stopped
 from hmtl_plugin.study.records import STAGE, Records
 from hmtl_plugin.study.slots import Slot
-from hmtl_plugin.study.stages import Context, clean, execute
+from hmtl_plugin.study.stages import Context, Stopped, clean, execute
 
 _UNTRAINED = "random weights"
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hmtl_plugin.checkpoints import save_for_use
+from hmtl_plugin.child_process import end_orphans, run_command, training_command
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.precision import resolved
 from hmtl_plugin.recipe.options import as_arguments, with_optimizer
@@ -21,15 +22,18 @@ from hmtl_plugin.results import read_results
 from hmtl_plugin.study.curve import cost, learning_curve
 from hmtl_plugin.study.plan import EVALUATE, PRETRAIN, PROBE, Run, Stage
 from hmtl_plugin.study.prepare import CORPUS, PROBING, task_folder
-from hmtl_plugin.study.process import LOG, end_orphans, run_command
 from hmtl_plugin.study.profile import DEFAULT_OPTIMIZER, Finetuning, Profile
 from hmtl_plugin.study.records import Line
 from hmtl_plugin.study.slots import Slot
 from hmtl_plugin.study.sources import SQUAD
 
 MODEL, MARK, RESULTS = "model.pt", "fingerprint", "results.jsonl"
-PLUGIN = Path(__file__).resolve().parents[1]
+LOG, PROCESS = "log.txt", "process.json"
 _UNTRAINED = ("nsp@100%,mlm@100%", "", "fixed")  # heads for the evaluation; their weights are as initialised too
+
+
+class Stopped(Exception):
+    """The study was told to stop while a command ran."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def execute(context: Context, run: Run, stage: Stage, slot: Slot, stop: threadin
         UserError: if its command fails. Stopped: if ``stop`` was set.
     """
     folder = context.folder(run, stage.name)
-    end_orphans(folder)
+    end_orphans(folder / PROCESS)
     if folder.exists() and _mark(folder) != stage.fingerprint:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +82,7 @@ def execute(context: Context, run: Run, stage: Stage, slot: Slot, stop: threadin
         lines: list[Line] = []
     else:
         command = _COMMANDS.get(stage.name, _finetune)(context, run, stage.name, slot, folder)
-        run_command(command, folder, slot.environment(), stop)
+        _run(command, folder, slot, stop)
         lines = [_of_study(line, run, context) for line in _once(read_results(folder / RESULTS))]
         if not lines:
             raise UserError(f"{stage.name} left no results (log: {folder / LOG})")
@@ -109,9 +113,19 @@ def _mark(folder: Path) -> str | None:
         return None
 
 
+def _run(command: list[str], folder: Path, slot: Slot, stop: threading.Event) -> None:
+    """Raises `Stopped` if ``stop`` was set; the command and what it started have ended then."""
+
+    def watch() -> None:
+        if stop.is_set():
+            raise Stopped
+
+    run_command(command, folder / LOG, slot.environment(), watch, note=folder / PROCESS)
+
+
 def _pretrain(context: Context, run: Run, slot: Slot, folder: Path, stop: threading.Event) -> Line:
     if not (folder / MODEL).is_file():
-        run_command(pretraining_command(context, run, slot, folder), folder, slot.environment(), stop)
+        _run(pretraining_command(context, run, slot, folder), folder, slot, stop)
         save_for_use(folder / "checkpoint_last.pt", folder / MODEL, {})
     for checkpoint in folder.glob("checkpoint*.pt"):
         checkpoint.unlink()
@@ -148,20 +162,20 @@ def pretraining_command(context: Context, run: Run, slot: Slot, folder: Path) ->
         updates, schedule = 1, ["--lr", "0", "--lr-scheduler", "fixed", "--disable-validation"]
         options = with_optimizer(options, DEFAULT_OPTIMIZER)  # others may refuse a learning rate of 0
         options.pop("zero-init-outputs", None)  # all its layers would be copies of the embeddings, and no control
-    return [
-        *(sys.executable, "-m", "fairseq_cli.train", str(context.data / CORPUS), "--user-dir", str(PLUGIN)),
-        *("--save-dir", str(folder), "--task", "hmtl_pretraining", "--criterion", "hmtl"),
+    arguments = [
+        *(str(context.data / CORPUS), "--task", "hmtl_pretraining", "--criterion", "hmtl"),
         *("--hierarchy", hierarchy, "--transfer", transfer, "--task-weighting", weighting),
         *("--max-update", str(updates), *schedule),
         *("--update-freq", str(settings.batches // slot.processes), "--seed", str(run.seed)),
         *("--autocast", context.profile.autocast, "--num-workers", str(context.profile.workers)),
         *("--validate-interval", "1000000", "--save-interval", "1000000"),
         *("--save-interval-updates", str(interval), "--keep-interval-updates", "1", "--no-epoch-checkpoints"),
-        *("--log-format", "json", "--log-interval", str(max(1, min(100, interval // 2)))),
+        *("--log-interval", str(max(1, min(100, interval // 2)))),
         *([] if slot.gpus else ["--cpu"]),
         *as_arguments(options),
         *variant.options,
     ]
+    return training_command(arguments, folder)
 
 
 def _evaluate(context: Context, run: Run, stage: str, slot: Slot, folder: Path) -> list[str]:

@@ -1,4 +1,7 @@
-"""The WordPiece tokenizer that a folder's files mean: vocab.txt or tokenizer.json, and the configurations beside it."""
+"""The WordPiece tokenizer that a folder's files mean: vocab.txt or tokenizer.json, and the configurations beside it.
+
+Read by hand: transformers, which knows them too, is needed for nothing else but tests.
+"""
 
 import json
 from collections.abc import Sequence

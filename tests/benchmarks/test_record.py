@@ -68,7 +68,7 @@ def test_a_benchmark_that_is_stopped_leaves_its_rows(tmp_path: Path) -> None:
 
 
 def test_nothing_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script, text = REPOSITORY / "benchmarks" / "loader.py", REPOSITORY / "docs" / "design.md"
+    script, text = REPOSITORY / "benchmarks" / "loader.py", REPOSITORY / "docs" / "contracts.md"
     arguments = [
         "--text",
         str(text),
@@ -82,7 +82,8 @@ def test_nothing_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         recorder.add(Row("reading /home/ann/books", "tokens/s", (1.0,), details={"file": str(tmp_path / "corpus.txt")}))
     content = (tmp_path / "x.json").read_text(encoding="utf-8")
     assert json.loads(content)["command"] == (
-        "python benchmarks/loader.py --text docs/design.md a.txt --json=x.json data a:b c " + f"--out={tmp_path.name}"
+        "python benchmarks/loader.py --text docs/contracts.md a.txt --json=x.json data a:b c "
+        + f"--out={tmp_path.name}"
     )
     assert not ABSOLUTE.search(content)
     assert "ann" not in content

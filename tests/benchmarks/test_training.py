@@ -17,7 +17,7 @@ from synthetic import write_data
 from targets import read_targets
 
 from hmtl_plugin.errors import UserError
-from hmtl_plugin.models import encoder as attention
+from hmtl_plugin.models import cpu
 from hmtl_plugin.models.sequences import Packing
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -224,7 +224,7 @@ def test_what_is_fast_is_the_same(tmp_path: Path) -> None:
     [
         # attends to what is no token
         ("gradient of a step, packed, fp32", Packing, "keep", lambda self: self.pad(self.sample_N).ge(0)),
-        ("dropout of attention, packed, fp32", attention, "dropout", lambda x, p, training: x),
+        ("dropout of attention, packed, fp32", cpu, "dropout", lambda x, p, training: x),
     ],
 )
 @pytest.mark.slow

@@ -37,6 +37,7 @@ def _faults(how: str, **variables: str) -> tuple[str, int]:
     return said, int(faults)
 
 
+@pytest.mark.slow
 def test_pages_are_mapped_once() -> None:
     said, kept = _faults("keep")
     assert said == str(platform.libc_ver()[0] == "glibc")

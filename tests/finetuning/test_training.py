@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from hmtl_plugin.child_process import PLUGIN
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.files.run_lock import alone_in
-from hmtl_plugin.finetuning.training import PLUGIN, fairseq_train
+from hmtl_plugin.finetuning.training import fairseq_train
 from tests.training.runs import ROOT
 
 

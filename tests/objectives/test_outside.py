@@ -40,6 +40,7 @@ def script(name: str, *arguments: object) -> list[str]:
     return [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)]
 
 
+@pytest.mark.slow
 def test_it_is_measured_beside_ours(trained: tuple[Path, Path], tmp_path: Path) -> None:
     data, folder = trained
     module = folder.parent / "sample_length"
@@ -56,6 +57,7 @@ def test_it_is_measured_beside_ours(trained: tuple[Path, Path], tmp_path: Path) 
     assert 25 <= length["baseline"] <= 100 and length["low"] <= length["value"] <= length["high"]
 
 
+@pytest.mark.slow
 def test_without_the_module_a_line_says_so(trained: tuple[Path, Path]) -> None:
     data, folder = trained
     done = run(script("evaluate", folder, "--data", data))
@@ -109,6 +111,7 @@ def test_the_other_examples_pass_the_suite(tmp_path: Path, module: str, name: st
     assert done.stdout.startswith("passed "), done.stderr
 
 
+@pytest.mark.slow
 def test_it_passes_the_suite_and_is_reported(trained: tuple[Path, Path], tmp_path: Path) -> None:
     module = str(trained[1].parent / "sample_length")
     done = run([sys.executable, "-c", CONFORM, str(tmp_path), "length"], HMTL_USER_DIR=module)
@@ -168,6 +171,7 @@ assert all(isinstance(word.predicted.answer, float) and not word.predicted.proba
 """
 
 
+@pytest.mark.slow
 def test_answers_may_be_numbers(tmp_path: Path) -> None:
     """Tokens without one have none; what is measured is the share of the variance that is explained."""
     module = str(REPOSITORY / "tests" / "extension" / "word_place")

@@ -75,6 +75,13 @@ def test_split_is_a_stable_function_of_content_and_seed() -> None:
     assert choose_validation(split_keys(np.arange(1000, dtype=np.uint64), 3), 0.5).sum() == pytest.approx(500, abs=80)
 
 
+def test_split_is_that_of_earlier_versions() -> None:
+    """Else a corpus prepared again would hold out other documents."""
+    keys = np.array([0, 1, 2**64 - 1], dtype=np.uint64)
+    assert split_keys(keys, 1).tolist() == [9262233095870552236, 13388956390581069961, 1078847551218761876]
+    assert keys.tolist() == [0, 1, 2**64 - 1]  # not mixed in place
+
+
 def test_split_sizes() -> None:
     keys = split_keys(np.arange(50, dtype=np.uint64), 1)
     assert choose_validation(keys, 0.5, documents=7).sum() == 7

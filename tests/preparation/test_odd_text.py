@@ -168,6 +168,7 @@ def test_preparation_in_a_process_that_has_computed_in_parallel(before: str, tmp
     assert (tmp_path / "out" / "train.bin").is_file()
 
 
+@pytest.mark.slow
 def test_names_of_files_may_be_no_text(tmp_path: Path, tokenizer: str) -> None:
     """Bytes that are no UTF-8 on the command line, which Python holds as halves of surrogate pairs."""
     source, out = os.fsencode(tmp_path) + b"/t\xff.txt", os.fsencode(tmp_path) + b"/d\xff"

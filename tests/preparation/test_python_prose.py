@@ -1,4 +1,4 @@
-"""The embedded corpus: prose is kept, code and tables are not; one machine gives one corpus."""
+"""Prose of the Python installation: prose is kept, code and tables are not; one machine gives one corpus."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.preparation import python_prose as embedded
 from hmtl_plugin.preparation.prose import is_prose, paragraphs
-from hmtl_plugin.preparation.python_prose import docstrings, gather_embedded
+from hmtl_plugin.preparation.python_prose import docstrings, gather_python_prose
 
 PROSE = "This function returns the number of items that were found in the list, or zero if there are none."
 OTHER = "The caller must hold the lock while it is running, because other threads may change the table."
@@ -115,21 +115,21 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_module_is_a_document_and_repeats_go(packages: Path, tmp_path: Path) -> None:
     out = tmp_path / "out" / "embedded.txt"
-    summary = gather_embedded(out, workers=1)
+    summary = gather_python_prose(out, workers=1)
     documents = [[PROSE, OTHER, f"But {PROSE}"], [f"Here {PROSE}", f"Here {OTHER}"]]
     assert out.read_text() == "\n\n".join("\n".join(doc) for doc in documents) + "\n"
     assert (summary.documents, summary.paragraphs, summary.size) == (2, 5, out.stat().st_size)
-    assert gather_embedded(out, workers=1).skipped
+    assert gather_python_prose(out, workers=1).skipped
     first = out.read_bytes()
-    assert not gather_embedded(out, workers=2, overwrite=True).skipped
+    assert not gather_python_prose(out, workers=2, overwrite=True).skipped
     assert out.read_bytes() == first
     assert [p.name for p in out.parent.iterdir()] == ["embedded.txt"]
 
 
 def test_cap_and_minimum(packages: Path, tmp_path: Path) -> None:
-    assert gather_embedded(tmp_path / "e", max_megabytes=1e-5, workers=1).documents == 1
+    assert gather_python_prose(tmp_path / "e", max_megabytes=1e-5, workers=1).documents == 1
     with pytest.raises(UserError, match=r"found 0\.0 MB of prose"):
-        gather_embedded(tmp_path / "f", min_megabytes=3, workers=1)
+        gather_python_prose(tmp_path / "f", min_megabytes=3, workers=1)
     assert not list(tmp_path.glob("f*"))
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hmtl_plugin.reporting.study.collect import read_study
-from hmtl_plugin.study.process import PROCESS
+from hmtl_plugin.study.stages import PROCESS
 from hmtl_plugin.study.toy import write_toy_data
 from tests.conftest import REPOSITORY
 
@@ -30,7 +30,7 @@ seeds = [1]
 [text]
 vocab_size = 800
 [pretraining]
-updates = 120
+updates = 60
 warmup = 5
 curve_points = 6
 valid_samples = 40
@@ -60,6 +60,15 @@ def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_toy_data(tmp_path_factory.mktemp("data") / "toy")
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, toy_data: Path) -> Path:
+    """A study that ran to its end, beside its profile. Not to be changed."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "tiny.toml").write_text(PROFILE, encoding="utf-8")
+    _finish(folder / "study", toy_data, folder / "tiny.toml")
+    return folder
+
+
 def _start(study: Path, data: Path, profile: Path) -> "subprocess.Popen[str]":
     command = [sys.executable, str(REPOSITORY / "scripts" / "study.py"), "--profile", str(profile), "--data", str(data)]
     return subprocess.Popen(
@@ -84,12 +93,9 @@ def _wait_for(path: Path, pattern: str, process: "subprocess.Popen[str]") -> Non
         time.sleep(0.05)
 
 
-def test_killed_study_gives_the_report_of_one_that_was_not(tmp_path: Path, toy_data: Path) -> None:
+def test_killed_study_gives_the_report_of_one_that_was_not(tmp_path: Path, toy_data: Path, whole: Path) -> None:
     """Killed outright in the middle of pre-training, so that its commands are orphans; told to stop in fine-tuning."""
-    profile = tmp_path / "tiny.toml"
-    profile.write_text(PROFILE, encoding="utf-8")
-    _finish(tmp_path / "whole", toy_data, profile)
-    killed = tmp_path / "killed"
+    profile, killed = whole / "tiny.toml", tmp_path / "killed"
     process = _start(killed, toy_data, profile)
     pretraining = killed / "runs" / "flat-seed1" / "pretrain"
     log = pretraining / "log.txt"
@@ -98,7 +104,7 @@ def test_killed_study_gives_the_report_of_one_that_was_not(tmp_path: Path, toy_d
     os.killpg(group, signal.SIGSTOP)  # else the orphan may be done before the study is there again
     process.kill()
     process.wait()
-    assert not re.search(r'"num_updates": "120"', log.read_text(encoding="utf-8"))
+    assert not re.search(r'"num_updates": "60"', log.read_text(encoding="utf-8"))
     process = _start(killed, toy_data, profile)
     _wait_for(log, r"Loaded checkpoint [^\n]*", process)
     _wait_for(killed / "runs" / "flat-seed1" / "RTE" / "log.txt", "", process)
@@ -107,9 +113,9 @@ def test_killed_study_gives_the_report_of_one_that_was_not(tmp_path: Path, toy_d
     assert not _running(killed)
     _finish(killed, toy_data, profile)
     assert _running(killed) == []
-    whole, resumed = read_study(tmp_path / "whole"), read_study(killed)
-    assert resumed.values == whole.values
-    assert resumed.curves == whole.curves
+    expected, resumed = read_study(whole / "study"), read_study(killed)
+    assert resumed.values == expected.values
+    assert resumed.curves == expected.curves
 
 
 def _running(study: Path) -> list[str]:
@@ -118,13 +124,12 @@ def _running(study: Path) -> list[str]:
     return [line for line in found if str(study) in line and "pytest" not in line]
 
 
-def test_study_goes_on_from_records_alone(tmp_path: Path, toy_data: Path) -> None:
+def test_study_goes_on_from_records_alone(tmp_path: Path, toy_data: Path, whole: Path) -> None:
     """Carried to another machine: the model that a missing stage needs is made again, and is the same."""
     profile = tmp_path / "tiny.toml"
-    profile.write_text(PROFILE.replace("= 120", "= 20"), encoding="utf-8")
-    _finish(tmp_path / "first", toy_data, profile)
+    profile.write_text(PROFILE, encoding="utf-8")
     (tmp_path / "second").mkdir()
-    (tmp_path / "second" / "records.jsonl.gz").write_bytes((tmp_path / "first" / "records.jsonl.gz").read_bytes())
+    (tmp_path / "second" / "records.jsonl.gz").write_bytes((whole / "study" / "records.jsonl.gz").read_bytes())
     output = _finish(tmp_path / "second", toy_data, profile)
     assert "[1/" not in output and "note:" not in output  # nothing is left to do, by the same code
     packed = tmp_path / "second" / "records.jsonl.gz"
@@ -137,14 +142,14 @@ def test_study_goes_on_from_records_alone(tmp_path: Path, toy_data: Path) -> Non
     assert "note: what is recorded was made at commit 0123456789ab, this is " in output
     ran = re.findall(r"flat-seed1 (\w+)", output)
     assert ran == ["pretrain", "RTE"]
-    first, second = read_study(tmp_path / "first"), read_study(tmp_path / "second")
+    first, second = read_study(whole / "study"), read_study(tmp_path / "second")
     assert second.by_seed("flat", "mlm") == first.by_seed("flat", "mlm")
     assert (tmp_path / "second" / "records.jsonl.gz").is_file()
 
 
 def test_a_failing_stage_stops_nothing_else_and_is_listed(tmp_path: Path, toy_data: Path) -> None:
     profile = tmp_path / "tiny.toml"
-    text = PROFILE.replace("= 120", "= 4").replace("curve_points = 6", "curve_points = 1")
+    text = PROFILE.replace("= 60\nwarmup", "= 4\nwarmup").replace("curve_points = 6", "curve_points = 1")
     profile.write_text(
         text.replace("tokens = 96", "tokens = 97"), encoding="utf-8"
     )  # more than the encoder's positions

@@ -52,6 +52,8 @@ def test_values_and_defaults(tmp_path: Path) -> None:
     assert rows == [30, 20, 10]
     whole = read_profile(written(tmp_path, GOOD.replace("[text]", "[text]\nvalid_fraction = 0"))).text.valid_fraction
     assert whole == 0  # a whole number serves for a fraction
+    for text in ("of ${HOME}", "???"):  # text is what it says
+        assert read_profile(written(tmp_path, GOOD.replace('"tests"', f'"{text}"'))).why == text
 
 
 @pytest.mark.parametrize(
@@ -65,6 +67,9 @@ def test_values_and_defaults(tmp_path: Path) -> None:
         ("updates = 10", 'updates = "10"', "pretraining.updates: '10' is no int"),
         ("updates = 10", "updates = 1.5", "pretraining.updates: 1.5 is no int"),
         ("updates = 10", "updates = true", "pretraining.updates: True is no int"),
+        ('why = "tests"', "why = 3", "why: 3 is no str"),
+        ('why = "tests"', 'why = "tests"\ntoy = "yes"', "toy: 'yes' is no bool"),
+        ('why = "tests"', 'why = "tests"\ntoy = 1', "toy: 1 is no bool"),
         ("updates = 10", "updates = 0", "pretraining.updates: 0 is too small: at least 1"),
         ("updates = 10", "updates = 10\ncurve_points = 0", "pretraining.curve_points: 0 is too small"),
         ("warmup = 0", "warmup = -1", "pretraining.warmup: -1 is too small: at least 0"),

@@ -14,12 +14,11 @@ import pytest
 from hmtl_plugin.errors import UserError
 from hmtl_plugin.study import runner
 from hmtl_plugin.study.plan import Run, Stage, make_plan
-from hmtl_plugin.study.process import Stopped
 from hmtl_plugin.study.profile import Block, Profile
 from hmtl_plugin.study.records import Records
 from hmtl_plugin.study.runner import Outcome, Runner
 from hmtl_plugin.study.slots import Slot
-from hmtl_plugin.study.stages import MARK, MODEL, Context
+from hmtl_plugin.study.stages import MARK, MODEL, Context, Stopped
 from hmtl_plugin.study.variants import reference
 from tests.study.studies import PREPARED, PROFILE, STAGES, VARIANTS, plan_of, tiny
 

@@ -20,6 +20,7 @@ from hmtl_plugin.study.stages import (
     MODEL,
     RESULTS,
     Context,
+    Stopped,
     clean,
     execute,
     finetuning_seeds,
@@ -137,16 +138,23 @@ class Commands:
     Attributes:
         given: commands that a stage gave, with the environment they got.
         leaves: what a command does in its folder.
+        during: what happens while one runs.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.given: list[tuple[list[str], Mapping[str, str]]] = []
         self.leaves: Callable[[Path], object] = lambda folder: leave(folder, [line()])
+        self.during: Callable[[], object] = lambda: None
         monkeypatch.setattr(stages, "run_command", self.run)
 
-    def run(self, command: Sequence[str], folder: Path, environment: Mapping[str, str], stop: threading.Event) -> None:
+    def run(
+        self, command: Sequence[str], log: Path, environment: Mapping[str, str], watch: Callable[[], None], note: Path
+    ) -> None:
+        assert (log.name, note) == ("log.txt", log.parent / "process.json")
         self.given.append((list(command), environment))
-        self.leaves(folder)
+        self.during()
+        watch()
+        self.leaves(log.parent)
 
 
 @pytest.fixture
@@ -264,6 +272,14 @@ class TestExecute:
         commands.leaves = lambda folder: None
         with pytest.raises(UserError, match=r"^RTE left no results \(log: .*RTE/log\.txt\)$"):
             do(context, run_of("flat"), "RTE")
+
+    @pytest.mark.parametrize("name", ["pretrain", "RTE"])
+    def test_a_study_that_stops_ends_the_command(self, context: Context, commands: Commands, name: str) -> None:
+        run, stop = run_of("flat"), threading.Event()
+        commands.during = stop.set
+        with pytest.raises(Stopped):
+            execute(context, run, stage(run, name), CPU, stop)
+        assert len(commands.given) == 1 and not (context.folder(run, name) / RESULTS).exists()
 
     @pytest.mark.parametrize("same", [True, False])
     def test_a_killed_stage_goes_on_only_if_it_is_the_same(

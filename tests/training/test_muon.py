@@ -4,6 +4,7 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from tests.training.runs import arguments, assert_same_weights, error_of, run, train, train_in_two_processes, weights
@@ -34,6 +35,7 @@ def test_a_run_that_is_killed_and_resumed_ends_as_the_whole_one(data: Path, whol
     assert_same_weights(weights(tmp_path), weights(whole))
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_gradients_of_one(data: Path, tmp_path: Path) -> None:
     options = (*MUON, *NO_DROPOUT, "--max-update", "5", "--disable-validation")
     train(arguments(data, tmp_path / "one", *options, "--update-freq", "2"))

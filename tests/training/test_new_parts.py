@@ -37,6 +37,7 @@ def test_a_run_that_is_stopped_and_resumed_ends_as_the_whole_one(data: Path, who
     assert_same_weights(weights(tmp_path), weights(whole))
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_gradients_of_one(data: Path, tmp_path: Path) -> None:
     options = (*PARTS, *NO_DROPOUT, "--max-update", "5", "--disable-validation")
     train(arguments(data, tmp_path / "one", *options, "--update-freq", "2"))

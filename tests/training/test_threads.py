@@ -59,6 +59,7 @@ def test_the_number_is_kept_unless_the_user_has_one(
         assert ("as before" if kept else "may differ") in caplog.text
 
 
+@pytest.mark.slow
 def test_a_run_begun_on_one_thread_ends_to_the_bit_where_two_were_chosen(data: Path, tmp_path: Path) -> None:
     """As when the machine was busy at first and less so now. Wide enough that threads share the work."""
     shape = ("--encoder-embed-dim", "256", "--encoder-attention-heads", "4", "--max-tokens", "1600", *OPTIONS)

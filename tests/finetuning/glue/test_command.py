@@ -211,6 +211,7 @@ def is_training(folder: Path) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_termination_signal_ends_the_training_and_the_same_command_goes_on(
     start: Path, glue: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -84,7 +84,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert covered >= 52  # 95 % of 60 is 57; fewer than 52 has a chance of 1 in 200
 
 
-@pytest.mark.parametrize("name", ["QQP", "CoLA", "MNLI"])
+@pytest.mark.parametrize("name", ["QQP", "MNLI"])
 def test_weighted_pairs_are_the_rows_they_stand_for(name: str) -> None:
     """The interval comes of pairs of predicted and true class, weighted: the same as of rows drawn one by one."""
     task, random = find_task(name), np.random.default_rng(4)

@@ -150,6 +150,7 @@ def test_a_head_below_the_top_leaves_what_is_above_alone(data: Path, tmp_path: P
     assert not any(key.startswith("task_head.") for key in same)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["SST-2", "STS-B"])
 def test_two_processes_measure_what_one_does(data: Path, tmp_path: Path, task: str) -> None:
     """31 and 101 rows do not share out evenly: some batch is shown twice and must be counted once."""

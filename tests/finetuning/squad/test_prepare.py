@@ -180,6 +180,7 @@ def test_damage_is_named(tmp_path: Path, tokenizer: Tokenizer) -> None:
         SquadSplit(folder / "train")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["squad_v1/dev-v1.1.json", "squad_v2/dev_subset.json", "xquad/xquad.en.json"])
 def test_every_real_answer_is_found_again(real_data: Callable[[str], Path], tmp_path: Path, name: str) -> None:
     path = real_data(name)

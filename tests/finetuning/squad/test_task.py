@@ -77,6 +77,7 @@ def test_the_same_command_resumes_to_the_bit(models: dict[str, Trained], tmp_pat
     assert_same_weights(weights(tmp_path / "whole"), weights(tmp_path / "halves"))
 
 
+@pytest.mark.slow
 def test_two_processes_measure_what_one_does(models: dict[str, Trained], tmp_path: Path) -> None:
     """Windows do not share out evenly: some batch is shown twice and must be counted once."""
     trained = models["2.0"]
