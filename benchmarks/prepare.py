@@ -99,7 +99,7 @@ def split_ours(text: Path, folder: Path) -> float:
 
 def split_library(text: Path, folder: Path) -> float:
     """The library alone: read, split, write, in a process of its own; its start not counted."""
-    command = [sys.executable, "-c", _LIBRARY, text, folder / "split.txt"]
+    command: Command = [sys.executable, "-c", _LIBRARY, text, folder / "split.txt"]
     return timed(command) - timed([sys.executable, "-c", "import sentencex"])
 
 
