@@ -89,8 +89,8 @@ def sign_flip(values_N: FloatArray) -> float:
     """p of the sum under flips of the values' signs: all of them up to 16 values, then `_FLIPS` at random."""
     count = len(values_N)
     scale = float(np.abs(values_N).max(initial=0.0))
-    if not scale:
-        return 1.0
+    if count < 2 or not scale:
+        return 1.0  # however the signs are, the sum is as far from 0
     # whole numbers: sums in another order are equal, whatever the unit
     whole_N = np.round(values_N / scale * 2.0**40)
     exact = 2**count <= _EXACT_FLIPS

@@ -149,3 +149,10 @@ def test_detectable_difference_is_found_four_times_out_of_five(count: int, level
     samples = np.random.default_rng(0).normal(detectable(count, level), 1.0, (20_000, count))
     found = (stats.ttest_1samp(samples, 0.0, axis=1).pvalue < level).mean()
     assert found == pytest.approx(0.8, abs=0.015)
+
+
+def test_one_value_and_values_of_zero_tell_nothing() -> None:
+    assert sign_flip(np.array([2.0])) == sign_flip(np.zeros(4)) == sign_flip(np.zeros(0)) == 1.0
+    first, second = np.ones((3, 50), dtype=bool), np.ones((3, 50), dtype=bool)
+    second[:, 7] = False  # one row differs, under several seeds
+    assert paired_test(first, second) == 1.0
