@@ -91,12 +91,10 @@ def sign_flip(values_N: FloatArray) -> float:
     scale = float(np.abs(values_N).max(initial=0.0))
     if count < 2 or not scale:
         return 1.0  # however the signs are, the sum is as far from 0
-    # whole numbers: sums in another order are equal, whatever the unit
-    whole_N = np.round(values_N / scale * 2.0**40)
     exact = 2**count <= _EXACT_FLIPS
     found = stats.permutation_test(
-        (whole_N,),
-        lambda x, axis: x.sum(axis),
+        (values_N / scale,),
+        lambda x, axis: np.round(x.sum(axis), 9),  # sums in another order are equal, whatever the unit
         permutation_type="samples",
         vectorized=True,
         n_resamples=np.inf if exact else _FLIPS,

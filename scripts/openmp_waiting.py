@@ -3,4 +3,5 @@
 
 from hmtl_plugin.commands.openmp_waiting import main
 
-main()
+if __name__ == "__main__":
+    main()

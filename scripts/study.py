@@ -3,4 +3,5 @@
 
 from hmtl_plugin.commands.run import run_command
 
-run_command("study")
+if __name__ == "__main__":  # processes that are spawned import this file
+    run_command("study")

@@ -156,3 +156,13 @@ def test_one_value_and_values_of_zero_tell_nothing() -> None:
     first, second = np.ones((3, 50), dtype=bool), np.ones((3, 50), dtype=bool)
     second[:, 7] = False  # one row differs, under several seeds
     assert paired_test(first, second) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("whole", "parts"), [([2, 3, -1, 2, 2, -1], 5), ([3, -2, 2, -1, 2, -1], 3), ([-3, 2, 2, -5, -4, 0], 277)]
+)
+def test_ties_among_fractions_are_ties(whole: list[int], parts: int) -> None:
+    """Counted over all signs in whole numbers, whose sums are exact."""
+    signs = np.array(np.meshgrid(*[[-1, 1]] * len(whole))).reshape(len(whole), -1)
+    expected = (abs(np.array(whole) @ signs) >= abs(sum(whole))).mean()
+    assert sign_flip(np.array(whole) / parts) == pytest.approx(expected)
